@@ -1,0 +1,338 @@
+"""AFT-KD: attention and feature transfer.
+
+Yang, Yu, Sheng & Yang, *Attention and feature transfer based knowledge distillation*, Scientific Reports 13,
+18369 (2023), doi 10.1038/s41598-023-43986-y.
+
+The abstract states: features and logits are results of reasoning at different stages of a network, attention
+maps symbolise its process; both are transferred, to different degrees; transformation structures turn
+features into attentional and feature blocks (AFBs) that hold process and outcome; block operations align
+teacher and student and save computation; an adaptive loss based on the loss optimisation rate balances the
+attenuation of the different losses.
+
+Everything more concrete is this project's construction, since only the abstract was at hand:
+
+- connector φ: 1×1 convolution and batch norm, from the student's channels to the teacher's; the teacher's side
+  has no parameters;
+- process: spatial attention S, the mean over channels of |F|^p, of the student's *raw* map (behind the
+  connector, the connector would absorb it), and channel attention C, the mean over positions of |F|^p, of φ(F);
+  each divided by its own mean, so that it averages 1;
+- AFB = pool_g(φ(F) · ((1−d) + d·S) · ((1−d) + d·C)), d the degree, pooled over square blocks to g × g cells. The
+  residual form matters: in the plain product most of the energy falls on very few cells;
+- the AFBs are centred by the teacher's running mean, L2-normalised per sample and compared by squared distance;
+- the adaptive loss is in `methods.schedules`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.at import magnitude
+from methods.base import Context, Method, Reference
+from methods.config import Search, StageConfig, option, require
+from methods.features import Features, FeatureSpec
+from methods.kd import kd_term
+from methods.registry import register
+
+EPS = 1e-6
+
+
+class Content(StrEnum):
+    both = "both"
+    attention = "attention"
+    features = "features"
+
+
+class Attention(StrEnum):
+    both = "both"
+    spatial = "spatial"
+    channel = "channel"
+
+
+def spatial_attention(feature: Tensor, p: float) -> Tensor:
+    """Mean over channels of |F|^p, divided by its mean over positions: `[B, C, H, W]` to `[B, 1, H, W]`."""
+    energy = magnitude(feature, p).mean(dim=1, keepdim=True)
+    return energy / energy.mean(dim=(2, 3), keepdim=True).clamp_min(EPS)
+
+
+def channel_attention(feature: Tensor, p: float) -> Tensor:
+    """Mean over positions of |F|^p, divided by its mean over channels: `[B, C, H, W]` to `[B, C, 1, 1]`."""
+    energy = magnitude(feature, p).mean(dim=(2, 3), keepdim=True)
+    return energy / energy.mean(dim=1, keepdim=True).clamp_min(EPS)
+
+
+def grid_of(block_size: int, student_side: int, teacher_side: int) -> int:
+    """Cells along one side of an AFB: the smaller map's side over the block size."""
+    return min(student_side, teacher_side) // block_size
+
+
+def default_block_size(student_side: int, teacher_side: int) -> int:
+    """Blocks that leave at most 4 × 4 cells and hold at least 2 × 2 positions where the map allows it."""
+    side, larger = sorted((student_side, teacher_side))
+    grid = max(1, min(4, side // 2))
+    while side % grid or larger % grid:
+        grid -= 1
+    return side // grid
+
+
+def _uses_attention(config: AFTKDConfig) -> bool:
+    return config.content == Content.attention or (config.content == Content.both and config.degree > 0)
+
+
+def _uses_maps(config: AFTKDConfig) -> bool:
+    return config.content != Content.attention or config.attention != Attention.channel
+
+
+@dataclass(frozen=True)
+class AFTKDConfig(StageConfig):
+    schedule = "adaptive"
+
+    name: str = option("aftkd", "attention and feature transfer")
+    weights: dict[str, float] = option(
+        {"ce": 1.0, "kd": 1.0, "afb": 3.0},
+        "weight of each loss term",
+        source="this project: at afb = 1 its gradient on the student is about that of ce at the start",
+        search=Search(0.3, 30.0, log=True),
+    )
+    content: Content = option(
+        Content.both,
+        "what an AFB holds: attention (process), features (result) or both",
+        source="abstract: only one of them is unsatisfactory",
+        search=Search(choices=tuple(Content)),
+    )
+    degree: float = option(
+        0.5,
+        "d in [0, 1]: how much of the process enters beside the result",
+        source="this project; abstract: transferred to different degrees",
+        search=Search(0.0, 1.0),
+        live=lambda config: config.content == Content.both,
+        live_when="with content=both",
+    )
+    attention: Attention = option(
+        Attention.both,
+        "which attention enters: spatial, channel or both",
+        source="this project",
+        search=Search(choices=tuple(Attention)),
+        live=_uses_attention,
+        live_when="with content=attention, or content=both and degree above 0",
+    )
+    p: float = option(
+        1.0,
+        "exponent of the attention",
+        source="this project",
+        search=Search(0.5, 2.0),
+        live=_uses_attention,
+        live_when="with content=attention, or content=both and degree above 0",
+    )
+    block_size: list[int] | None = option(
+        None,
+        "side of the square blocks of each matched stage, a divisor of the smaller map's side; "
+        "default: at most 4 x 4 blocks of at least 2 x 2",
+        source="this project",
+        live=_uses_maps,
+        live_when="unless channel attention is all there is",
+    )
+    center: bool = option(
+        True,
+        "subtract the running mean of the teacher's AFB from both sides",
+        source="this project: a constant student output already comes near an uncentred AFB",
+        search=Search(choices=(True, False)),
+    )
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
+        require(0 <= self.degree <= 1, f"degree={self.degree} must be in [0, 1]")
+        require(0 < self.p < math.inf, f"p={self.p} must be a finite number above 0")
+        resolved = super().resolve(student, teacher)
+        assert resolved.stages is not None
+        sides = [(student.stages[s][1], teacher.stages[t][1]) for s, t in resolved.stages]
+        if not _uses_maps(self):
+            return resolved
+        sizes = self.block_size
+        if sizes is None:
+            sizes = [default_block_size(*pair) for pair in sides]
+        _check_block_sizes(sizes, sides)
+        if self.content == Content.attention and self.attention == Attention.spatial:
+            require(
+                all(size < min(pair) for size, pair in zip(sizes, sides, strict=True)),
+                f"block_size={sizes}: spatial attention averages 1, so one block for a whole map says nothing",
+            )
+        return dataclasses.replace(resolved, block_size=sizes)
+
+
+def _check_block_sizes(sizes: list[int], sides: list[tuple[int, int]]) -> None:
+    valid = [_valid_block_sizes(*pair) for pair in sides]
+    choices = "valid for " + "; ".join(f"stage {k}: {', '.join(map(str, v))}" for k, v in enumerate(valid, start=1))
+    require(
+        len(sizes) == len(sides),
+        f"block_size={sizes} has {len(sizes)} entries for {len(sides)} matched stages; {choices}",
+    )
+    for size, allowed in zip(sizes, valid, strict=True):
+        require(size in allowed, f"block_size={sizes}: {size} does not divide its map; {choices}")
+
+
+def _valid_block_sizes(student_side: int, teacher_side: int) -> list[int]:
+    side, larger = sorted((student_side, teacher_side))
+    return [size for size in range(1, side + 1) if side % size == 0 and larger % (side // size) == 0]
+
+
+class RunningMean(nn.Module):
+    """Mean of a vector over batches, each counted alike: all at first, about the last hundred later."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("num_batches", torch.zeros(()))
+        self.mean: Tensor
+        self.num_batches: Tensor
+
+    @torch.no_grad()
+    def update(self, batch: Tensor) -> None:
+        """Take in `batch`, `[B, D]`."""
+        self.num_batches += 1
+        self.mean += (batch.mean(dim=0) - self.mean) * (1 / self.num_batches).clamp_min(0.01)
+
+
+def _running_means(dims: list[int]) -> Sequence[RunningMean]:
+    return cast("Sequence[RunningMean]", nn.ModuleList([RunningMean(dim) for dim in dims]))
+
+
+class BlockTransfer(nn.Module):
+    """AFBs of one matched stage and their distance.
+
+    Args:
+        config: resolved.
+        student_channels, teacher_channels: C_s and C_t.
+        grid: g, cells along one side.
+    """
+
+    def __init__(self, config: AFTKDConfig, student_channels: int, teacher_channels: int, grid: int) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        dims = [teacher_channels * grid**2]
+        if config.content == Content.attention:
+            dims = [grid**2] * (config.attention != Attention.channel)
+            dims += [teacher_channels] * (config.attention != Attention.spatial)
+        # Spatial attention alone is read from the raw map: a connector would never learn.
+        only_spatial = config.content == Content.attention and config.attention == Attention.spatial
+        self.connector = (
+            nn.Identity()
+            if only_spatial
+            else nn.Sequential(
+                nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False),
+                nn.BatchNorm2d(teacher_channels),
+            )
+        )
+        self.centers = _running_means(dims if config.center else [])
+        self.directions = _running_means(dims)
+
+    def blocks(self, connected: Tensor, raw: Tensor) -> list[Tensor]:
+        """The AFB as vectors to be compared, before centring and normalisation.
+
+        Args:
+            connected: φ(F), `[B, C_t, H, W]`.
+            raw: F, `[B, C, H, W]`; the same for the teacher.
+
+        Returns:
+            one `[B, C_t·g²]`; with content=attention, S as `[B, g²]` and C as `[B, C_t]` instead.
+        """
+        config = self.config
+        spatial = config.attention != Attention.channel
+        channel = config.attention != Attention.spatial
+        if config.content == Content.attention:
+            parts = []
+            if spatial:
+                parts.append(self._pool(spatial_attention(raw, config.p)).flatten(1))
+            if channel:
+                parts.append(channel_attention(connected, config.p).flatten(1))
+            return parts
+        degree = config.degree if config.content == Content.both else 0.0
+        block = connected
+        if degree and spatial:
+            block = block * (1 - degree + degree * spatial_attention(raw, config.p))
+        block = self._pool(block)
+        if degree and channel:  # constant over positions, so it may act after the pooling
+            block = block * (1 - degree + degree * channel_attention(connected, config.p))
+        return [block.flatten(1)]
+
+    def _pool(self, feature: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(feature, self.grid)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Squared distance of the normalised AFBs, averaged over the batch: a scalar in [0, 4] for each part.
+
+        Args:
+            student: `[B, C_s, H, W]`.
+            teacher: `[B, C_t, H', W']`.
+        """
+        ours = self.blocks(self.connector(student), student)
+        theirs = self.blocks(teacher, teacher)
+        distances = [self._distance(k, *pair) for k, pair in enumerate(zip(ours, theirs, strict=True))]
+        return torch.stack(distances).sum()
+
+    def _distance(self, part: int, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.config.center:
+            if self.training:
+                self.centers[part].update(teacher)
+            mean = self.centers[part].mean
+            student, teacher = student - mean, teacher - mean
+        student, teacher = (F.normalize(x, dim=1, eps=EPS) for x in (student, teacher))
+        if self.training:
+            self.directions[part].update(teacher)
+        return (student - teacher).square().sum(dim=1).mean()
+
+    def floor(self) -> float:
+        """The distance that the best constant student output would reach: 2 − 2‖E[t]‖ over unit vectors t."""
+        return sum(2 - 2 * mean.mean.norm().item() for mean in self.directions)
+
+
+@register(
+    "aftkd",
+    AFTKDConfig,
+    summary="attentional and feature blocks with an adaptive loss",
+    reference=Reference(
+        "Attention and feature transfer based knowledge distillation",
+        "Yang, Yu, Sheng & Yang",
+        "Scientific Reports 2023",
+        "https://doi.org/10.1038/s41598-023-43986-y",
+    ),
+)
+class AFTKD(Method[AFTKDConfig]):
+    """Terms `afb`, summed over the matched stages, and `kd`."""
+
+    needs = frozenset({"logits", "stages"})
+
+    def __init__(self, config: AFTKDConfig, context: Context) -> None:
+        super().__init__(config, context)
+        assert config.stages is not None  # resolved
+        transfers = nn.ModuleList()
+        for k, (s, t) in enumerate(config.stages):
+            student, teacher = context.student.stages[s], context.teacher.stages[t]
+            # Channel attention alone has no blocks.
+            grid = 1 if config.block_size is None else grid_of(config.block_size[k], student[1], teacher[1])
+            transfers.append(BlockTransfer(config, student[0], teacher[0], grid))
+        self.transfers = cast("Sequence[BlockTransfer]", transfers)
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        terms = kd_term(self, student, teacher)
+        if self.active("afb"):
+            assert self.config.stages is not None
+            pairs = zip(self.transfers, self.config.stages, strict=True)
+            losses = [transfer(student.stages[s], teacher.stages[t]) for transfer, (s, t) in pairs]
+            terms["afb"] = torch.stack(losses).sum()
+        return terms
+
+    def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
+        """`afb_floor`, the best constant output's distance, and `afb_relative`, the term over it."""
+        if "afb" not in terms:
+            return {}
+        floor = sum(transfer.floor() for transfer in self.transfers)
+        return {"afb_floor": floor} | ({"afb_relative": terms["afb"] / floor} if floor > 0 else {})

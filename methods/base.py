@@ -1,0 +1,105 @@
+"""The contract between a distillation method and the training harness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from methods.config import MethodConfig
+from methods.features import Features, FeatureSpec
+
+ConfigT = TypeVar("ConfigT", bound=MethodConfig, covariant=True)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The paper of a method."""
+
+    title: str
+    authors: str
+    venue: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.authors}, {self.title}, {self.venue}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is built for.
+
+    Attributes:
+        student, teacher: shapes of the two networks' features.
+        num_classes: K.
+        targets: labels of the training set by sample index, `[N]`, on the training device.
+        generator: the method's own stream of random numbers while it trains, on the training device.
+    """
+
+    student: FeatureSpec
+    teacher: FeatureSpec
+    num_classes: int
+    targets: Tensor
+    generator: torch.Generator
+
+
+class Method(nn.Module, Generic[ConfigT]):
+    """A distillation method: named loss terms from a student's and a teacher's features.
+
+    Its parameters are its trainable connectors, which train in the student's optimiser; its buffers hold
+    everything else that it learns or remembers. Both are built from torch's global random numbers, which
+    `methods.create` seeds.
+    """
+
+    #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts"}.
+    needs: frozenset[str] = frozenset()
+    #: Terms that can be zero or negative, for which a rate of descent means nothing.
+    signed_terms: ClassVar[frozenset[str]] = frozenset()
+
+    # Set by the registry.
+    name: ClassVar[str]
+    config_class: ClassVar[type[MethodConfig]]
+    summary: ClassVar[str]
+    reference: ClassVar[Reference | None]  # None: no paper's
+
+    def __init__(self, config: ConfigT, context: Context) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = context.generator
+
+    def active(self, term: str) -> bool:
+        """Whether `term` carries weight; one that does not need not be computed."""
+        return term in self.terms
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms with weight, `ce` (the harness's own) included."""
+        return self.config.terms
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The unweighted loss terms of one batch.
+
+        Args:
+            student: the student's features, float32; gradients flow into them.
+            teacher: the frozen teacher's features, float32.
+            target: labels, int64 `[B]`.
+            index: the samples' positions in the training set, int64 `[B]`.
+
+        Returns:
+            scalar terms by name, one for each active term but `ce`.
+        """
+        raise NotImplementedError
+
+    def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
+        """Figures worth logging at the end of an epoch, given the epoch's mean `terms`."""
+        return {}
+
+    # The generator belongs to the method's state: a resumed run must draw on where it stopped.
+    def get_extra_state(self) -> Tensor:
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Any) -> None:
+        self.generator.set_state(state.cpu())

@@ -1,0 +1,216 @@
+"""Configuration of methods: one dataclass a method, whose fields carry meaning, source and search range."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from methods.features import FeatureSpec
+
+
+class InvalidSetting(ValueError):
+    """A configuration that cannot work; the message names the value and what would do."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where a study may look for a field's value: an interval `low` to `high`, or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "{" + ", ".join(str(choice) for choice in self.choices) + "}"
+        return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    source: str = "",
+    search: Search | None = None,
+    live: Callable[[Any], bool] | None = None,
+    live_when: str = "",
+    identity: bool = True,
+) -> Any:
+    """A dataclass field that documents itself.
+
+    Args:
+        default: its value; a list, dict or callable is taken as or made a factory.
+        help: its meaning in one line, with the unit.
+        source: where the default comes from (paper and table, or whose code).
+        search: range for studies.
+        live: tells from the configuration whether the field can act at all; setting a dead one is an error.
+        live_when: the same in words, for the message.
+        identity: whether the field can change a run's result and so belongs to its identity.
+    """
+    metadata = {
+        "help": help,
+        "source": source,
+        "search": search,
+        "live": live,
+        "live_when": live_when,
+        "identity": identity,
+    }
+    if isinstance(default, list | dict):
+        value = default
+        return dataclasses.field(default_factory=lambda: type(value)(value), metadata=metadata)
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value a field takes when nothing is said; `None` for one without default."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def coerce_choices(config: Any) -> None:
+    """Turn plain strings of a configuration's choices into their enumerations.
+
+    Raises:
+        InvalidSetting: no such choice; the message lists them.
+    """
+    for field in dataclasses.fields(config):
+        kind, value = type(default_of(field)), getattr(config, field.name)
+        if issubclass(kind, StrEnum) and not isinstance(value, kind):
+            require(value in set(kind), f"{field.name}={value} is none of {', '.join(kind)}")
+            object.__setattr__(config, field.name, kind(value))  # frozen
+
+
+def dead_settings(config: Any, given: Iterable[str] = ()) -> list[str]:
+    """Complaints about fields that were set although they cannot act under this configuration.
+
+    Args:
+        config: a configuration dataclass whose fields were made by `option`.
+        given: names of the fields that the user set; one that differs from its default counts as set anyway.
+    """
+    given = set(given)
+    complaints = []
+    for field in dataclasses.fields(config):
+        live = field.metadata.get("live")
+        value = getattr(config, field.name)
+        was_set = field.name in given or value != default_of(field)
+        if live is not None and was_set and not live(config):
+            complaints.append(f"{field.name}={value} has no effect: it acts only {field.metadata['live_when']}")
+    return complaints
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What every method can be told. Subclasses add their hyper-parameters and set `weights`."""
+
+    #: Schedule of the loss weights when `loss.schedule=default`.
+    schedule: ClassVar[str] = "fixed"
+
+    name: str = option("???", "the method")
+    label: str = option("", "name of this variant in tables; part of the run's identity")
+    weights: dict[str, float] = option({"ce": 1.0}, "weight of each loss term; 0 switches a term off")
+
+    def __post_init__(self) -> None:
+        coerce_choices(self)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms with weight, `ce` (the harness's own) included."""
+        return tuple(term for term, weight in self.weights.items() if weight > 0)
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
+        """Fill in what depends on the networks and check everything.
+
+        Raises:
+            InvalidSetting: naming the value, and what would do.
+        """
+        terms = default_of(type(self).__dataclass_fields__["weights"])
+        for term, weight in self.weights.items():
+            require(term in terms, f"weights.{term}: {self.name} has the terms {', '.join(terms)}")
+            if not math.isfinite(weight) or weight < 0:
+                raise InvalidSetting(f"weights.{term}={weight} must be a finite number of at least 0")
+        if not any(self.weights.values()):
+            raise InvalidSetting("all weights are 0: nothing would be learned")
+        return self
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise `InvalidSetting(message)` unless `ok`."""
+    if not ok:
+        raise InvalidSetting(message)
+
+
+@dataclass(frozen=True)
+class DistillConfig(MethodConfig):
+    """A method that can carry Hinton's KD term beside its own."""
+
+    temperature: float = option(
+        4.0,
+        "temperature of the softened class probabilities in the term kd",
+        source="CRD (ICLR 2020), sec. 4: T = 4",
+        search=Search(1.0, 8.0),
+        live=lambda config: config.weights.get("kd", 0.0) > 0,
+        live_when="while weights.kd > 0",
+    )
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
+        require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")
+        require(
+            student.logits == teacher.logits or "kd" not in self.terms,
+            f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
+        )
+        return super().resolve(student, teacher)
+
+
+def match_stages(student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
+    """Which student stage meets which teacher stage, the stem (stage 0) left out.
+
+    Equal numbers meet by position. Otherwise the shorter side is spread evenly over the longer one: a strictly
+    monotone map that fixes the last stages together.
+
+    Returns:
+        pairs `[student stage, teacher stage]`.
+    """
+    num_student, num_teacher = len(student.stages) - 1, len(teacher.stages) - 1
+    num_pairs = min(num_student, num_teacher)
+    return [
+        [round(k * num_student / num_pairs), round(k * num_teacher / num_pairs)] for k in range(1, num_pairs + 1)
+    ]
+
+
+def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: FeatureSpec) -> None:
+    """Refuse a stage map with stages that do not exist or that run against each other."""
+    require(bool(stages), "stages=[] matches no stage: give at least one pair")
+    for pair in stages:
+        require(len(pair) == 2, f"stages: {pair} is not a pair [student stage, teacher stage]")
+        for stage, spec, who in ((pair[0], student, "student"), (pair[1], teacher, "teacher")):
+            last = len(spec.stages) - 1
+            require(0 <= stage <= last, f"stages: the {who} has stages 0 to {last}, not {stage}")
+    for earlier, later in itertools.pairwise(stages):
+        require(
+            earlier[0] < later[0] and earlier[1] < later[1],
+            f"stages: {earlier} and {later} must both ascend",
+        )
+
+
+@dataclass(frozen=True)
+class StageConfig(DistillConfig):
+    """A method that compares maps stage by stage."""
+
+    stages: list[list[int]] | None = option(
+        None, "pairs [student stage, teacher stage], 0 the stem; default: all but the stem, by position"
+    )
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
+        stages = match_stages(student, teacher) if self.stages is None else self.stages
+        check_stages(stages, student, teacher)
+        resolved = dataclasses.replace(self, stages=stages)
+        return super(StageConfig, resolved).resolve(student, teacher)

@@ -1,0 +1,211 @@
+"""CRD: contrastive representation distillation.
+
+Tian, Krishnan & Isola, *Contrastive representation distillation*, ICLR 2020, arXiv:1910.10699. The student's
+embedding of an image is to be recognised among the teacher's embeddings of other images, and vice versa, by
+noise-contrastive estimation (equations 12 to 18) against a memory bank of all training images.
+
+Follows the authors' code where the paper leaves room: the positive, too, is read from the bank; the
+normalising constant Z is set from the first batch and then kept; a bank row moves to the normalised mean of
+itself and the new embedding (momentum 0.5) after it was scored. Negatives come from other classes.
+
+Deviations: negatives are drawn with replacement, on the device; scores come from one product with the whole
+bank and are then gathered, which is the same estimator without copying B·(1+N) rows; with fewer than N samples
+of other classes, as many negatives as there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import Context, Method, Reference
+from methods.config import DistillConfig, Search, option, require
+from methods.features import Features, FeatureSpec
+from methods.kd import kd_term
+from methods.registry import register
+
+EPS = 1e-7
+
+
+def contrast_loss(ratio: Tensor, num_data: int) -> Tensor:
+    """The NCE loss of one anchor network, summed over negatives, averaged over the batch.
+
+    Args:
+        ratio: P = exp(score / temperature) / Z, `[B, 1 + N]`, the positive in column 0.
+        num_data: size of the training set; noise is uniform over it.
+
+    Returns:
+        scalar.
+    """
+    num_negatives = ratio.shape[1] - 1
+    noise = num_negatives / num_data
+    positive = torch.log(ratio[:, 0] / (ratio[:, 0] + noise + EPS))
+    negative = torch.log(noise / (ratio[:, 1:] + noise + EPS))
+    return -(positive.sum() + negative.sum()) / ratio.shape[0]
+
+
+class NegativeSampler(nn.Module):
+    """Draws indices of training samples of other classes, uniformly with replacement, on the device."""
+
+    def __init__(self, targets: Tensor, num_classes: int) -> None:
+        super().__init__()
+        counts = torch.bincount(targets, minlength=num_classes)
+        #: sample indices in the order of their classes, and where each class's block lies in it
+        self.register_buffer("by_class", torch.argsort(targets, stable=True), persistent=False)
+        self.register_buffer("count", counts, persistent=False)
+        self.register_buffer("start", counts.cumsum(0) - counts, persistent=False)
+        self.num_data = targets.numel()
+        self.num_others = self.num_data - int(counts.max())
+        self.by_class: Tensor
+        self.count: Tensor
+        self.start: Tensor
+
+    def forward(self, target: Tensor, num_negatives: int, generator: torch.Generator) -> Tensor:
+        """Indices `[B, num_negatives]` for anchors of the classes `target`, `[B]`."""
+        uniform = torch.rand(
+            target.numel(), num_negatives, generator=generator, device=target.device, dtype=torch.float64
+        )
+        count, start = self.count[target, None], self.start[target, None]
+        position = (uniform * (self.num_data - count)).long()
+        # Leave out the anchor's own class: positions from its block on are shifted past it.
+        position += (position >= start) * count
+        return self.by_class[position]
+
+
+class MemoryBank(nn.Module):
+    """A running embedding of every training image, `[N, D]`, scored against anchors of the other network."""
+
+    def __init__(self, num_data: int, dim: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(dim / 3)  # rows of about unit length
+        self.register_buffer("rows", torch.empty(num_data, dim).uniform_(-bound, bound))
+        self.register_buffer("z", torch.zeros(()))  # 0: not set yet
+        self.rows: Tensor
+        self.z: Tensor
+
+    def ratios(self, anchor: Tensor, index: Tensor, temperature: float) -> Tensor:
+        """exp(anchor · row / temperature) / Z for the rows `index`.
+
+        Args:
+            anchor: unit embeddings `[B, D]`; gradients flow into them.
+            index: rows to score, `[B, 1 + N]`.
+
+        Returns:
+            `[B, 1 + N]`. The first call in training sets Z to their mean times the size of the bank.
+        """
+        # The copy is what backward reads: the rows themselves move before it.
+        scores = (anchor @ self.rows.clone().T).gather(1, index)
+        weights = torch.exp(scores / temperature)
+        # On the device, without asking whether it is the first batch.
+        z = torch.where(self.z == 0, weights.detach().mean() * self.rows.shape[0], self.z)
+        if self.training:
+            self.z.copy_(z)
+        return weights / z
+
+    @torch.no_grad()
+    def update(self, embedding: Tensor, index: Tensor, momentum: float) -> None:
+        """Move the rows `index` `[B]` towards `embedding` `[B, D]`, and back to unit length."""
+        moved = momentum * self.rows[index] + (1 - momentum) * embedding
+        self.rows.index_copy_(0, index, F.normalize(moved, dim=1))
+
+
+@dataclass(frozen=True)
+class CRDConfig(DistillConfig):
+    name: str = option("crd", "contrastive representation distillation")
+    weights: dict[str, float] = option(
+        {"ce": 1.0, "kd": 0.0, "crd": 0.8},
+        "weight of each loss term",
+        source="CRD (ICLR 2020): beta = 0.8; CRD+KD: kd = 1",
+        search=Search(0.1, 5.0, log=True),
+    )
+    dim: int = option(
+        128,
+        "length of the embeddings that are compared",
+        source="CRD (ICLR 2020)",
+        search=Search(choices=(64, 128, 256)),
+    )
+    num_negatives: int = option(
+        16384,
+        "negatives for each image, or as many as there are of other classes",
+        source="CRD (ICLR 2020), sec. 4: N = 16384",
+        search=Search(choices=(1024, 4096, 16384)),
+    )
+    contrast_temperature: float = option(
+        0.07,
+        "temperature of the scores",
+        source="RepDistiller: nce_t = 0.07",
+        search=Search(0.02, 0.3, log=True),
+    )
+    momentum: float = option(0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5")
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CRDConfig:
+        require(self.dim > 0, f"dim={self.dim} must be above 0")
+        require(self.num_negatives > 0, f"num_negatives={self.num_negatives} must be above 0")
+        require(
+            0 < self.contrast_temperature < math.inf,
+            f"contrast_temperature={self.contrast_temperature} must be a finite number above 0",
+        )
+        require(0 <= self.momentum < 1, f"momentum={self.momentum} must be in [0, 1)")
+        return super().resolve(student, teacher)
+
+
+@register(
+    "crd",
+    CRDConfig,
+    summary="contrast of embeddings against a memory bank",
+    reference=Reference(
+        "Contrastive representation distillation",
+        "Tian, Krishnan & Isola",
+        "ICLR 2020",
+        "https://arxiv.org/abs/1910.10699",
+    ),
+)
+class CRD(Method[CRDConfig]):
+    """Term `crd`: NCE of the student's anchors in the teacher's bank plus the teacher's in the student's.
+
+    Every forward in training mode moves the banks.
+    """
+
+    needs = frozenset({"logits", "embedding"})
+
+    def __init__(self, config: CRDConfig, context: Context) -> None:
+        super().__init__(config, context)
+        num_data = context.targets.numel()
+        self.embed_student = nn.Linear(context.student.embedding, config.dim)
+        self.embed_teacher = nn.Linear(context.teacher.embedding, config.dim)
+        self.bank_student = MemoryBank(num_data, config.dim)
+        self.bank_teacher = MemoryBank(num_data, config.dim)
+        self.sampler = NegativeSampler(context.targets, context.num_classes)
+        require(self.sampler.num_others > 0, "crd needs at least two classes in the training set")
+        self.num_negatives = min(config.num_negatives, self.sampler.num_others)
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        terms = kd_term(self, student, teacher)
+        if self.active("crd"):
+            terms["crd"] = self._crd(student, teacher, target, index)
+        return terms
+
+    def _crd(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> Tensor:
+        anchor_student = F.normalize(self.embed_student(student.embedding), dim=1)
+        anchor_teacher = F.normalize(self.embed_teacher(teacher.embedding), dim=1)
+        negatives = self.sampler(target, self.num_negatives, self.generator)
+        rows = torch.cat([index[:, None], negatives], dim=1)
+        loss = self._contrast(anchor_student, self.bank_teacher, rows)
+        loss = loss + self._contrast(anchor_teacher, self.bank_student, rows)
+        if self.training:
+            self.bank_student.update(anchor_student, index, self.config.momentum)
+            self.bank_teacher.update(anchor_teacher, index, self.config.momentum)
+        return loss
+
+    def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
+        """Z of the two banks, which the first batch fixed."""
+        return {"crd_z_student": self.bank_student.z.item(), "crd_z_teacher": self.bank_teacher.z.item()}
+
+    def _contrast(self, anchor: Tensor, bank: MemoryBank, rows: Tensor) -> Tensor:
+        ratio = bank.ratios(anchor, rows, self.config.contrast_temperature)
+        return contrast_loss(ratio, bank.rows.shape[0])

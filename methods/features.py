@@ -1,0 +1,77 @@
+"""What a network shows a distillation method: tensors (`Features`) and their shapes (`FeatureSpec`).
+
+Legend: B batch, C channels, H W height and width of a map, D embedding, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+MapShape = tuple[int, int, int]  # C, H, W
+
+
+@dataclass(frozen=True)
+class Features:
+    """One network's view of a batch.
+
+    Attributes:
+        stages: maps after each resolution block, stem first, `[B, C_l, H_l, W_l]`.
+        preacts: the same before their last activation; `()` unless asked for.
+        embedding: pooled penultimate vector `[B, D]`.
+        logits: `[B, K]`.
+    """
+
+    stages: tuple[Tensor, ...]
+    preacts: tuple[Tensor, ...]
+    embedding: Tensor
+    logits: Tensor
+
+    def for_loss(self, needs: frozenset[str]) -> Features:
+        """The parts that a method declared in `needs`, as float32 for its loss.
+
+        Maps that were not declared are left out, so a method that reads them without saying so fails at its
+        first step instead of silently costing every cohort their computation.
+        """
+        return Features(
+            stages=tuple(stage.float() for stage in self.stages) if "stages" in needs else (),
+            preacts=tuple(preact.float() for preact in self.preacts) if "preacts" in needs else (),
+            embedding=self.embedding.float(),
+            logits=self.logits.float(),
+        )
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """`Features` as shapes: what a method needs to build its connectors.
+
+    Attributes:
+        stages: `(C, H, W)` of each stage, stem first.
+        preacts: the same of the pre-activations, `()` if they were not asked for.
+        embedding: D.
+        logits: K.
+        signed: for each stage whether its map takes negative values (it is not behind a ReLU).
+    """
+
+    stages: tuple[MapShape, ...]
+    preacts: tuple[MapShape, ...]
+    embedding: int
+    logits: int
+    signed: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, features: Features) -> FeatureSpec:
+        """Read the shapes, and the sign of each stage, off any batch of features."""
+        return cls(
+            stages=tuple(_map_shape(stage) for stage in features.stages),
+            preacts=tuple(_map_shape(preact) for preact in features.preacts),
+            embedding=features.embedding.shape[1],
+            logits=features.logits.shape[1],
+            signed=tuple(bool((stage < 0).any()) for stage in features.stages),
+        )
+
+
+def _map_shape(feature: Tensor) -> MapShape:
+    _, channels, height, width = feature.shape
+    return channels, height, width

@@ -1,0 +1,103 @@
+"""FitNet: hints.
+
+Romero et al., *FitNets: hints for thin deep nets*, ICLR 2015, arXiv:1412.6550: the student's map, through a
+convolutional regressor, imitates the teacher's (equation 3). As in RepDistiller, hint and task are learned
+together from the start (the paper trains the hint in a stage of its own), on stage 2, by the mean squared
+difference, with the regressor convolution, batch norm and ReLU. One deviation: a teacher's stage with
+negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so the regressor then has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import Context, Method, Reference
+from methods.config import DistillConfig, InvalidSetting, Search, option, require
+from methods.features import Features, FeatureSpec, MapShape
+from methods.kd import kd_term
+from methods.registry import register
+
+
+class Activation(StrEnum):
+    auto = "auto"
+    relu = "relu"
+    linear = "linear"
+
+
+@dataclass(frozen=True)
+class FitNetConfig(DistillConfig):
+    name: str = option("fitnet", "hints")
+    weights: dict[str, float] = option(
+        {"ce": 1.0, "kd": 0.0, "hint": 100.0},
+        "weight of each loss term",
+        source="RepDistiller's script: beta = 100",
+        search=Search(10.0, 1000.0, log=True),
+    )
+    stage: int = option(
+        2,
+        "the hint's stage in both networks, 0 the stem",
+        source="RepDistiller: hint_layer = 2",
+        search=Search(choices=(1, 2, 3)),
+    )
+    activation: Activation = option(
+        Activation.auto,
+        "of the regressor: relu, linear, or auto: relu unless the hint takes negative values",
+        source="RepDistiller: relu",
+    )
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> FitNetConfig:
+        last = min(len(student.stages), len(teacher.stages)) - 1
+        require(0 <= self.stage <= last, f"stage={self.stage}: both networks have stages 0 to {last}")
+        with torch.device("meta"):  # only to learn whether there is one
+            regressor_layer(student.stages[self.stage], teacher.stages[self.stage])
+        return super().resolve(student, teacher)
+
+
+def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
+    """The convolution that takes a student's map `(C, H, W)` to the teacher's shape."""
+    (channels, side, _), (hint_channels, hint_side, _) = student, teacher
+    if side == 2 * hint_side:
+        return nn.Conv2d(channels, hint_channels, kernel_size=3, stride=2, padding=1)
+    if 2 * side == hint_side:
+        return nn.ConvTranspose2d(channels, hint_channels, kernel_size=4, stride=2, padding=1)
+    if side >= hint_side:
+        return nn.Conv2d(channels, hint_channels, kernel_size=1 + side - hint_side)
+    raise InvalidSetting(f"stage: no regressor takes a map of side {side} to the teacher's {hint_side}")
+
+
+@register(
+    "fitnet",
+    FitNetConfig,
+    summary="hint: the teacher's map of a middle stage, through a regressor",
+    reference=Reference(
+        "FitNets: hints for thin deep nets", "Romero et al.", "ICLR 2015", "https://arxiv.org/abs/1412.6550"
+    ),
+)
+class FitNet(Method[FitNetConfig]):
+    """Term `hint`: mean squared difference of the regressed student map and the teacher's."""
+
+    needs = frozenset({"logits", "stages"})
+
+    def __init__(self, config: FitNetConfig, context: Context) -> None:
+        super().__init__(config, context)
+        student, teacher = context.student.stages[config.stage], context.teacher.stages[config.stage]
+        rectified = config.activation == Activation.relu or (
+            config.activation == Activation.auto and not context.teacher.signed[config.stage]
+        )
+        self.regressor = nn.Sequential(
+            regressor_layer(student, teacher),
+            nn.BatchNorm2d(teacher[0]),
+            nn.ReLU() if rectified else nn.Identity(),
+        )
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        terms = kd_term(self, student, teacher)
+        if self.active("hint"):
+            regressed = self.regressor(student.stages[self.config.stage])
+            terms["hint"] = F.mse_loss(regressed, teacher.stages[self.config.stage])
+        return terms

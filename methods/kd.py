@@ -1,0 +1,69 @@
+"""KD: soft targets.
+
+Hinton, Vinyals & Dean, *Distilling the knowledge in a neural network*, NIPS 2014 workshop, arXiv:1503.02531.
+The loss is that of section 2: the class probabilities at temperature T, with the factor T² that keeps its
+gradient's size. Weights as in CRD (ICLR 2020), whose harness the field compares on: 0.1 ce + 0.9 kd, T = 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Method, Reference
+from methods.config import DistillConfig, option
+from methods.features import Features
+from methods.registry import register
+
+
+def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student) of the softened class probabilities.
+
+    Args:
+        logits_student, logits_teacher: `[B, K]`.
+        temperature: T > 0.
+
+    Returns:
+        scalar, summed over classes, averaged over the batch.
+    """
+    log_student = F.log_softmax(logits_student / temperature, dim=1)
+    log_teacher = F.log_softmax(logits_teacher / temperature, dim=1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+@dataclass(frozen=True)
+class KDConfig(DistillConfig):
+    name: str = option("kd", "Hinton's knowledge distillation")
+    weights: dict[str, float] = option(
+        {"ce": 0.1, "kd": 0.9}, "weight of each loss term", source="CRD (ICLR 2020), RepDistiller's script"
+    )
+
+
+@register(
+    "kd",
+    KDConfig,
+    summary="soft targets: the teacher's class probabilities at a temperature",
+    reference=Reference(
+        "Distilling the knowledge in a neural network",
+        "Hinton, Vinyals & Dean",
+        "NIPS workshop 2014",
+        "https://arxiv.org/abs/1503.02531",
+    ),
+)
+class KD(Method[KDConfig]):
+    """Term `kd`: see `kd_loss`."""
+
+    needs = frozenset({"logits"})
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        return kd_term(self, student, teacher)
+
+
+def kd_term(method: Method[DistillConfig], student: Features, teacher: Features) -> dict[str, Tensor]:
+    """The term `kd` of a method whose configuration carries one, or nothing where it has no weight."""
+    if not method.active("kd"):
+        return {}
+    return {"kd": kd_loss(student.logits, teacher.logits, method.config.temperature)}

@@ -1,0 +1,134 @@
+"""The one list of methods: filled by a decorator in each method's file, read by everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from methods.base import Context, Method, Reference
+from methods.config import InvalidSetting, MethodConfig, dead_settings, default_of
+from methods.features import FeatureSpec
+
+_METHODS: dict[str, type[Method[Any]]] = {}
+MethodClass = TypeVar("MethodClass", bound=type[Method[Any]])
+
+
+def register(
+    name: str, config_class: type[MethodConfig], *, summary: str, reference: Reference | None
+) -> Callable[[MethodClass], MethodClass]:
+    """Class decorator that puts a method into the registry under `name`."""
+
+    def add(cls: MethodClass) -> MethodClass:
+        if name in _METHODS:
+            raise ValueError(f"two methods are called {name}: {_METHODS[name].__module__} and {cls.__module__}")
+        cls.name, cls.config_class, cls.summary, cls.reference = name, config_class, summary, reference
+        _METHODS[name] = cls
+        return cls
+
+    return add
+
+
+def _load_all() -> None:
+    package = importlib.import_module("methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"methods.{module.name}")
+
+
+def available() -> tuple[str, ...]:
+    """Names of all methods, the student alone first, then by the year of the paper."""
+    _load_all()
+    return tuple(sorted(_METHODS, key=lambda name: (_year(_METHODS[name].reference), name)))
+
+
+def _year(reference: Reference | None) -> int:
+    return int(reference.venue.split()[-1]) if reference else 0
+
+
+def get(name: str) -> type[Method[Any]]:
+    """The class of a method.
+
+    Raises:
+        InvalidSetting: no method has this name; the message lists the closest and all names.
+    """
+    if name not in available():
+        raise InvalidSetting(unknown("method", name, available()))
+    return _METHODS[name]
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
+    """The message for an unknown name: the closest valid ones first, then all."""
+    valid = list(valid)
+    close = difflib.get_close_matches(name.lower(), valid, n=3, cutoff=0.5)
+    guess = f"\n  closest: {', '.join(close)}" if close else ""
+    return f"unknown {kind} '{name}'{guess}\n  valid: {', '.join(valid)}"
+
+
+def configure(name: str, **settings: Any) -> MethodConfig:
+    """A method's configuration: its defaults, changed by `settings` (`weights` may name some of the terms).
+
+    Raises:
+        InvalidSetting: an unknown method or setting.
+    """
+    cls = get(name).config_class
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in settings:
+        if key not in fields:
+            raise InvalidSetting(unknown(f"setting of {name}", key, fields))
+    if "weights" in settings:
+        settings["weights"] = default_of(fields["weights"]) | settings["weights"]
+    return cls(**settings)
+
+
+def create(
+    name: str,
+    student: FeatureSpec,
+    teacher: FeatureSpec,
+    *,
+    num_classes: int,
+    targets: Tensor,
+    generator: torch.Generator | None = None,
+    **config: Any,
+) -> Method[Any]:
+    """Build a method for a pair of networks.
+
+    Args:
+        name: one of `available()`.
+        student, teacher: shapes of the networks' features.
+        num_classes: K.
+        targets: labels of the training set by sample index, int64 `[N]`, on the training device.
+        generator: random numbers of this method, on the device of `targets`. Its initial seed determines the
+            connectors' initialisation; it then serves the method while it trains. Default: seed 0.
+        config: settings that differ from the method's defaults.
+
+    Raises:
+        InvalidSetting: unknown name or setting, a value that cannot work, or a setting that cannot act.
+    """
+    return build(configure(name, **config), student, teacher, num_classes, targets, generator)
+
+
+def build(
+    config: MethodConfig,
+    student: FeatureSpec,
+    teacher: FeatureSpec,
+    num_classes: int,
+    targets: Tensor,
+    generator: torch.Generator | None = None,
+) -> Method[Any]:
+    """`create` from a configuration object."""
+    if complaints := dead_settings(config):
+        raise InvalidSetting("\n".join(complaints))
+    if generator is None:
+        generator = torch.Generator(targets.device).manual_seed(0)
+    context = Context(student, teacher, num_classes, targets, generator)
+    # Connectors are initialised on the CPU, so that they are the same on every device.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
+        method = get(config.name)(config.resolve(student, teacher), context)
+    return method.to(targets.device)

@@ -1,0 +1,114 @@
+"""Tiny networks' features and methods built on them, shared by the tests of `methods`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import methods
+from methods import Features, FeatureSpec, Method
+
+NUM_CLASSES = 4
+TARGETS = torch.arange(40) * 7 % NUM_CLASSES  # labels of a training set of 40
+INDEX = torch.tensor([3, 17, 0, 28, 39, 10])  # the batch: its positions in it
+TARGET = TARGETS[INDEX]
+
+
+def random_features(
+    channels: tuple[int, ...] = (3, 4, 6, 5),
+    sides: tuple[int, ...] = (8, 8, 4, 4),
+    *,
+    embedding: int = 7,
+    seed: int = 0,
+    batch: int = 6,
+    signed: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> Features:
+    """Features like a network's: rectified maps with exact zeros unless `signed`, logits a few units wide."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    maps = [draw(batch, c, side, side) for c, side in zip(channels, sides, strict=True)]
+    preacts = tuple(draw(*each.shape) for each in maps)
+    stages = tuple(maps if signed else [each.relu() for each in maps])
+    return Features(stages, preacts, draw(batch, embedding), 3 * draw(batch, NUM_CLASSES))
+
+
+def student_features(seed: int = 1, **kwargs: Any) -> Features:
+    return random_features(seed=seed, **kwargs)
+
+
+def teacher_features(seed: int = 2, **kwargs: Any) -> Features:
+    return random_features(**({"channels": (3, 5, 7, 8), "embedding": 9, "seed": seed} | kwargs))
+
+
+def with_grad(features: Features) -> Features:
+    """The same values as leaves that collect gradients."""
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().clone().requires_grad_()
+
+    return Features(
+        tuple(map(leaf, features.stages)),
+        tuple(map(leaf, features.preacts)),
+        leaf(features.embedding),
+        leaf(features.logits),
+    )
+
+
+def tensors(features: Features) -> dict[str, tuple[Tensor, ...]]:
+    """The tensors of each part, by the names that `Method.needs` uses."""
+    parts = {field.name: getattr(features, field.name) for field in dataclasses.fields(features)}
+    return {name: part if isinstance(part, tuple) else (part,) for name, part in parts.items()}
+
+
+def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **config: Any) -> Method[Any]:
+    """`methods.create` for these features, in their floating type."""
+    method = methods.create(
+        name,
+        FeatureSpec.of(student),
+        FeatureSpec.of(teacher),
+        num_classes=NUM_CLASSES,
+        targets=TARGETS,
+        generator=torch.Generator().manual_seed(seed),
+        **config,
+    )
+    return method.to(student.logits.dtype)
+
+
+def terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
+    """The method's terms on the one batch that the tests use."""
+    return method(student, teacher, TARGET, INDEX)
+
+
+def batch_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    """Batch norm in training, `[B, C, H, W]`: the batch's own mean and biased variance."""
+    mean = x.mean(axis=(0, 2, 3), keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=(0, 2, 3), keepdims=True)
+    scaled = (x - mean) / np.sqrt(variance + eps)
+    return scaled * weight[None, :, None, None] + bias[None, :, None, None]
+
+
+def block_mean(x: np.ndarray, grid: int) -> np.ndarray:
+    """Means over the square blocks of `[B, C, H, W]`: `[B, C, grid, grid]`."""
+    batch, channels, side, _ = x.shape
+    size = side // grid
+    out = np.empty((batch, channels, grid, grid))
+    for i in range(grid):
+        for j in range(grid):
+            out[:, :, i, j] = x[:, :, i * size : (i + 1) * size, j * size : (j + 1) * size].mean(axis=(2, 3))
+    return out
+
+
+def randomise(module: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter random values, so that no weight hides at 1 and no bias at 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))

@@ -1,0 +1,101 @@
+"""Hinton's KD against its definition and its known properties."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import make, student_features, teacher_features, terms_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from methods.kd import kd_loss
+
+
+def logits(seed, batch=5, classes=7, scale=3.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
+
+
+def softmax(x):
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()
+
+
+def kd_reference(student, teacher, temperature):
+    total = 0.0
+    for row_student, row_teacher in zip(student, teacher, strict=True):
+        q, p = softmax(row_student / temperature), softmax(row_teacher / temperature)
+        total += sum(p[k] * np.log(p[k] / q[k]) for k in range(len(p)))
+    return temperature**2 * total / len(student)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 4.0])
+def test_is_the_scaled_divergence(temperature):
+    student, teacher = logits(0), logits(1)
+    expected = kd_reference(student.numpy(), teacher.numpy(), temperature)
+    assert kd_loss(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradient_is_temperature_times_the_difference_of_probabilities():
+    student, teacher, temperature = logits(0).requires_grad_(), logits(1), 4.0
+    kd_loss(student, teacher, temperature).backward()
+    rows = zip(student.detach().numpy(), teacher.numpy(), strict=True)
+    expected = [temperature * (softmax(s / temperature) - softmax(t / temperature)) / 5 for s, t in rows]
+    np.testing.assert_allclose(student.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_tends_to_half_the_class_variance_of_the_logit_difference():
+    student, teacher = logits(0), logits(1)
+    limit = (student - teacher).numpy().var(axis=1).mean() / 2
+    assert kd_loss(student, teacher, 1e4).item() == pytest.approx(limit, rel=1e-3)
+
+
+def test_equals_target_plus_non_target_knowledge():
+    """KL = TCKD + (1 − p_t) · NCKD (Zhao et al., CVPR 2022), whichever class is called the target."""
+    student, teacher = logits(0), logits(1)
+    for k in range(student.shape[1]):
+        total = 0.0
+        for s, t in zip(student.numpy(), teacher.numpy(), strict=True):
+            q, p = softmax(s), softmax(t)
+            target = p[k] * np.log(p[k] / q[k]) + (1 - p[k]) * np.log((1 - p[k]) / (1 - q[k]))
+            p_others, q_others = softmax(np.delete(t, k)), softmax(np.delete(s, k))
+            total += target + (1 - p[k]) * (p_others * np.log(p_others / q_others)).sum()
+        assert kd_loss(student, teacher, 1.0).item() == pytest.approx(total / len(student), rel=1e-10)
+
+
+def test_is_zero_at_equality_and_positive_elsewhere():
+    student, teacher = logits(0), logits(1)
+    assert kd_loss(student, student, 4.0).item() == pytest.approx(0, abs=1e-14)
+    assert kd_loss(student, teacher, 4.0) > 0.1
+    assert kd_loss(student, teacher, 4.0) != kd_loss(teacher, student, 4.0)
+
+
+@given(shift_student=st.floats(-50, 50), shift_teacher=st.floats(-50, 50), seed=st.integers(0, 99))
+def test_ignores_shifts_of_the_logits(shift_student, shift_teacher, seed):
+    student, teacher = logits(seed), logits(seed + 100)
+    shifted = kd_loss(student + shift_student, teacher + shift_teacher, 4.0)
+    torch.testing.assert_close(shifted, kd_loss(student, teacher, 4.0), rtol=1e-8, atol=1e-11)
+
+
+def test_stays_finite_for_extreme_logits():
+    student = (1e4 * logits(0)).float().requires_grad_()
+    loss = kd_loss(student, (1e4 * logits(1)).float(), 1.0)
+    loss.backward()
+    assert loss.isfinite()
+    assert student.grad.isfinite().all()
+
+
+def test_the_method_has_the_published_weights_and_uses_its_temperature():
+    student, teacher = student_features(), teacher_features()
+    method = make("kd", student, teacher)
+    assert dict(method.config.weights) == {"ce": 0.1, "kd": 0.9}
+    for temperature, each in ((4.0, method), (2.0, make("kd", student, teacher, temperature=2.0))):
+        expected = kd_reference(student.logits.numpy(), teacher.logits.numpy(), temperature)
+        assert terms_of(each, student, teacher)["kd"].item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["at", "fitnet", "crd", "aftkd"])
+def test_is_the_same_term_beside_other_methods(name):
+    student, teacher = student_features(), teacher_features()
+    terms = terms_of(make(name, student, teacher, weights={"kd": 1.0}, temperature=3.0), student, teacher)
+    expected = kd_reference(student.logits.numpy(), teacher.logits.numpy(), 3.0)
+    assert terms["kd"].item() == pytest.approx(expected, rel=1e-12)

@@ -1,0 +1,387 @@
+"""What every method promises to the harness; a new method inherits these tests by being registered."""
+
+import copy
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+from helpers import (
+    INDEX,
+    NUM_CLASSES,
+    TARGETS,
+    make,
+    student_features,
+    teacher_features,
+    tensors,
+    terms_of,
+    with_grad,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import methods
+from methods import FeatureSpec, InvalidSetting, Method, Search, configure, default_of, get, register
+from methods.schedules import LossConfig, LossWeights
+
+NAMES = methods.available()
+every_method = pytest.mark.parametrize("name", NAMES)
+
+# Settings under which a method computes something else entirely.
+VARIANTS = {
+    "aftkd": [
+        {"content": "features"},
+        {"content": "attention"},
+        {"content": "attention", "attention": "spatial"},
+        {"content": "attention", "attention": "channel"},
+        {"center": False},
+    ],
+    "fitnet": [{"activation": "linear"}, {"stage": 3}],
+    "at": [{"stages": [[2, 1]]}],
+}
+every_variant = pytest.mark.parametrize(
+    ("name", "config"),
+    [(name, config) for name in NAMES for config in [{}, *VARIANTS.get(name, [])]],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())) or "default",
+)
+
+
+def all_terms(name):
+    """Weights under which every term of the method is computed."""
+    return dict.fromkeys(configure(name).weights, 1.0)
+
+
+def pair(seed=0):
+    return student_features(seed=seed), teacher_features(seed=seed + 1000)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+# Terms and gradients
+@every_variant
+def test_terms_are_finite_scalars_of_the_declared_names(name, config):
+    for weights in ({}, all_terms(name)):
+        method = make(name, *pair(), weights=weights, **config)
+        for seed in range(2):
+            terms = terms_of(method, *pair(seed))
+            assert set(terms) == set(method.terms) - {"ce"}
+            assert all(term.shape == () and term.isfinite() for term in terms.values())
+
+
+@every_variant
+def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name, config):
+    method = make(name, *pair(), weights=all_terms(name), **config)
+    student, teacher = pair()
+    student = with_grad(student)
+    total = sum(terms_of(method, student, teacher).values(), torch.zeros(()))
+    if total.requires_grad:
+        total.backward()
+    reached = {
+        part
+        for part, leaves in tensors(student).items()
+        if any(leaf.grad is not None and leaf.grad.any() for leaf in leaves)
+    }
+    assert reached == method.needs
+    for parameter_name, parameter in method.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        if parameter.ndim > 1:
+            assert parameter.grad.any(), parameter_name
+
+
+@every_variant
+def test_leaves_the_features_as_they_are(name, config):
+    student, teacher = pair()
+    before = copy.deepcopy([tensors(student), tensors(teacher)])
+    terms_of(make(name, student, teacher, weights=all_terms(name), **config), student, teacher)
+    for old, new in zip(before, (tensors(student), tensors(teacher)), strict=True):
+        assert all(torch.equal(a, b) for part in old for a, b in zip(old[part], new[part], strict=True))
+
+
+@every_variant
+def test_gives_the_same_from_the_parts_that_it_declares(name, config):
+    student, teacher = pair()
+    methods_ = [make(name, student, teacher, weights=all_terms(name), **config).float() for _ in range(2)]
+    needs = methods_[0].needs
+    assert needs <= {"logits", "embedding", "stages", "preacts"}
+    declared = terms_of(methods_[0], student.for_loss(needs), teacher.for_loss(needs))
+    every = frozenset({"logits", "embedding", "stages", "preacts"})
+    assert same(declared, terms_of(methods_[1], student.for_loss(every), teacher.for_loss(every)))
+
+
+@pytest.mark.parametrize(("name", "term"), [(name, term) for name in NAMES for term in all_terms(name)])
+def test_a_term_without_weight_is_not_computed(name, term):
+    if set(all_terms(name)) == {term}:
+        pytest.skip("its only term")
+    method = make(name, *pair(), weights=all_terms(name) | {term: 0.0})
+    assert term not in method.terms
+    assert set(terms_of(method, *pair())) == set(all_terms(name)) - {"ce", term}
+
+
+# Random numbers and state
+@every_variant
+def test_equal_seeds_give_equal_modules_and_terms(name, config):
+    first, second = (make(name, *pair(), seed=3, **config) for _ in range(2))
+    assert same(first.state_dict(), second.state_dict())
+    for seed in range(2):
+        assert same(terms_of(first, *pair(seed)), terms_of(second, *pair(seed)))
+
+
+@every_variant
+def test_different_seeds_give_different_modules(name, config):
+    first, second = (make(name, *pair(), seed=seed, **config) for seed in (3, 4))
+    for (key, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        if a.ndim > 1:
+            assert not torch.equal(a, b), key
+
+
+@every_method
+def test_the_state_holds_everything_that_the_next_steps_depend_on(name):
+    interrupted, other = (make(name, *pair(), seed=seed, weights=all_terms(name)) for seed in (0, 1))
+    for seed in range(2):
+        terms_of(interrupted, *pair(seed))
+    file = io.BytesIO()
+    torch.save(interrupted.state_dict(), file)
+    expected = [terms_of(interrupted, *pair(seed)) for seed in range(2, 5)]
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    resumed = [terms_of(other, *pair(seed)) for seed in range(2, 5)]
+    assert all(same(a, b) for a, b in zip(expected, resumed, strict=True))
+
+
+@every_method
+def test_the_global_random_numbers_are_left_alone(name):
+    before = torch.get_rng_state()
+    terms_of(make(name, *pair(), weights=all_terms(name)), *pair())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_building_leaves_the_gpus_global_random_numbers_alone(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    make("crd", *pair())
+    assert not seeded
+
+
+@every_method
+def test_the_callers_generator_is_not_drawn_from_while_building(name):
+    """Connectors come from its seed; what it draws is for the training."""
+    generator = torch.Generator().manual_seed(5)
+    student, teacher = map(FeatureSpec.of, pair())
+    method = methods.create(name, student, teacher, num_classes=NUM_CLASSES, targets=TARGETS, generator=generator)
+    assert method.generator is generator
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(5).get_state())
+
+
+@every_method
+def test_a_copy_goes_its_own_way(name):
+    """As an average of weights would need it."""
+    method = make(name, *pair(), weights=all_terms(name))
+    terms_of(method, *pair())
+    twin = copy.deepcopy(method)
+    expected = terms_of(method, *pair(1))
+    assert same(terms_of(twin, *pair(1)), expected)
+
+
+# No host reads
+class NoHostRead(TorchDispatchMode):
+    """Fails on operations that make a GPU's host wait: reading a value, or shapes that depend on values."""
+
+    FORBIDDEN = frozenset(
+        {
+            "aten::_local_scalar_dense",
+            "aten::equal",
+            "aten::is_nonzero",
+            "aten::masked_select",
+            "aten::nonzero",
+            "aten::_unique2",
+            "aten::bincount",
+        }
+    )
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().split(".")[0]
+        assert name not in self.FORBIDDEN, f"{name} reads a device value"
+        if name in ("aten::index", "aten::index_put", "aten::index_put_"):
+            assert all(each is None or each.dtype != torch.bool for each in args[1]), f"{name} by a mask"
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_check_for_host_reads_can_fail():
+    values = torch.ones(3)
+    for read in (lambda: values[0].item(), lambda: bool(values[0] > 0), lambda: values[values > 0]):
+        with pytest.raises(AssertionError), NoHostRead():
+            read()
+
+
+@every_variant
+def test_a_training_step_reads_nothing_from_the_device(name, config):
+    student, teacher = pair()
+    student = with_grad(student)
+    method = make(name, student, teacher, weights=all_terms(name), **config)
+    schedules = [
+        LossWeights(LossConfig(schedule=schedule).resolve(method.config), method.terms, num_steps=6)
+        for schedule in ("fixed", "linear", "cosine", "adaptive")
+    ]
+    with NoHostRead():
+        for step in range(4):
+            terms = {"ce": student.logits.logsumexp(dim=1).mean()} | terms_of(method, student, teacher)
+            stacked = torch.stack([terms[term] for term in method.terms])
+            for weights in schedules:
+                weights.advance(step)
+                (weights.factors * stacked).sum().backward(retain_graph=True)
+                weights.observe(stacked.detach())
+
+
+# Configuration
+@every_method
+def test_the_configuration_describes_itself(name):
+    cls, config = get(name), configure(name)
+    assert config.name == name
+    assert isinstance(config, cls.config_class)
+    assert cls.summary
+    assert cls.reference is None or cls.reference.url.startswith("https://")
+    assert "ce" in config.weights
+    for field in dataclasses.fields(config):
+        assert field.metadata["help"], field.name
+        assert (field.metadata["live"] is None) == (not field.metadata["live_when"]), field.name
+
+
+@every_method
+def test_defaults_lie_in_their_search_ranges(name):
+    config = configure(name)
+    for field in dataclasses.fields(config):
+        search, value = field.metadata["search"], default_of(field)
+        if not isinstance(search, Search):
+            continue
+        if search.choices:
+            assert value in search.choices, field.name
+        elif isinstance(value, dict):  # the range is that of the method's own term, its last
+            assert search.low <= list(value.values())[-1] <= search.high
+        else:
+            assert search.low <= value <= search.high, field.name
+
+
+@every_variant
+def test_a_resolved_configuration_builds_the_same_method(name, config):
+    student, teacher = map(FeatureSpec.of, pair())
+    resolved = configure(name, **config).resolve(student, teacher)
+    assert resolved.resolve(student, teacher) == resolved
+    built = methods.build(resolved, student, teacher, NUM_CLASSES, TARGETS)
+    assert built.config == resolved
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "key"),
+    [
+        ("kd", {"weights": {"kd": 0.0}, "temperature": 2.0}, "temperature"),
+        ("at", {"temperature": 2.0}, "temperature"),
+        ("fitnet", {"temperature": 2.0}, "temperature"),
+        ("crd", {"temperature": 2.0}, "temperature"),
+        ("aftkd", {"content": "features", "degree": 0.3}, "degree"),
+        ("aftkd", {"content": "attention", "degree": 0.3}, "degree"),
+        ("aftkd", {"content": "features", "attention": "spatial"}, "attention"),
+        ("aftkd", {"content": "features", "p": 2.0}, "p"),
+        ("aftkd", {"degree": 0.0, "p": 2.0}, "p"),
+        ("aftkd", {"degree": 0.0, "attention": "channel"}, "attention"),
+        ("aftkd", {"content": "attention", "attention": "channel", "block_size": [2, 2, 2]}, "block_size"),
+    ],
+)
+def test_a_setting_that_cannot_act_is_refused(name, config, key):
+    with pytest.raises(InvalidSetting, match=rf"(?m)^{key}="):
+        make(name, *pair(), **config)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "key"),
+    [
+        *((name, {"weights": {"ce": -1.0}}, "weights.ce") for name in NAMES),
+        *((name, {"weights": {"ce": math.nan}}, "weights.ce") for name in NAMES),
+        *((name, {"weights": {"nope": 1.0}}, "weights.nope") for name in NAMES),
+        *((name, {"weights": dict.fromkeys(all_terms(name), 0.0)}, "weights") for name in NAMES),
+        ("kd", {"temperature": 0.0}, "temperature"),
+        ("kd", {"temperature": math.nan}, "temperature"),
+        ("kd", {"temperature": math.inf}, "temperature"),
+        ("at", {"p": 0.0}, "p="),
+        ("at", {"p": math.inf}, "p="),
+        ("fitnet", {"activation": "sigmoid"}, "activation"),
+        ("crd", {"dim": 0}, "dim"),
+        ("crd", {"num_negatives": 0}, "num_negatives"),
+        ("crd", {"contrast_temperature": 0.0}, "contrast_temperature"),
+        ("crd", {"momentum": 1.0}, "momentum"),
+        ("crd", {"momentum": -0.1}, "momentum"),
+        ("aftkd", {"degree": 1.1}, "degree"),
+        ("aftkd", {"degree": math.nan}, "degree"),
+        ("aftkd", {"p": 0.0}, "p="),
+        ("aftkd", {"p": math.inf}, "p="),
+        ("aftkd", {"content": "feature"}, "content"),
+        ("aftkd", {"attention": "spacial"}, "attention"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(name, config, key):
+    with pytest.raises(InvalidSetting, match=key):
+        make(name, *pair(), **config)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "kd" in all_terms(name)])
+def test_soft_targets_need_the_same_classes(name):
+    student, teacher = map(FeatureSpec.of, pair())
+    teacher = dataclasses.replace(teacher, logits=NUM_CLASSES + 1)
+    with pytest.raises(InvalidSetting, match="classes"):
+        methods.create(name, student, teacher, num_classes=NUM_CLASSES, targets=TARGETS, weights={"kd": 1.0})
+
+
+@every_method
+def test_weights_may_name_some_of_the_terms(name):
+    default = dict(configure(name).weights)
+    term = list(default)[-1]
+    assert dict(configure(name, weights={term: 7.0}).weights) == default | {term: 7.0}
+    assert dict(configure(name).weights) == default  # no shared dictionary was changed
+
+
+# Names
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("aft-kd", "aftkd"), ("AFTKD", "aftkd"), ("fitnets", "fitnet"), ("crdd", "crd")]
+)
+def test_an_unknown_method_lists_the_closest_and_all(typed, meant):
+    with pytest.raises(InvalidSetting) as error:
+        make(typed, *pair())
+    message = str(error.value)
+    assert typed in message
+    assert meant in message.split("closest:")[1].splitlines()[0]
+    assert all(name in message for name in NAMES)
+
+
+@every_method
+def test_an_unknown_setting_lists_the_closest(name):
+    with pytest.raises(InvalidSetting) as error:
+        make(name, *pair(), weight={"ce": 1.0})
+    assert "weight" in str(error.value)
+    assert "weights" in str(error.value).split("closest:")[1]
+
+
+def test_nothing_like_it_gives_the_list_alone():
+    with pytest.raises(InvalidSetting) as error:
+        get("zzz")
+    assert "closest" not in str(error.value)
+    assert all(name in str(error.value) for name in NAMES)
+
+
+def test_the_names_of_the_design_are_there():
+    assert {"none", "kd", "at", "fitnet", "crd", "aftkd"} <= set(NAMES)
+    assert NAMES[0] == "none"
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_a_name_cannot_be_taken_twice():
+    decorate = register("kd", get("kd").config_class, summary="another", reference=None)
+    with pytest.raises(ValueError, match="two methods are called kd"):
+        decorate(type("Another", (Method,), {}))
+    assert get("kd").__name__ == "KD"
+
+
+def test_the_batch_of_these_tests_is_one_of_distinct_samples():
+    """Repeated indices in a batch would make the order of bank updates matter."""
+    assert len(INDEX.unique()) == len(INDEX)
