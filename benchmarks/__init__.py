@@ -1,0 +1,1 @@
+"""The common harness: command line, pairs, networks, data, training, checkpoints and tracking."""

@@ -1,0 +1,286 @@
+"""The grammar that all commands share: `key=value` on Hydra's composition, help and exit statuses.
+
+Hydra's own `main` ends every configuration error with status 1, may print tracebacks and writes folders; so this
+uses its composition only, refuses what that lets pass (repeated keys, `+`, `~`, sweeps, `hydra.*`, empty
+values), and turns its errors into messages that name key, value and what would do, with status 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarks.errors import Interrupted, RunFailed, UserError
+from benchmarks.help import help_text
+from methods import InvalidSetting, unknown
+
+USAGE, FAILURE = 2, 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the suite.
+
+    Attributes:
+        name: as typed behind `python -m`.
+        summary: one line.
+        examples: complete command lines.
+        config: its configuration dataclass.
+        groups: for each choice such as `pair=`: option name to configuration object.
+        defaults: options that are chosen unless said otherwise; None: nothing is.
+        run: does the work, given the composed configuration; returns the exit status.
+        overview: printed for the bare command.
+    """
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+    config: type
+    groups: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, str | None]
+    run: Callable[[DictConfig, frozenset[str]], int]
+    overview: Callable[[], str]
+
+
+def main(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments:
+            print(command.overview())
+            return 0
+        if {"--help", "-h", "help"} & set(arguments):
+            print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
+            return 0
+        config, given = compose_config(command, arguments)
+        return command.run(config, given)
+    except (UserError, InvalidSetting) as error:
+        return _end(f"error: {error}", USAGE)
+    except RunFailed as error:
+        return _end(f"failed: {error}", FAILURE)
+    except Interrupted as error:
+        return _end("", 128 + error.signum)
+    except KeyboardInterrupt:
+        return _end("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        sys.stderr.close()
+        return 141
+
+
+def _end(message: str, status: int) -> int:
+    if message:
+        print(message, file=sys.stderr)
+    return status
+
+
+def _help(command: Command, arguments: list[str]) -> str:
+    composed, _ = compose_config(command, arguments)
+    return help_text(command.name, command.summary, command.examples, command.config, command.groups, composed)
+
+
+def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConfig, frozenset[str]]:
+    """The configuration of a command line, and the keys that were set, by a preset or by hand.
+
+    Raises:
+        UserError: anything wrong with the line.
+    """
+    overrides = _parse(arguments)
+    preset = [override for override in overrides if override.key_or_group == "preset"]
+    typed = [override for override in overrides if override.key_or_group != "preset"]
+    keys = {override.key_or_group for override in typed}
+    lines = [line for line in _preset_lines(preset) if line.split("=", 1)[0] not in keys]
+    merged = _parse(lines) + typed
+    for override in merged:
+        _check(command, override)
+    # A group's option comes before the settings in it.
+    merged.sort(key=lambda override: override.key_or_group not in command.groups)
+    config = _compose(command, merged)
+    return config, frozenset(override.key_or_group for override in merged)
+
+
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    overrides = []
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"'{argument}' is not of the form key=value (or help)")
+        try:
+            (override,) = OverridesParser.create().parse_overrides([argument])
+        except OverrideParseException:
+            raise UserError(_unparsable(argument)) from None
+        _refuse_other_grammar(argument, override)
+        overrides.append(override)
+    seen: set[str] = set()
+    for override in overrides:
+        if override.key_or_group in seen:
+            raise UserError(f"{override.key_or_group} is given twice")
+        seen.add(override.key_or_group)
+    return overrides
+
+
+def _unparsable(argument: str) -> str:
+    key, value = argument.split("=", 1)
+    if "=" in value or any(character in value for character in "()&;'\" "):
+        return f"{key}: a value with = or other special characters needs quotes: \"{key}='{value}'\""
+    return f"cannot read '{argument}': expected key=value, a list as [a,b], a mapping as {{a: 1}}"
+
+
+def _refuse_other_grammar(argument: str, override: Override) -> None:
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        raise UserError(f"'{argument}': + and ~ mean nothing here; write {override.key_or_group}=value")
+    if override.key_or_group.split(".")[0].split("/")[0] == "hydra" or override.package is not None:
+        raise UserError(f"'{argument}': unknown key")
+    if override.is_sweep_override():
+        raise UserError(f"'{argument}': one value at a time; a list is written as [a,b]")
+    if override.value() == "":
+        raise UserError(f"'{argument}': the value is missing")
+
+
+def _preset_lines(preset: Sequence[Override]) -> list[str]:
+    """A preset file's settings as overrides."""
+    if not preset:
+        return []
+    path = Path(str(_plain(preset[0].value())))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"preset={path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"preset={path} is no readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"preset={path} must hold keys and values")
+    return list(_flatten(content))
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            if not prefix and "name" in value:  # {method: {name: aftkd, degree: 0.3}}
+                lines.append(f"{key}={_literal(value['name'])}")
+                value = {name: setting for name, setting in value.items() if name != "name"}
+            lines += _flatten(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"{prefix}{key}={_literal(value)}")
+    return lines
+
+
+def _literal(value: Any) -> str:
+    """A value in the grammar of overrides."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return "[" + ",".join(_literal(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def _check(command: Command, override: Override) -> None:
+    """Refuse an option that no group has and a key that no field has, with the closest ones."""
+    key = override.key_or_group
+    if key in command.groups:
+        option = _plain(override.value())
+        if str(option) not in command.groups[key]:
+            raise UserError(unknown(key, str(option), command.groups[key]))
+        return
+    first, _, rest = key.partition(".")
+    valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}
+    if first not in valid:
+        raise UserError(unknown("key", key, sorted(valid)))
+    if rest.split(".")[0] == "name" and first in command.groups:
+        raise UserError(f"{key} cannot be set: choose with {first}=…")
+
+
+def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
+    _store(command)
+    try:
+        with initialize(version_base=None, config_path=None):
+            return compose(command.name, overrides=[_line(override) for override in overrides])
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise UserError(_explain(command, overrides, error)) from None
+
+
+def _line(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line
+
+
+def _explain(command: Command, overrides: Sequence[Override], error: BaseException) -> str:
+    """Which override was at fault, and what is wrong with it."""
+    for k in range(1, len(overrides) + 1):
+        try:
+            with initialize(version_base=None, config_path=None):
+                compose(command.name, overrides=[_line(override) for override in overrides[:k]])
+        except (HydraException, OmegaConfBaseException, AssertionError) as failure:
+            culprit = overrides[k - 1]
+            return _explain_one(command, overrides[: k - 1], culprit, failure)
+    return str(error).splitlines()[0]
+
+
+def _explain_one(command: Command, before: Sequence[Override], culprit: Override, failure: BaseException) -> str:
+    key = culprit.key_or_group
+    with initialize(version_base=None, config_path=None):
+        valid = leaves(compose(command.name, overrides=[_line(override) for override in before]))
+    if key not in valid:
+        group = key.split(".")[0]
+        if group in command.groups and not any(name.startswith(f"{group}.") for name in valid):
+            return f"{key}: choose {group}=… first ({', '.join(command.groups[group])})"
+        siblings = [name for name in valid if name.startswith(key.rpartition(".")[0])] or valid
+        return unknown("key", key, siblings)
+    reason = str(failure.__cause__ or failure).splitlines()[0]
+    return f"{key}={_plain(culprit.value())}: {reason}"
+
+
+def leaves(config: DictConfig, prefix: str = "") -> list[str]:
+    """Dotted names of all settings."""
+    names = []
+    for key in map(str, config):
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            names += leaves(node, f"{prefix}{key}.")
+        else:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _store(command: Command) -> None:
+    """Register the command's schema with Hydra."""
+    store = ConfigStore.instance()
+    root = _thawed(OmegaConf.structured(command.config))
+    with open_dict(root):
+        root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in command.groups)]
+    store.store(name=command.name, node=root)
+    for group, options in command.groups.items():
+        for name, node in options.items():
+            store.store(group=group, name=name, node=_thawed(OmegaConf.structured(node)))
+
+
+def _thawed(node: Any) -> Any:
+    """A structured node whose frozen dataclasses can still be composed; objects made of it are frozen."""
+    node._set_flag("readonly", None)
+    if isinstance(node, DictConfig):
+        for key in node:
+            child = node._get_node(key)
+            if isinstance(child, Container) and not child._is_none() and not child._is_missing():
+                _thawed(child)
+    return node

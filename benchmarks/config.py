@@ -1,0 +1,126 @@
+"""What a run can be told: dataclasses whose fields carry their meaning, composed by Hydra.
+
+A field whose default is `PROTOCOL` is filled in from the data set, the networks and the machine by
+`benchmarks.protocol`, so that a resolved configuration shows every value that was used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from methods import option
+from methods.schedules import LossConfig
+
+PROTOCOL: Any = "???"  # OmegaConf's mark for a value still missing
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Mode(StrEnum):
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Teacher and student."""
+
+    name: str = option("custom", "the pair; part of the run's folder")
+    teacher: str = option(PROTOCOL, "network of the teacher")
+    student: str = option(PROTOCOL, "network of the student")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Data set."""
+
+    name: str = option(PROTOCOL, "the data set")
+    root: str = option(PROTOCOL, "folder that holds data sets; default: $KD_DATA, else ./data", identity=False)
+    cache: str = option(
+        PROTOCOL, "folder for decoded images; default: kd-benchmarks in the user's cache", identity=False
+    )
+    validation: float = option(
+        0.0, "part of the training set to hold out and evaluate on instead of the test set, in [0, 1)"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training protocol of the student; the defaults are CRD's (ICLR 2020), which most papers since follow."""
+
+    epochs: int = option(PROTOCOL, "passes over the training set; default: the data set's", source="CRD: 240")
+    batch_size: int = option(64, "images a step", source="CRD")
+    lr: float = option(PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01")
+    momentum: float = option(0.9, "of SGD", source="CRD")
+    weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD")
+    milestones: list[int] = option(
+        lambda: PROTOCOL,
+        "epochs after which the rate falls; default: scaled from 150, 180, 210 of 240",
+        source="CRD",
+    )
+    decay: float = option(0.1, "factor on the rate at each milestone", source="CRD")
+    max_steps: int | None = option(None, "steps of an epoch, for short trials; default: all")
+    precision: Precision = option(Precision.auto, "auto, fp32 or bf16; auto: bf16 where the device computes in it")
+    device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda where there is one")
+    threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
+    deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Where the teacher comes from."""
+
+    root: str = option(PROTOCOL, "the teacher store; default: teachers in `output`", identity=False)
+    checkpoint: str | None = option(
+        None,
+        "a trained teacher: RepDistiller's, mdistiller's or this project's file; default: the store's",
+        identity=False,
+    )
+    epochs: int = option(
+        PROTOCOL,
+        "of a teacher trained here; default: train.epochs, at most the data set's",
+        identity=False,
+    )
+    seed: int = option(0, "of a teacher trained here", identity=False)
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Weights & Biases."""
+
+    mode: Mode = option(PROTOCOL, "offline, online or disabled; default: $WANDB_MODE, else offline", identity=False)
+    project: str = option("kd-benchmarks", "W&B project", identity=False)
+    entity: str | None = option(None, "W&B user or team; default: the account's", identity=False)
+    group: str | None = option(None, "W&B group; default: the pair", identity=False)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One student, or a cohort of students under one teacher."""
+
+    method: Any = option(None, "the distillation method; its settings are method.*")
+    methods: list[Any] = option(
+        [], "several methods in one cohort: names, or variants {name: kd, label: soft, temperature: 8}"
+    )
+    pair: Any = option(None, "teacher and student; custom ones: pair=custom pair.teacher=… pair.student=…")
+    data: Any = option(None, "the data set")
+    seed: int = option(0, "of the student: initialisation, batch order, augmentation, the method's draws")
+    train: TrainConfig = option(TrainConfig, "training protocol")
+    loss: LossConfig = option(LossConfig, "schedule of the loss weights")
+    teacher: TeacherConfig = option(TeacherConfig, "where the teacher comes from")
+    tracking: TrackingConfig = option(TrackingConfig, "Weights & Biases")
+    output: str = option("runs", "folder for runs and teachers", identity=False)
+    rerun: bool = option(False, "run again although complete, as a further attempt", identity=False)

@@ -1,0 +1,154 @@
+"""What a run says while it works: a live display on a terminal, plain aligned lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from benchmarks import metrics
+from benchmarks.training.cohort import Observer
+from benchmarks.training.member import Member, Row
+
+ESTIMATE_AFTER = 20  # steps, on output that is no terminal
+
+
+def duration(seconds: float) -> str:
+    """A time in the two largest units that matter."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds >= 10 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+class Clock:
+    """Time left, from the steps done since it started; what each epoch spends on evaluation counts in."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self.started, self.first, self.done, self.total = time.monotonic(), done, done, total
+
+    def advance(self, done: int) -> None:
+        self.done = done
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, or None before the first step."""
+        steps = self.done - self.first
+        return (time.monotonic() - self.started) / steps * (self.total - self.done) if steps else None
+
+    def images_per_s(self, batch_size: int) -> float:
+        elapsed = time.monotonic() - self.started
+        return (self.done - self.first) * batch_size / elapsed if elapsed else 0.0
+
+
+class Display(Observer):
+    """Progress of one cohort.
+
+    Args:
+        console: where to.
+        what: in front of the progress bar.
+        names: of the students.
+        start, total: training steps done and in all.
+        epochs: in all.
+        batch_size: images a step.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        what: str,
+        names: Sequence[str],
+        start: int,
+        total: int,
+        epochs: int,
+        batch_size: int,
+    ) -> None:
+        self.console, self.epochs, self.batch_size = console, epochs, batch_size
+        self.width = max(len(name) for name in names)
+        self.steps_per_epoch = total // epochs
+        self.clock = Clock(start, total)
+        self.rows: dict[str, Row] = {}
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.progress = Progress(
+                TextColumn(what), BarColumn(), TextColumn("{task.fields[status]}"), console=console
+            )
+            self.task = self.progress.add_task("", total=total, completed=start, status="")
+            self.live = Live(self._panel(), console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def on_step(self, step: int) -> None:
+        self.clock.advance(step)
+        if self.live:
+            self.progress.update(self.task, completed=step, status=self._status(step))
+        elif step - self.clock.first == ESTIMATE_AFTER and self.clock.left is not None:
+            self.console.print(f"after {ESTIMATE_AFTER} steps: {duration(self.clock.left)} left")
+
+    def on_epoch(self, member: Member, row: Row) -> None:
+        self.rows[member.name] = row
+        if self.live:
+            self.live.update(self._panel())
+        else:
+            self.console.print(self._line(member.name, row))
+
+    def _status(self, step: int) -> str:
+        left = "" if self.clock.left is None else f", {duration(self.clock.left)} left"
+        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        return f"epoch {epoch}/{self.epochs}, {self.clock.images_per_s(self.batch_size):.0f} images/s{left}"
+
+    def _line(self, name: str, row: Row) -> str:
+        left = "" if self.clock.left is None else f"  {duration(self.clock.left)} left"
+        epoch = f"{row[metrics.EPOCH]:{len(str(self.epochs))}.0f}/{self.epochs}"
+        return (
+            f"epoch {epoch}  {name:{self.width}}  lr {row[metrics.LR]:<7.3g} {terms(row)}  "
+            f"train {row[metrics.TRAIN_TOP1]:6.2f} %  {evaluation(row)}  {row[metrics.EPOCH_SECONDS]:6.1f} s  "
+            f"{row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
+        )
+
+    def _panel(self) -> Table:
+        panel = Table.grid()
+        if self.rows:
+            panel.add_row(self._table())
+        panel.add_row(self.progress)
+        return panel
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for column in ("epoch", "student", "loss terms", "train top-1", "evaluation"):
+            table.add_column(column)
+        for name, row in self.rows.items():
+            table.add_row(
+                f"{row[metrics.EPOCH]:.0f}",
+                name,
+                terms(row),
+                f"{row[metrics.TRAIN_TOP1]:.2f} %",
+                evaluation(row),
+            )
+        return table
+
+
+def terms(row: Row) -> str:
+    """The unweighted loss terms of an epoch."""
+    prefix = metrics.train_term("")
+    return "  ".join(
+        f"{name.removeprefix(prefix)} {value:.4g}" for name, value in row.items() if name.startswith(prefix)
+    )
+
+
+def evaluation(row: Row) -> str:
+    """Top-1 on the evaluation split."""
+    split = next(name for name in ("test", "val") if metrics.evaluation(name, "top1") in row)
+    return f"{split} {row[metrics.evaluation(split, 'top1')]:6.2f} %"

@@ -1,0 +1,19 @@
+"""How a command ends when it cannot do what was asked."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user typed or supplied: a few clear lines, exit status 2."""
+
+
+class RunFailed(Exception):
+    """A failure while running: a few clear lines, exit status 1."""
+
+
+class Interrupted(Exception):
+    """A signal asked the program to stop; everything is saved. Exit status 128 + signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by signal {signum}")
+        self.signum = signum

@@ -1,0 +1,119 @@
+"""Help and listings, generated from the registries and from the fields of the configuration dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks import data
+from methods import available, default_of, get
+
+WIDTH = 100
+
+
+def help_text(
+    name: str,
+    summary: str,
+    examples: Sequence[str],
+    config: type,
+    groups: Mapping[str, Mapping[str, Any]],
+    composed: DictConfig,
+) -> str:
+    """Every setting of a command with meaning, default and source; of the groups that are chosen, too."""
+    lines = [f"python -m {name} key=value …", "", *textwrap.wrap(summary, WIDTH), "", "Examples:"]
+    lines += [f"  {example}" for example in examples]
+    lines += ["", "Settings:"]
+    lines += list(_fields(config, "", {}))
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(field.type) or field.name in groups:
+            lines += ["", *_section(field, groups, composed)]
+    lines += ["", "  preset  =FILE.yaml  settings to merge before those typed"]
+    return "\n".join(lines)
+
+
+def _section(
+    field: dataclasses.Field[Any], groups: Mapping[str, Mapping[str, Any]], composed: DictConfig
+) -> Iterator[str]:
+    """The settings below one key."""
+    if field.name not in groups:
+        section = default_of(field)
+        yield f"{field.name}.*: {field.metadata['help']}"
+        yield from _fields(type(section), f"{field.name}.", {})
+        return
+    options = ", ".join(groups[field.name])
+    yield from textwrap.wrap(
+        f"{field.name}=…: {field.metadata['help']}; one of {options}", WIDTH, subsequent_indent="  "
+    )
+    chosen = composed[field.name]
+    if chosen is None:
+        yield f"  with {field.name}=NAME help shows its settings"
+        return
+    kind = OmegaConf.get_type(chosen)
+    assert kind is not None
+    if field.name == "method":
+        yield from _method(chosen.name)
+    yield from _fields(kind, f"{field.name}.", OmegaConf.to_container(chosen))
+
+
+def _method(name: str) -> Iterator[str]:
+    method = get(name)
+    yield f"  {name}: {method.summary}"
+    if method.reference:
+        yield from textwrap.wrap(
+            f"{method.reference}, {method.reference.url}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
+
+
+def _fields(config: type, prefix: str, values: Any) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(default_of(field)) or (not prefix and field.name in ("pair", "data")):
+            continue
+        if field.name == "name" and prefix:
+            continue
+        shown = values.get(field.name, default_of(field))
+        yield f"  {prefix}{field.name}{_shown(shown)}"
+        yield from textwrap.wrap(_meaning(field), WIDTH, initial_indent="      ", subsequent_indent="      ")
+
+
+def _shown(value: Any) -> str:
+    """A default; none where the protocol or the pair decides."""
+    if value is None or value in ("???", "", []):
+        return ""
+    if isinstance(value, dict):
+        return " = {" + ", ".join(f"{key}: {weight:g}" for key, weight in value.items()) + "}"
+    return f" = {str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _meaning(field: dataclasses.Field[Any]) -> str:
+    notes = [field.metadata["help"]]
+    if field.metadata["live_when"]:
+        notes.append(f"acts only {field.metadata['live_when']}")
+    if field.metadata["source"]:
+        notes.append(f"[{field.metadata['source']}]")
+    if field.metadata["search"]:
+        notes.append(f"search: {field.metadata['search']}")
+    return "; ".join(notes)
+
+
+def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], examples: Sequence[str]) -> str:
+    """What there is: methods with their papers, pairs, data sets and examples."""
+    lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
+    for method in available():
+        cls = get(method)
+        reference = f" ({cls.reference.authors}, {cls.reference.venue})" if cls.reference else ""
+        lines.append(f"  {method:10} {cls.summary}{reference}")
+    lines += ["", "Pairs (pair=…):"]
+    lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]
+    lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Data sets (data=…):"]
+    lines += [f"  {entry:10} {info.summary}" for entry, info in data.INFO.items()]
+    lines += ["", "Examples:", *(f"  {example}" for example in examples)]
+    lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""What a run is: a hash of everything that can change its result, and what it ran on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import re
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.protocol import StudentConfig, plain
+
+PACKAGE = Path(__file__).parent
+
+
+def identity(config: Any) -> Any:
+    """The part of a configuration that can change a result."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {
+            field.name: identity(getattr(config, field.name))
+            for field in dataclasses.fields(config)
+            if field.metadata.get("identity", True)
+        }
+    return plain(config)
+
+
+def short_hash(content: Any, length: int = 10) -> str:
+    """A hash of JSON-able content, independent of the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def run_id(config: StudentConfig, teacher_sha256: str | None, attempt: int = 0) -> str:
+    """The id of a student's run.
+
+    Args:
+        config: resolved.
+        teacher_sha256: of the teacher's weights; None for a method that needs no teacher.
+        attempt: 0, or the number of the rerun.
+    """
+    content = {"config": identity(config), "teacher": teacher_sha256}
+    if attempt:
+        content["attempt"] = attempt
+    return short_hash(content)
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^\w.=+-]+", "_", label).strip("._") or "unnamed"
+
+
+def weights_sha256(state: dict[str, Tensor]) -> str:
+    """SHA-256 of a state dict's content, independent of the file format it came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """Commit, whether the tree differs from it, and a hash of the sources that compute results."""
+    digest = hashlib.sha256()
+    root = PACKAGE.parent
+    for package in ("benchmarks", "methods"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    version = {"version": metadata.version("kd-benchmarks"), "sources": digest.hexdigest()[:12]}
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        version["commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
+    return version
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout this package lies in; nothing where it is installed elsewhere."""
+    if not (PACKAGE.parent / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE.parent), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Hardware and library versions."""
+    libraries = ("torch", "torchvision", "numpy", "wandb", "scikit-learn")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cuda": torch.version.cuda,
+        "libraries": {library: metadata.version(library) for library in libraries},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()

@@ -1,0 +1,35 @@
+"""Names of the logged metrics. Depends on nothing, so that readers of logs can import it without torch."""
+
+EPOCH = "epoch"
+LR = "lr"
+TRAIN_LOSS = "train/loss"
+TRAIN_TOP1 = "train/top1"
+EPOCH_SECONDS = "time/epoch_s"
+IMAGES_PER_SECOND = "throughput/images_per_s"
+PEAK_MEMORY = "memory/peak_gib"
+
+# Summary
+TOP1_LAST = "top1_last"  # behind the evaluation split's name, as in test/top1_last
+TOP1_BEST = "top1_best"
+TEACHER_TOP1 = "teacher/top1"
+STATUS = "status"
+
+
+def train_term(term: str) -> str:
+    """Mean of an unweighted loss term over the epoch."""
+    return f"train/loss/{term}"
+
+
+def train_weight(term: str) -> str:
+    """Mean over the epoch of what the term was multiplied by: its weight times its schedule's factor."""
+    return f"train/weight/{term}"
+
+
+def diagnostic(name: str) -> str:
+    """A figure of the method's own."""
+    return f"train/diagnostic/{name}"
+
+
+def evaluation(split: str, name: str) -> str:
+    """`name` (loss, top1, top5) on the evaluation split, "test" or "val"."""
+    return f"{split}/{name}"

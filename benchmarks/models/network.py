@@ -1,0 +1,75 @@
+"""What every network of the suite can do, and the registry of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from methods import Features, InvalidSetting, unknown
+
+
+class Network(nn.Module):
+    """An image classifier that shows its stages.
+
+    Architectures, `state_dict` keys and their order are RepDistiller's (CRD, ICLR 2020), so that published
+    checkpoints load as they are.
+    """
+
+    def features(self, x: Tensor, preacts: bool = False) -> Features:
+        """Maps, embedding and logits of images.
+
+        Args:
+            x: normalised images `[B, 3, H, W]`.
+            preacts: also give the stages before their last activation.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[B, K]` of normalised images `[B, 3, H, W]`."""
+        return self.features(x).logits
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A network by name.
+
+    Attributes:
+        build: makes it, given the number of classes.
+        lr: learning rate of the common protocol when it is the student.
+    """
+
+    build: Callable[[int], Network]
+    lr: float
+
+
+_NETWORKS: dict[str, NetworkEntry] = {}
+
+
+def register(name: str, build: Callable[[int], Network], *, lr: float = 0.05) -> None:
+    """Make a network available as `name`."""
+    if name in _NETWORKS:
+        raise ValueError(f"two networks are called {name}")
+    _NETWORKS[name] = NetworkEntry(build, lr)
+
+
+def available() -> tuple[str, ...]:
+    """Names of all networks, family by family."""
+    return tuple(_NETWORKS)
+
+
+def entry(name: str) -> NetworkEntry:
+    """Raises InvalidSetting where no network has this name."""
+    if name not in _NETWORKS:
+        raise InvalidSetting(unknown("network", name, _NETWORKS))
+    return _NETWORKS[name]
+
+
+def create(name: str, num_classes: int = 100) -> Network:
+    """A freshly initialised network (from torch's global random numbers).
+
+    Raises:
+        InvalidSetting: no network has this name.
+    """
+    return entry(name).build(num_classes)

@@ -1,0 +1,78 @@
+"""VGG for 32 × 32 images, with batch norm and one linear layer.
+
+Simonyan & Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015, in the
+shape that the field's CIFAR experiments use: five blocks, the last two at the same resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.models.network import Network, register
+from methods import Features
+
+# Number of 3 × 3 convolutions in each of the five blocks.
+DEPTHS = {
+    "vgg8": (1, 1, 1, 1, 1),
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(Network):
+    """A stage is a block's output behind its ReLU and before pooling; `preacts` are before that ReLU."""
+
+    def __init__(self, depths: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        channels = 3
+        for k, (depth, width) in enumerate(zip(depths, WIDTHS, strict=True)):
+            self.add_module(f"block{k}", _block(channels, width, depth))
+            channels = width
+        self.classifier = nn.Linear(channels, num_classes)
+        self.apply(_initialise)
+
+    def features(self, x: Tensor, preacts: bool = False) -> Features:
+        before, stages = [], []
+        for k in range(len(WIDTHS)):
+            before.append(self.get_submodule(f"block{k}")(x))
+            stages.append(F.relu(before[-1]))
+            # A 32 × 32 image is at 4 × 4 after three poolings, where the last two blocks stay.
+            x = F.max_pool2d(stages[-1], 2) if k < 3 else stages[-1]
+        embedding = stages[-1].mean(dim=(2, 3))
+        return Features(
+            stages=tuple(stages),
+            # The stem shows its activated map in both lists, as in RepDistiller.
+            preacts=(stages[0], *before[1:]) if preacts else (),
+            embedding=embedding,
+            logits=self.classifier(embedding),
+        )
+
+
+def _block(channels: int, width: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        channels = width
+    return nn.Sequential(*layers[:-1])  # the last ReLU is `features`' own, which shows both of its sides
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+for _name, _depths in DEPTHS.items():
+    register(_name, partial(VGG, _depths))

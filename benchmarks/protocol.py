@@ -1,0 +1,234 @@
+"""Resolution: from what was typed to one frozen configuration for each student that shows every value used."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarks import data, models
+from benchmarks.config import (
+    DataConfig,
+    Device,
+    Mode,
+    PairConfig,
+    Precision,
+    RunConfig,
+    TeacherConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+from benchmarks.errors import UserError
+from methods import MethodConfig, dead_settings, get, unknown
+from methods.schedules import LossConfig, Schedule
+
+# Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
+MILESTONES = (150 / 240, 180 / 240, 210 / 240)
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything that determines one student's training."""
+
+    method: MethodConfig
+    pair: PairConfig
+    data: DataConfig
+    seed: int
+    train: TrainConfig
+    loss: LossConfig
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: the variant's label, or the method."""
+        return self.method.label or self.method.name
+
+
+def resolve(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, list[MethodConfig]]:
+    """Fill in protocol values and check everything that needs no network.
+
+    Args:
+        config: composed; missing values are filled in place.
+        given: keys that the user set.
+
+    Returns:
+        the frozen configuration and each student's method, not yet resolved for the networks.
+
+    Raises:
+        UserError: a value that cannot work, naming its key.
+    """
+    _require_choice(config)
+    _fill(config)
+    methods = _method_configs(config, given)
+    run = OmegaConf.to_object(config)
+    assert isinstance(run, RunConfig)
+    _check(run, methods, given)
+    return run, methods
+
+
+def _require_choice(config: DictConfig) -> None:
+    if config.method is None and not config.methods:
+        raise UserError("choose a method=… or methods=[…]; without arguments the command lists them")
+    if config.method is not None and config.methods:
+        raise UserError("give method=… or methods=[…], not both")
+    if config.pair is None:
+        raise UserError("choose a pair=…; without arguments the command lists them")
+    for role in ("teacher", "student"):
+        if OmegaConf.is_missing(config.pair, role):
+            raise UserError(f"pair.{role}: name a network: {', '.join(models.available())}")
+        name = config.pair[role]
+        if name not in models.available():
+            raise UserError(unknown(f"network in pair.{role}", name, models.available()))
+    if config.pair.name == "custom":
+        config.pair.name = f"{config.pair.teacher}_{config.pair.student}".lower()
+
+
+def _fill(config: DictConfig) -> None:
+    """Write the protocol's values where nothing was said."""
+    info = data.INFO[config.data.name]
+    _default(config.data, "root", os.environ.get("KD_DATA", "data"))
+    _default(config.data, "cache", str(_user_cache()))
+    _default(config.train, "epochs", info.epochs)
+    _default(config.train, "lr", info.lr or models.entry(config.pair.student).lr)
+    _default(config.train, "milestones", scaled_milestones(config.train.epochs))
+    _default(config.train, "threads", torch.get_num_threads())
+    config.train.device = _device(config.train.device)
+    config.train.precision = _precision(config.train.precision, config.train.device)
+    _default(config.teacher, "root", str(Path(config.output) / "teachers"))
+    _default(config.teacher, "epochs", min(config.train.epochs, info.epochs))
+    _default(config.tracking, "mode", _mode())
+
+
+def _default(node: DictConfig, key: str, value: Any) -> None:
+    if OmegaConf.is_missing(node, key):
+        node[key] = value
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"
+
+
+def scaled_milestones(epochs: int) -> list[int]:
+    """150, 180 and 210 of 240 for another number of epochs, those that fall together taken as one."""
+    scaled = {round(part * epochs) for part in MILESTONES}
+    return sorted(milestone for milestone in scaled if 0 < milestone < epochs)
+
+
+def _device(device: Device) -> Device:
+    if device == Device.auto:
+        return Device.cuda if torch.cuda.is_available() else Device.cpu
+    if device == Device.cuda and not torch.cuda.is_available():
+        raise UserError("train.device=cuda: torch sees no CUDA device here; train.device=auto takes the CPU")
+    return device
+
+
+def _precision(precision: Precision, device: Device) -> Precision:
+    if precision != Precision.auto:
+        return precision
+    native = device == Device.cuda or torch.cpu._is_avx512_bf16_supported()
+    return Precision.bf16 if native else Precision.fp32
+
+
+def _mode() -> Mode:
+    value = os.environ.get("WANDB_MODE", "offline")
+    if value not in set(Mode):
+        raise UserError(f"WANDB_MODE={value}: one of {', '.join(Mode)}")
+    return Mode(value)
+
+
+def _method_configs(config: DictConfig, given: frozenset[str]) -> list[MethodConfig]:
+    if config.method is not None:
+        names = {key.split(".")[1] for key in given if key.startswith("method.")}
+        return [_method_config(config.method, names, "method.")]
+    entries = OmegaConf.to_container(config.methods)
+    assert isinstance(entries, list)
+    return [_variant(entry) for entry in entries]
+
+
+def _variant(entry: Any) -> MethodConfig:
+    settings = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
+        raise UserError(f"methods: {entry} is neither a name nor a variant such as {{name: kd, temperature: 8}}")
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(get(settings["name"]).config_class), settings)
+    except OmegaConfBaseException as error:
+        raise UserError(f"methods: {entry}: {str(error).splitlines()[0]}") from None
+    return _method_config(node, set(settings) - {"name"}, f"methods: {settings['name']}: ")
+
+
+def _method_config(node: Any, given: set[str], where: str) -> MethodConfig:
+    config = OmegaConf.to_object(node)
+    assert isinstance(config, MethodConfig)
+    _refuse_dead(config, given, where)
+    return config
+
+
+def _refuse_dead(config: Any, given: set[str], where: str) -> None:
+    if complaints := dead_settings(config, given):
+        raise UserError("\n".join(where + complaint for complaint in complaints))
+
+
+def _check(run: RunConfig, methods: list[MethodConfig], given: frozenset[str]) -> None:
+    labels = [method.label or method.name for method in methods]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"methods: two are called '{label}'; give variants a label")
+    _check_train(run.train)
+    require_user(0 <= run.data.validation < 1, f"data.validation={run.data.validation} must be in [0, 1)")
+    require_user(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
+    _check_loss(run.loss, methods, {key.split(".")[1] for key in given if key.startswith("loss.")})
+
+
+def _check_train(train: TrainConfig) -> None:
+    for name in ("epochs", "batch_size", "threads"):
+        value = getattr(train, name)
+        require_user(value >= 1, f"train.{name}={value} must be at least 1")
+    require_user(
+        train.max_steps is None or train.max_steps >= 1,
+        f"train.max_steps={train.max_steps} must be at least 1",
+    )
+    require_user(0 < train.lr < math.inf, f"train.lr={train.lr} must be above 0")
+    require_user(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
+    require_user(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
+    require_user(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
+    require_user(
+        train.milestones == sorted(set(train.milestones))
+        and all(0 < milestone < train.epochs for milestone in train.milestones),
+        f"train.milestones={train.milestones} must ascend between 1 and train.epochs - 1 = {train.epochs - 1}",
+    )
+
+
+def _check_loss(loss: LossConfig, methods: list[MethodConfig], given: set[str]) -> None:
+    """A loss setting must act on one of the methods at least."""
+    schedules = {
+        Schedule(method.schedule) if loss.schedule == Schedule.default else loss.schedule for method in methods
+    }
+    complaints = [set(dead_settings(dataclasses.replace(loss, schedule=schedule), given)) for schedule in schedules]
+    if dead := set.intersection(*complaints):
+        raise UserError("\n".join(f"loss.{complaint}" for complaint in sorted(dead)))
+
+
+def require_user(ok: bool, message: str) -> None:
+    """Raise `UserError(message)` unless `ok`."""
+    if not ok:
+        raise UserError(message)
+
+
+def plain(config: Any) -> Any:
+    """A configuration as JSON-able mappings, lists and values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {str(key): plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    return str(config) if isinstance(config, str) else config
+
+
+__all__ = ["StudentConfig", "TeacherConfig", "TrackingConfig", "plain", "resolve", "scaled_milestones"]

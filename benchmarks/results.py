@@ -1,0 +1,107 @@
+"""A run's folder: its state while it trains and its result when it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from benchmarks import metrics
+from benchmarks.errors import UserError
+from benchmarks.files import write_json
+from benchmarks.identity import code_version, run_id, slug
+from benchmarks.protocol import StudentConfig
+from methods import configure
+from methods.schedules import LossConfig
+
+COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`output/<pair>/<label>/<id>/` of one student's run."""
+
+    path: Path
+    id: str
+    attempt: int
+
+    def result(self) -> dict[str, Any] | None:
+        """The content of `result.json`, None while the run is not complete.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.path / "result.json"
+        if not path.is_file():
+            return None
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if result["status"] != COMPLETE or not isinstance(result["summary"], dict):
+                raise ValueError("not a complete run's result")
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete {self.path} to run again") from None
+        return result
+
+    def lock(self) -> FileLock:
+        """Held while the run trains, so that no second process does.
+
+        Raises:
+            UserError: another process trains it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"another process is training {self.path}") from None
+        except OSError as error:
+            raise UserError(f"output: cannot write {self.path}: {error.strerror}") from None
+        return lock
+
+    def remember_code(self) -> str | None:
+        """Note the code that begins or continues the run; tells where it differs from the one that began it."""
+        path, now = self.path / "code.json", code_version()
+        if not path.is_file():
+            write_json(path, now)
+            return None
+        began = json.loads(path.read_text(encoding="utf-8"))
+        if began["sources"] == now["sources"]:
+            return None
+        return f"{self.path} was begun by another version of the code ({began['sources']}, now {now['sources']})"
+
+
+def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> RunFolder:
+    """Where a student's run is kept; with `rerun` the first further attempt that is not complete."""
+    parent = output / slug(config.pair.name) / slug(config.label)
+    attempt = 0
+    while True:
+        identifier = run_id(config, teacher_sha256, attempt)
+        folder = RunFolder(parent / identifier, identifier, attempt)
+        if not rerun or (attempt and folder.result() is None):
+            return folder
+        attempt += 1
+
+
+def summarise(history: list[dict[str, float]], split: str, teacher_top1: float | None) -> dict[str, float]:
+    """The summary of a finished training: last epoch, best epoch as a diagnostic, the teacher."""
+    top1 = [row[metrics.evaluation(split, "top1")] for row in history]
+    summary = {
+        metrics.evaluation(split, metrics.TOP1_LAST): top1[-1],
+        metrics.evaluation(split, metrics.TOP1_BEST): max(top1),
+    }
+    if teacher_top1 is not None:
+        summary[metrics.TEACHER_TOP1] = teacher_top1
+    return summary
+
+
+def student_alone(output: Path, config: StudentConfig, split: str) -> float | None:
+    """Top-1 of the same student without distillation, under the same protocol and seed, if it was run."""
+
+    none = configure("none")
+    alone = dataclasses.replace(config, method=none, loss=LossConfig().resolve(none))
+    result = run_folder(output, alone, None, rerun=False).result()
+    return None if result is None else result["summary"][metrics.evaluation(split, metrics.TOP1_LAST)]

@@ -1,0 +1,88 @@
+"""Weights & Biases: one run for each student, offline unless asked otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks import metrics
+from benchmarks.config import Mode, TrackingConfig
+from benchmarks.errors import UserError
+
+
+class Tracker:
+    """One student's W&B run; does nothing with mode=disabled.
+
+    Args:
+        config: project, entity, group and mode.
+        folder: the run's folder; W&B's files go to its `wandb/`.
+        run_id: W&B's id too.
+        name, group: for W&B's pages.
+        content: what goes into W&B's `config`.
+
+    Raises:
+        UserError: W&B refuses, as for a missing login.
+    """
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        folder: Path,
+        run_id: str,
+        name: str,
+        group: str,
+        content: dict[str, Any],
+    ) -> None:
+        self._run: Any = None
+        self._online = config.mode == Mode.online
+        if config.mode == Mode.disabled:
+            return
+        import wandb
+
+        # Nothing that could carry a secret is collected: no arguments, no git remote, no console.
+        settings = wandb.Settings(
+            silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_machine_info=True
+        )
+        try:
+            self._run = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                group=config.group or group,
+                name=name,
+                id=run_id,
+                dir=folder,
+                mode="online" if self._online else "offline",
+                config=content,
+                reinit="create_new",
+                resume="allow" if self._online else None,
+                settings=settings,
+            )
+        except wandb.errors.Error as error:
+            raise UserError(
+                f"W&B: {str(error).splitlines()[0]}\n  log in with `wandb login`, or use tracking.mode=offline"
+            ) from None
+        self._run.define_metric(metrics.EPOCH)
+        self._run.define_metric("*", step_metric=metrics.EPOCH)
+
+    @property
+    def path(self) -> Path | None:
+        """Folder of the W&B run's files."""
+        return None if self._run is None else Path(self._run.settings.sync_dir)
+
+    @property
+    def url(self) -> str | None:
+        """Its page, where it is online."""
+        return self._run.url if self._run is not None and self._online else None
+
+    def log(self, row: dict[str, float]) -> None:
+        """Log one epoch's row."""
+        if self._run is not None:
+            self._run.log(row)
+
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        """Write the summary and end the run."""
+        if self._run is None:
+            return
+        self._run.summary.update(summary | {metrics.STATUS: status})
+        self._run.finish(exit_code=0 if status == "complete" else 1)
+        self._run = None

@@ -1,0 +1,56 @@
+"""From a student's configuration to a member of a cohort."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks import models
+from benchmarks.protocol import StudentConfig
+from benchmarks.streams import global_stream, stream
+from benchmarks.training.member import Member
+from methods import FeatureSpec, build
+from methods.schedules import LossWeights
+
+
+def feature_spec(network: str, num_classes: int) -> FeatureSpec:
+    """The shapes that a network shows, read off a forward of noise."""
+    with global_stream(0, "probe"), torch.no_grad():
+        images = torch.randn(2, 3, 32, 32)
+        return FeatureSpec.of(models.create(network, num_classes).eval().features(images, preacts=True))
+
+
+def build_network(name: str, num_classes: int, seed: int, device: torch.device) -> models.Network:
+    """A freshly initialised network on a device: the same for every method, device and cohort."""
+    with global_stream(seed, "student"):
+        network = models.create(name, num_classes)
+    return place(network, device)
+
+
+def place(network: models.Network, device: torch.device) -> models.Network:
+    """A network on its device, laid out channels last: the faster layout on CPUs and GPUs alike."""
+    network.to(device)
+    # torch's annotations lack this form of `to`.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def build_member(
+    config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], targets: Tensor, num_steps: int
+) -> Member:
+    """A student, its method and its loss weights, each from the streams of its seed.
+
+    Args:
+        config: resolved.
+        specs: of student and teacher.
+        targets: labels of the training set, on the training device.
+        num_steps: steps of the whole training.
+    """
+    device = targets.device
+    num_classes = specs[0].logits
+    network = build_network(config.pair.student, num_classes, config.seed, device)
+    # The stream goes by the method, not its label: variants of one method share their connectors' start.
+    generator = stream(config.seed, "method", config.method.name, device=device)
+    method = build(config.method, *specs, num_classes, targets, generator)
+    weights = LossWeights(config.loss, method.terms, num_steps)
+    return Member(config.label, network, method, weights, config.train)

@@ -1,0 +1,215 @@
+"""The training loop: one batch, one augmentation, one teacher forward, many students."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from benchmarks import metrics
+from benchmarks.config import TrainConfig
+from benchmarks.data import Batch, EvaluationBatches, TrainBatches
+from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.models import Network
+from benchmarks.training.evaluate import evaluate
+from benchmarks.training.member import Member, Row
+from benchmarks.training.progress import Checkpoints
+from benchmarks.training.signals import Interruption
+from methods import Features
+
+SECONDS_BETWEEN_CHECKPOINTS = 10
+
+
+class Observer:
+    """What may be told about the training; does nothing by itself."""
+
+    def on_start(self, members: Sequence[Member]) -> None:
+        """Before the first step; the members' histories hold what an earlier process trained."""
+
+    def on_step(self, step: int) -> None:
+        """After training step `step`, counted from 1 over the whole training."""
+
+    def on_epoch(self, member: Member, row: Row) -> None:
+        """After an epoch, for each student."""
+
+
+@dataclass
+class Seat:
+    """A member's place in a cohort: where its checkpoints are, and why it had to leave."""
+
+    member: Member
+    checkpoints: Checkpoints
+    failure: str | None = field(default=None)
+
+
+class Cohort:
+    """Students in lockstep.
+
+    Nothing that a student computes depends on which others are there: each has its own network, method,
+    optimiser and random numbers, and the batches depend on the seed alone.
+
+    Args:
+        teacher: frozen, in eval mode; None if no method needs one.
+        seats: the students.
+        batches: training batches, on the students' device.
+        evaluation: what to evaluate on.
+        train: the protocol.
+        observer: told about steps and epochs.
+    """
+
+    def __init__(
+        self,
+        teacher: Network | None,
+        seats: Sequence[Seat],
+        batches: TrainBatches,
+        evaluation: EvaluationBatches,
+        train: TrainConfig,
+        observer: Observer,
+    ) -> None:
+        self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
+        self.train, self.observer = train, observer
+        self.step = 0  # training steps done
+        self.needs = union_of_needs(seat.member for seat in self.seats)
+        self._teacher_state = None if teacher is None else _copy_state(teacher)
+        self._committed = time.monotonic()
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.train.epochs * self.batches.steps_per_epoch
+
+    @property
+    def active(self) -> list[Seat]:
+        """Seats of the students that still train."""
+        return [seat for seat in self.seats if seat.failure is None]
+
+    def resume(self) -> int:
+        """Go on at the last step that all students have a checkpoint of; returns it, 0 for none."""
+        shared = set.intersection(*(seat.checkpoints.steps() for seat in self.seats))
+        self.step = max(shared, default=0)
+        if self.step:
+            for seat in self.seats:
+                seat.member.load(seat.checkpoints.load(self.step, self.batches.device))
+        return self.step
+
+    def run(self) -> None:
+        """Train to the end.
+
+        A student whose loss is not finite leaves with `failure` set; the others go on.
+
+        Raises:
+            Interrupted: by SIGINT or SIGTERM, with a checkpoint of this step written.
+        """
+        self.observer.on_start([seat.member for seat in self.seats])
+        with Interruption() as interruption:
+            for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
+                started, done_before = time.perf_counter(), self.step
+                self._train_epoch(epoch, interruption)
+                trained = time.perf_counter() - started
+                self._end_epoch(epoch, started, trained, self.step - done_before)
+                if not self.active:
+                    return
+                self._heed(interruption)
+
+    def lr(self, epoch: int) -> float:
+        """Learning rate in `epoch`, counted from 0."""
+        passed = sum(epoch >= milestone for milestone in self.train.milestones)
+        return self.train.lr * self.train.decay**passed
+
+    def _train_epoch(self, epoch: int, interruption: Interruption) -> None:
+        for seat in self.active:
+            seat.member.set_lr(self.lr(epoch))
+        precision = autocast(self.train, self.batches.device)
+        for batch in self.batches.epoch(epoch, start=self.step % self.batches.steps_per_epoch):
+            teacher = teacher_features(self.teacher, self.needs, batch, precision)
+            for seat in self.active:
+                seat.member.step(batch, teacher, precision, self.step)
+            self.step += 1
+            self.observer.on_step(self.step)
+            if self.step % self.batches.steps_per_epoch:  # a whole epoch is evaluated first
+                self._heed(interruption)
+
+    def _heed(self, interruption: Interruption) -> None:
+        if interruption.signum is not None:
+            self._commit()
+            raise Interrupted(interruption.signum)
+
+    def _end_epoch(self, epoch: int, started: float, trained: float, num_steps: int) -> None:
+        for seat in self.active:
+            seat.failure = seat.member.meter.failure()
+        self._check_teacher()
+        rows = [self._row(seat.member, epoch) for seat in self.active]
+        images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
+        for seat, row in zip(self.active, rows, strict=True):
+            row[metrics.EPOCH_SECONDS] = time.perf_counter() - started
+            row[metrics.IMAGES_PER_SECOND] = images / trained
+            row[metrics.PEAK_MEMORY] = _peak_gib(self.batches.device)
+            seat.member.history.append(row)
+        if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
+            self._commit()
+        for seat, row in zip(self.active, rows, strict=True):
+            self.observer.on_epoch(seat.member, row)
+
+    def _row(self, member: Member, epoch: int) -> Row:
+        row: Row = {metrics.EPOCH: epoch + 1, metrics.LR: self.lr(epoch)} | member.end_epoch()
+        terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
+        for name, value in member.method.diagnostics(terms).items():
+            row[metrics.diagnostic(name)] = value
+        precision = autocast(self.train, self.batches.device)
+        for name, value in evaluate(member.network, self.evaluation, precision).items():
+            row[metrics.evaluation(self.evaluation.name, name)] = value
+        return row
+
+    def _check_teacher(self) -> None:
+        """The teacher must be what it was, bit for bit."""
+        if self.teacher is None:
+            return
+        assert self._teacher_state is not None
+        for name, tensor in self.teacher.state_dict().items():
+            if not torch.equal(tensor, self._teacher_state[name]):
+                raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
+
+    def _commit(self) -> None:
+        for seat in self.active:
+            seat.checkpoints.save(self.step, seat.member.state())
+        for seat in self.active:
+            seat.checkpoints.delete(keep=self.step)
+        self._committed = time.monotonic()
+
+
+@torch.no_grad()
+def teacher_features(
+    teacher: Network | None, needs: frozenset[str], batch: Batch, precision: torch.autocast
+) -> Features | None:
+    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing."""
+    if teacher is None or not needs:
+        return None
+    with precision:
+        features = teacher.features(batch.images, preacts="preacts" in needs)
+    return features.for_loss(needs)
+
+
+def union_of_needs(members: Iterable[Member]) -> frozenset[str]:
+    """Parts of the features that any of the members' methods reads."""
+    return frozenset[str]().union(*(member.needs for member in members))
+
+
+def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
+    """The networks' precision as a context."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")
+
+
+def _copy_state(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def _peak_gib(device: torch.device) -> float:
+    """Peak memory: of the device on a GPU, of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,103 @@
+"""The contract check: before hours are spent, a few steps on throwaway copies show that everything fits.
+
+It proves that each method can serve the pair, that every parameter it owns learns, that the teacher stays as it is,
+and it measures how long a step takes on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks import models
+from benchmarks.config import TrainConfig
+from benchmarks.data import Batch, TrainBatches
+from benchmarks.errors import RunFailed, UserError
+from benchmarks.protocol import StudentConfig
+from benchmarks.training.build import build_member, build_network
+from benchmarks.training.cohort import autocast, teacher_features, union_of_needs
+from benchmarks.training.member import Member
+from methods import FeatureSpec
+
+TIMED_STEPS = 2
+
+
+def rehearse(
+    students: Sequence[StudentConfig],
+    specs: tuple[FeatureSpec, FeatureSpec],
+    batches: TrainBatches,
+    num_steps: int,
+) -> float:
+    """Check every student's contract on throwaway copies.
+
+    Returns:
+        seconds of one training step of the whole cohort, teacher included.
+
+    Raises:
+        UserError: a method cannot serve the pair.
+        RunFailed: a method breaks the contract.
+    """
+    train = students[0].train
+    batch = batches.probe(train.batch_size)
+    members = [build_member(student, specs, batches.targets, num_steps) for student in students]
+    teacher = None
+    if any(member.needs for member in members):
+        teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
+    for student, member in zip(students, members, strict=True):
+        _check_member(student, member, teacher, batch)
+    return _time_step(members, teacher, batch, train)
+
+
+def frozen(network: models.Network) -> models.Network:
+    """A network as a teacher: in eval mode, without gradients."""
+    return network.eval().requires_grad_(False)
+
+
+def _check_member(student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch) -> None:
+    before = None if teacher is None else {k: v.clone() for k, v in teacher.state_dict().items()}
+    try:
+        _step([member], teacher, batch, student.train)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{member.name} cannot serve the pair {student.pair.name}: {reason}") from error
+    optimised = {id(p) for group in member.optimizer.param_groups for p in group["params"]}
+    for name, parameter in member.method.named_parameters():
+        if id(parameter) not in optimised:
+            raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser")
+        if parameter.grad is None:
+            raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
+    if teacher is not None and before is not None:
+        _check_frozen(member.name, teacher, before)
+
+
+def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Tensor]) -> None:
+    if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
+        raise RunFailed(f"{name} takes the teacher out of its frozen eval mode")
+    for key, tensor in teacher.state_dict().items():
+        if not torch.equal(tensor, before[key]):
+            raise RunFailed(f"{name} changes the teacher's {key}")
+
+
+def _step(members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig) -> None:
+    precision = autocast(train, batch.images.device)
+    features = teacher_features(teacher, union_of_needs(members), batch, precision)
+    for member in members:
+        member.step(batch, features, precision, step=0)
+
+
+def _time_step(
+    members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig
+) -> float:
+    _wait(batch)
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        _step(members, teacher, batch, train)
+    _wait(batch)
+    return (time.perf_counter() - started) / TIMED_STEPS
+
+
+def _wait(batch: Batch) -> None:
+    if batch.images.device.type == "cuda":
+        torch.cuda.synchronize(batch.images.device)

@@ -1,0 +1,54 @@
+"""Where a run is kept while it trains: checkpoints that are whole or not there, by training step."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.errors import UserError
+from benchmarks.files import write_atomically
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its folder.
+
+    Those of a cohort are committed together: each member's is written first, and older ones are deleted only when
+    all are there. So after a kill at any moment there is a step that all members have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step:08d}.pt"
+
+    def steps(self) -> set[int]:
+        """Training steps with a checkpoint."""
+        found = (re.fullmatch(r"checkpoint-(\d{8})\.pt", path.name) for path in self.folder.glob("checkpoint-*"))
+        return {int(match[1]) for match in found if match}
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after `step` training steps."""
+        write_atomically(self._path(step), lambda path: torch.save(state, path))
+
+    def load(self, step: int, device: torch.device) -> dict[str, Any]:
+        """Read a state, without executing anything in the file.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            return torch.load(self._path(step), map_location=device, weights_only=True)
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{self._path(step)} is damaged ({reason}).\n  Delete it to begin this run anew."
+            ) from None
+
+    def delete(self, keep: int | None = None) -> None:
+        """Delete all checkpoints but that of step `keep`."""
+        for step in self.steps() - {keep}:
+            self._path(step).unlink(missing_ok=True)
