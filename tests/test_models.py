@@ -1,0 +1,207 @@
+"""Every network against the literature's figures, and the contract of its features.
+
+Parameter counts and feature shapes are those of the networks of Tian, Krishnan & Isola, *Contrastive
+representation distillation*, ICLR 2020, for 100 classes.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import models
+from benchmarks.models import Network
+from methods import Features, FeatureSpec, InvalidSetting
+
+RESNET = ((16, 32), (16, 32), (32, 16), (64, 8))
+RESNET_X4 = ((32, 32), (64, 32), (128, 16), (256, 8))
+WRN_2 = ((16, 32), (32, 32), (64, 16), (128, 8))
+VGG = ((64, 32), (128, 16), (256, 8), (512, 4), (512, 4))
+
+# Number of parameters, (channels, side) of each stage, size of the embedding.
+LITERATURE = {
+    "resnet8": (83_892, RESNET, 64),
+    "resnet14": (181_108, RESNET, 64),
+    "resnet20": (278_324, RESNET, 64),
+    "resnet32": (472_756, RESNET, 64),
+    "resnet44": (667_188, RESNET, 64),
+    "resnet56": (861_620, RESNET, 64),
+    "resnet110": (1_736_564, RESNET, 64),
+    "resnet8x4": (1_233_540, RESNET_X4, 256),
+    "resnet32x4": (7_433_860, RESNET_X4, 256),
+    "ResNet50": (23_705_252, ((64, 32), (256, 32), (512, 16), (1024, 8), (2048, 4)), 2048),
+    "wrn_16_1": (180_916, RESNET, 64),
+    "wrn_16_2": (703_284, WRN_2, 128),
+    "wrn_40_1": (569_780, RESNET, 64),
+    "wrn_40_2": (2_255_156, WRN_2, 128),
+    "vgg8": (3_965_028, VGG, 512),
+    "vgg11": (9_277_284, VGG, 512),
+    "vgg13": (9_462_180, VGG, 512),
+    "vgg16": (14_774_436, VGG, 512),
+    "vgg19": (20_086_692, VGG, 512),
+    "MobileNetV2": (812_836, ((16, 16), (12, 16), (16, 8), (48, 4), (160, 2)), 1280),
+    "ShuffleV1": (949_258, ((24, 32), (240, 16), (480, 8), (960, 4)), 960),
+    "ShuffleV2": (1_355_528, ((24, 32), (116, 16), (232, 8), (464, 4)), 1024),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network in the training mode, a batch and what it showed of it."""
+
+    name: str
+    network: Network
+    images: Tensor
+    features: Features
+
+
+@pytest.fixture(scope="module", params=models.available())
+def case(request: pytest.FixtureRequest) -> Case:
+    torch.manual_seed(0)
+    network, images = models.create(request.param), torch.randn(2, 3, 32, 32)
+    return Case(request.param, network, images, network.features(images, preacts=True))
+
+
+def test_every_network_has_its_figures() -> None:
+    assert set(models.available()) == set(LITERATURE)
+
+
+def test_number_of_parameters(case: Case) -> None:
+    assert sum(parameter.numel() for parameter in case.network.parameters()) == LITERATURE[case.name][0]
+
+
+def test_shapes(case: Case) -> None:
+    _, maps, embedding = LITERATURE[case.name]
+    spec = FeatureSpec.of(case.features)
+    assert spec.stages == spec.preacts == tuple((channels, side, side) for channels, side in maps)
+    assert (spec.embedding, spec.logits) == (embedding, 100)
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_number_of_classes(name: str) -> None:
+    with torch.device("meta"):
+        assert models.create(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_learning_rate_of_the_common_protocol(name: str) -> None:
+    assert models.entry(name).lr == (0.01 if name in {"MobileNetV2", "ShuffleV1", "ShuffleV2"} else 0.05)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_ones() -> None:
+    with pytest.raises(InvalidSetting, match="resnet32x4"):
+        models.create("resnet34x4")
+
+
+def test_stages_of_wide_resnets_and_mobilenet_are_signed(case: Case) -> None:
+    *_, last = signed = FeatureSpec.of(case.features).signed
+    assert last == case.name.startswith(("wrn", "MobileNet"))
+    assert set(signed[1:]) == {last}
+    assert signed[0] == case.name.startswith("wrn")  # MobileNetV2's stem is rectified
+
+
+def _batch_normed(stage: Tensor) -> Tensor:
+    return F.batch_norm(stage, None, None, training=True)
+
+
+def _shuffled(stage: Tensor) -> Tensor:
+    left, right = F.relu(stage).chunk(2, dim=1)
+    return torch.stack((left, right), dim=2).flatten(1, 2)
+
+
+def test_preacts_are_the_stages_before_their_activation(case: Case) -> None:
+    """The stem is the same in both; at their initialisation, batch norms neither scale nor shift."""
+    stages, preacts = case.features.stages, case.features.preacts
+    assert stages[0] is preacts[0]
+    for stage, preact in zip(stages[1:], preacts[1:], strict=True):
+        assert (preact < 0).any()
+        if case.name.startswith("wrn"):  # the batch norm comes after the sum that is the stage
+            torch.testing.assert_close(preact, _batch_normed(stage))
+        elif case.name == "MobileNetV2":  # linear
+            assert stage is preact
+        elif case.name == "ShuffleV2":
+            assert torch.equal(stage, _shuffled(preact))
+        else:
+            assert torch.equal(stage, F.relu(preact))
+
+
+class _Operations(TorchDispatchMode):
+    """Lists what is executed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_forward_does_what_features_does(case: Case) -> None:
+    with _Operations() as of_forward:
+        logits = case.network(case.images)
+    with _Operations() as of_features:
+        features = case.network.features(case.images)
+    assert torch.equal(logits, features.logits)
+    assert of_forward.names == of_features.names
+
+
+def test_preacts_come_on_request_and_change_nothing(case: Case) -> None:
+    without = case.network.features(case.images)
+    assert without.preacts == ()
+    assert torch.equal(without.logits, case.features.logits)
+
+
+def test_every_batch_norm_runs_once_a_batch(case: Case) -> None:
+    """A second evaluation would move its running statistics twice."""
+    network = deepcopy(case.network)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+    network.features(case.images, preacts=True)
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
+class _OutOfPlace(TorchFunctionMode):
+    """Gives every ReLU a tensor of its own."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        arguments = {name: value for name, value in (kwargs or {}).items() if name != "inplace"}
+        return (F.relu if func in (F.relu, F.relu_, Tensor.relu_) else func)(*args, **arguments)
+
+
+def _tensors(features: Features) -> Iterator[Tensor]:
+    yield from (*features.stages, *features.preacts, features.embedding, features.logits)
+
+
+def test_operations_in_place_spare_the_features(case: Case) -> None:
+    with _OutOfPlace():
+        expected = case.network.features(case.images, preacts=True)
+    assert all(map(torch.equal, _tensors(case.features), _tensors(expected)))
+
+
+def test_gradients_of_all_features_reach_every_parameter(case: Case) -> None:
+    shown = tuple(_tensors(case.network.features(case.images, preacts=True)))
+    before = [tensor.detach().clone() for tensor in shown]
+    loss = torch.stack([tensor.square().mean() for tensor in shown]).sum()
+    gradients = torch.autograd.grad(loss, (*shown, *case.network.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    # Vectors are left out: the gradient of a bias before a batch norm vanishes.
+    assert all(gradient.any() for gradient in gradients if gradient.ndim > 1)
+    assert all(map(torch.equal, shown, before))
+
+
+def test_state_dict_round_trip(case: Case) -> None:
+    other = models.create(case.name)
+    other.load_state_dict(case.network.state_dict(), strict=True)
+    state, restored = case.network.state_dict(), other.state_dict()
+    assert list(state) == list(restored)
+    assert all(torch.equal(state[key], restored[key]) for key in state)
+    assert torch.equal(other(case.images), case.features.logits)
