@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from benchmarks import metrics
+from benchmarks.config import TrainConfig
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 
@@ -52,34 +53,20 @@ class Display(Observer):
     Args:
         console: where to.
         what: in front of the progress bar.
-        names: of the students.
-        start, total: training steps done and in all.
-        epochs: in all.
-        batch_size: images a step.
+        train: the protocol.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        what: str,
-        names: Sequence[str],
-        start: int,
-        total: int,
-        epochs: int,
-        batch_size: int,
-    ) -> None:
-        self.console, self.epochs, self.batch_size = console, epochs, batch_size
-        self.width = max(len(name) for name in names)
-        self.steps_per_epoch = total // epochs
-        self.clock = Clock(start, total)
+    def __init__(self, console: Console, what: str, train: TrainConfig) -> None:
+        self.console, self.what = console, what
+        self.epochs, self.batch_size = train.epochs, train.batch_size
+        self.width, self.steps_per_epoch = 0, 1
+        self.clock = Clock(0, 0)
         self.rows: dict[str, Row] = {}
-        self.live: Live | None = None
-        if console.is_terminal:
-            self.progress = Progress(
-                TextColumn(what), BarColumn(), TextColumn("{task.fields[status]}"), console=console
-            )
-            self.task = self.progress.add_task("", total=total, completed=start, status="")
-            self.live = Live(self._panel(), console=console, refresh_per_second=4)
+        self.progress = Progress(
+            TextColumn(what), BarColumn(), TextColumn("{task.fields[status]}"), console=console
+        )
+        self.task = self.progress.add_task("", status="")
+        self.live = Live(self._panel(), console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> Display:
         if self.live:
@@ -89,6 +76,14 @@ class Display(Observer):
     def __exit__(self, *_: object) -> None:
         if self.live:
             self.live.stop()
+
+    def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
+        self.width = max(len(member.name) for member in members)
+        self.steps_per_epoch = num_steps // self.epochs
+        self.clock = Clock(step, num_steps)
+        self.progress.update(self.task, total=num_steps, completed=step)
+        if step:
+            self.console.print(f"{self.what}: continued at step {step} of {num_steps}")
 
     def on_step(self, step: int) -> None:
         self.clock.advance(step)

@@ -27,11 +27,10 @@ def help_text(
     lines = [f"python -m {name} key=value …", "", *textwrap.wrap(summary, WIDTH), "", "Examples:"]
     lines += [f"  {example}" for example in examples]
     lines += ["", "Settings:"]
-    lines += list(_fields(config, "", {}))
+    lines += ["  preset", "      a YAML file of settings, merged before those typed", *_fields(config, "", {})]
     for field in dataclasses.fields(config):
-        if dataclasses.is_dataclass(field.type) or field.name in groups:
+        if dataclasses.is_dataclass(default_of(field)) or field.name in groups:
             lines += ["", *_section(field, groups, composed)]
-    lines += ["", "  preset  =FILE.yaml  settings to merge before those typed"]
     return "\n".join(lines)
 
 
@@ -74,7 +73,7 @@ def _method(name: str) -> Iterator[str]:
 
 def _fields(config: type, prefix: str, values: Any) -> Iterator[str]:
     for field in dataclasses.fields(config):
-        if dataclasses.is_dataclass(default_of(field)) or (not prefix and field.name in ("pair", "data")):
+        if dataclasses.is_dataclass(default_of(field)) or (not prefix and field.name in ("method", "pair", "data")):
             continue
         if field.name == "name" and prefix:
             continue

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import metrics, published
 from benchmarks.config import RunConfig
-from benchmarks.results import student_alone
-
-if TYPE_CHECKING:
-    from benchmarks.run import Job
+from benchmarks.results import Job, student_alone
 
 
 def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: str) -> None:

@@ -15,10 +15,24 @@ from benchmarks.errors import UserError
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
-from methods import configure
+from methods import configure, get
 from methods.schedules import LossConfig
 
 COMPLETE = "complete"
+
+
+@dataclass
+class Job:
+    """One student of a command, from its configuration to its result."""
+
+    config: StudentConfig
+    folder: RunFolder
+    result: dict[str, Any] | None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether its method reads a teacher's features."""
+        return bool(get(self.config.method.name).needs)
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class RunFolder:
         except Timeout:
             raise UserError(f"another process is training {self.path}") from None
         except OSError as error:
-            raise UserError(f"output: cannot write {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
         return lock
 
     def remember_code(self) -> str | None:

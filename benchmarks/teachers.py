@@ -23,10 +23,12 @@ from benchmarks.files import read_tensors, write_json
 from benchmarks.identity import code_version, environment, short_hash, weights_sha256
 from benchmarks.protocol import StudentConfig, plain, scaled_milestones
 from benchmarks.training.build import place
-from methods import configure
+from methods import FeatureSpec, configure
 from methods.schedules import LossConfig
 
 # A teacher whose accuracy differs by more from what its card says is another one, or is fed otherwise.
+Specs = tuple[FeatureSpec, FeatureSpec]  # of student and teacher
+
 TOLERANCE = 1.0  # points of top-1
 # Training settings that make another teacher; what it runs on does not.
 PROTOCOL_FIELDS = (
@@ -109,7 +111,10 @@ def find(run: RunConfig) -> Teacher | None:
         UserError: the checkpoint cannot be read.
     """
     if run.teacher.checkpoint is not None:
-        checkpoint = checkpoints.read(Path(run.teacher.checkpoint))
+        try:
+            checkpoint = checkpoints.read(Path(run.teacher.checkpoint))
+        except UserError as error:
+            raise UserError(f"teacher.checkpoint: {error}") from None
         sha256 = weights_sha256(checkpoint.state)
         return Teacher(run.pair.teacher, checkpoint, sha256, str(checkpoint.path))
     card_path = folder(run) / "card.json"

@@ -65,14 +65,11 @@ class Tracker:
         self._run.define_metric("*", step_metric=metrics.EPOCH)
 
     @property
-    def path(self) -> Path | None:
-        """Folder of the W&B run's files."""
-        return None if self._run is None else Path(self._run.settings.sync_dir)
-
-    @property
-    def url(self) -> str | None:
-        """Its page, where it is online."""
-        return self._run.url if self._run is not None and self._online else None
+    def where(self) -> str | None:
+        """Its page where it is online, else the folder of its files; None with mode=disabled or once finished."""
+        if self._run is None:
+            return None
+        return self._run.url if self._online else str(self._run.settings.sync_dir)
 
     def log(self, row: dict[str, float]) -> None:
         """Log one epoch's row."""

@@ -116,10 +116,12 @@ def _from_torchvision(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _download(root: Path) -> tuple[Split, Split]:
+    new = not root.exists()
     try:
-        root.mkdir(parents=True, exist_ok=True)
         return _from_torchvision(root, download=True)
     except OSError as error:  # no network, no space, no permission
+        if new and root.exists() and not any(root.iterdir()):
+            root.rmdir()
         raise UserError(
             f"CIFAR-100 is not under data.root={root}, and downloading it failed ({error}).\n"
             "  Set data.root (or the environment variable KD_DATA) to a folder that holds it: torchvision's\n"

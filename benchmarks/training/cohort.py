@@ -26,8 +26,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 10
 class Observer:
     """What may be told about the training; does nothing by itself."""
 
-    def on_start(self, members: Sequence[Member]) -> None:
-        """Before the first step; the members' histories hold what an earlier process trained."""
+    def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
+        """Before the first step of this process; `step` of `num_steps` are done, in the members' histories."""
 
     def on_step(self, step: int) -> None:
         """After training step `step`, counted from 1 over the whole training."""
@@ -57,7 +57,7 @@ class Cohort:
         batches: training batches, on the students' device.
         evaluation: what to evaluate on.
         train: the protocol.
-        observer: told about steps and epochs.
+        observers: told about steps and epochs.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Cohort:
         batches: TrainBatches,
         evaluation: EvaluationBatches,
         train: TrainConfig,
-        observer: Observer,
+        observers: Sequence[Observer],
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
-        self.train, self.observer = train, observer
+        self.train, self.observers = train, observers
         self.step = 0  # training steps done
         self.needs = union_of_needs(seat.member for seat in self.seats)
         self._teacher_state = None if teacher is None else _copy_state(teacher)
@@ -86,24 +86,25 @@ class Cohort:
         """Seats of the students that still train."""
         return [seat for seat in self.seats if seat.failure is None]
 
-    def resume(self) -> int:
-        """Go on at the last step that all students have a checkpoint of; returns it, 0 for none."""
+    def _resume(self) -> None:
+        """Go on at the last step that all students have a checkpoint of."""
         shared = set.intersection(*(seat.checkpoints.steps() for seat in self.seats))
         self.step = max(shared, default=0)
         if self.step:
             for seat in self.seats:
                 seat.member.load(seat.checkpoints.load(self.step, self.batches.device))
-        return self.step
 
     def run(self) -> None:
-        """Train to the end.
+        """Train to the end, from where an earlier process stopped.
 
         A student whose loss is not finite leaves with `failure` set; the others go on.
 
         Raises:
             Interrupted: by SIGINT or SIGTERM, with a checkpoint of this step written.
         """
-        self.observer.on_start([seat.member for seat in self.seats])
+        self._resume()
+        for observer in self.observers:
+            observer.on_start([seat.member for seat in self.seats], self.step, self.num_steps)
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
                 started, done_before = time.perf_counter(), self.step
@@ -128,7 +129,8 @@ class Cohort:
             for seat in self.active:
                 seat.member.step(batch, teacher, precision, self.step)
             self.step += 1
-            self.observer.on_step(self.step)
+            for observer in self.observers:
+                observer.on_step(self.step)
             if self.step % self.batches.steps_per_epoch:  # a whole epoch is evaluated first
                 self._heed(interruption)
 
@@ -151,7 +153,8 @@ class Cohort:
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
             self._commit()
         for seat, row in zip(self.active, rows, strict=True):
-            self.observer.on_epoch(seat.member, row)
+            for observer in self.observers:
+                observer.on_epoch(seat.member, row)
 
     def _row(self, member: Member, epoch: int) -> Row:
         row: Row = {metrics.EPOCH: epoch + 1, metrics.LR: self.lr(epoch)} | member.end_epoch()

@@ -1,0 +1,105 @@
+"""What a cohort leaves behind: W&B runs and result files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from benchmarks.config import RunConfig
+from benchmarks.errors import Interrupted
+from benchmarks.files import write_json, write_tensors
+from benchmarks.identity import code_version, environment
+from benchmarks.protocol import plain
+from benchmarks.results import COMPLETE, Job, summarise
+from benchmarks.teachers import Teacher
+from benchmarks.tracking import Tracker
+from benchmarks.training.cohort import Observer, Seat
+from benchmarks.training.member import Member, Row
+
+
+class Recorder(Observer):
+    """Logs each student's epochs and writes its result. A context: what it leaves unfinished ends as such.
+
+    Args:
+        run: the command's configuration.
+        jobs: the students to be trained.
+        split: name of the evaluation split.
+        teacher, teacher_top1: the teacher, and what it was measured to reach; None where none is needed.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        jobs: Sequence[Job],
+        split: str,
+        teacher: Teacher | None,
+        teacher_top1: float | None,
+    ) -> None:
+        self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
+        self.environment = environment(torch.device(run.train.device.value))
+        self.trackers = {
+            job.config.label: Tracker(
+                run.tracking,
+                job.folder.path,
+                job.folder.id,
+                name=f"{job.config.label} {run.pair.name} seed {run.seed}",
+                group=run.pair.name,
+                content=self._content(job),
+            )
+            for job in jobs
+        }
+
+    def _content(self, job: Job) -> dict[str, Any]:
+        """W&B's `config`: the resolved configuration and all that it ran with."""
+        teacher = self.teacher if job.needs_teacher else None
+        return plain(job.config) | {
+            "label": job.config.label,
+            "id": job.folder.id,
+            "attempt": job.folder.attempt,
+            "teacher": teacher and {"network": teacher.network, "sha256": teacher.sha256, "source": teacher.source},
+            "code": code_version(),
+            "environment": self.environment,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        for tracker in self.trackers.values():
+            tracker.finish(status, {})
+
+    def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
+        # W&B cannot continue an offline run: what it knew before is logged again, and the later row counts.
+        for member in members:
+            for row in member.history:
+                self.trackers[member.name].log(row)
+
+    def on_epoch(self, member: Member, row: Row) -> None:
+        self.trackers[member.name].log(row)
+
+    def finish(self, job: Job, seat: Seat) -> None:
+        """Write a student's result, or note its failure."""
+        tracker = self.trackers[job.config.label]
+        if seat.failure:
+            tracker.finish("failed", {"failure": seat.failure})
+            return
+        history = seat.member.history
+        summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)
+        where = tracker.where
+        tracker.finish(COMPLETE, summary)
+        write_tensors(job.folder.path / "student.safetensors", seat.member.network.state_dict())
+        job.result = {
+            "status": COMPLETE,
+            "summary": summary,
+            "wandb": where,
+            "config": self._content(job),
+            "history": history,
+        }
+        write_json(job.folder.path / "result.json", job.result)
+        seat.checkpoints.delete()
