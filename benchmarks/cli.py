@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Command:
         groups: for each choice such as `pair=`: option name to configuration object.
         defaults: options that are chosen unless said otherwise; None: nothing is.
         run: does the work, given the composed configuration; returns the exit status.
-        overview: printed for the bare command.
+        overview: printed for the bare command; None: it runs.
+        verbs: other things that it does, by the word that is typed first.
     """
 
     name: str
@@ -52,21 +53,23 @@ class Command:
     groups: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, str | None]
     run: Callable[[DictConfig, frozenset[str]], int]
-    overview: Callable[[], str]
+    overview: Callable[[], str] | None
+    verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
 
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if not arguments:
+        if not arguments and command.overview:
             print(command.overview())
             return 0
         if {"--help", "-h", "help"} & set(arguments):
             print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
             return 0
-        config, given = compose_config(command, arguments)
-        return command.run(config, given)
+        run = command.verbs.get(arguments[0]) if arguments else None
+        config, given = compose_config(command, arguments[1:] if run else arguments)
+        return (run or command.run)(config, given)
     except (UserError, InvalidSetting) as error:
         return _end(f"error: {error}", USAGE)
     except RunFailed as error:

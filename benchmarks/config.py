@@ -80,10 +80,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
-    """Where the teacher comes from."""
+class StoreConfig:
+    """Where teachers are kept."""
 
     root: str = option(PROTOCOL, "the teacher store; default: teachers in `output`", identity=False)
+
+
+@dataclass(frozen=True)
+class TeacherConfig(StoreConfig):
+    """Where the teacher comes from."""
+
     checkpoint: str | None = option(
         None,
         "a trained teacher: RepDistiller's, mdistiller's or this project's file; default: the store's",

@@ -12,19 +12,16 @@ from rich.console import Console
 
 from benchmarks import data, report, teachers
 from benchmarks.config import RunConfig
-from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
-from benchmarks.display import Display, duration
-from benchmarks.errors import Interrupted, RunFailed, UserError
-from benchmarks.models import Network
+from benchmarks.data import DataSet
+from benchmarks.errors import RunFailed, UserError
 from benchmarks.protocol import StudentConfig, plain
 from benchmarks.recorder import Recorder
-from benchmarks.results import Job, RunFolder, run_folder
-from benchmarks.teachers import Teacher
+from benchmarks.results import Job, run_folder
+from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
-from benchmarks.training.cohort import Cohort, Observer, Seat, autocast
-from benchmarks.training.contract import rehearse
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.cohort import Seat
 from benchmarks.training.progress import Checkpoints
+from benchmarks.workbench import Workbench
 from methods import InvalidSetting, MethodConfig, get
 
 LONG = 1800  # seconds from which the quick way is worth a mention
@@ -52,9 +49,8 @@ class Distillation:
         )
         self.students = [self._student(method) for method in methods]
         self.needs_teacher = any(get(student.method.name).needs for student in self.students)
-        self.teacher = teachers.find(run) if self.needs_teacher else None
-        if self.teacher:
-            self.teacher.load(self.num_classes, torch.device("cpu"))  # refuses another architecture
+        self.plan = TeacherPlan.of(run)
+        self.teacher = self._find_teacher() if self.needs_teacher else None
 
     def _student(self, method: MethodConfig) -> StudentConfig:
         run = self.run
@@ -64,6 +60,16 @@ class Distillation:
         except InvalidSetting as error:
             raise UserError(f"method {method.name} on {run.pair.name}: {error}") from None
         return StudentConfig(method, run.pair, run.data, run.seed, run.train, loss)
+
+    def _find_teacher(self) -> teachers.Teacher | None:
+        if self.run.teacher.checkpoint is None:
+            return teachers.find(self.plan)
+        try:
+            teacher = teachers.given(self.run.pair.teacher, Path(self.run.teacher.checkpoint))
+            teacher.load(self.num_classes, torch.device("cpu"))  # refuses another architecture
+        except UserError as error:
+            raise UserError(f"teacher.checkpoint: {error}") from None
+        return teacher
 
     def jobs(self) -> list[Job]:
         """Every student with its folder; to be asked when the teacher is there."""
@@ -87,10 +93,11 @@ class Distillation:
             return self._already_complete()
         check_writable(Path(run.output))
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-        self._announce(dataset)
-        teacher_top1 = self._prepare_teacher(dataset) if self.needs_teacher else None
+        bench = Workbench(dataset, self.device, self.console)
+        self._announce(bench)
+        teacher_top1 = self._prepare_teacher(bench) if self.needs_teacher else None
         jobs = self.jobs()
-        failures = self._train([job for job in jobs if job.result is None], dataset, teacher_top1)
+        failures = self._train([job for job in jobs if job.result is None], bench, teacher_top1)
         self.console.print()
         report.print_results(self.console, run, [job for job in jobs if job.result], dataset.evaluation_name)
         if failures:
@@ -101,134 +108,75 @@ class Distillation:
         jobs = self.jobs()
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (rerun=true runs again)\n")
-        report.print_results(self.console, self.run, jobs, "val" if self.run.data.validation else "test")
+        report.print_results(self.console, self.run, jobs, self.plan.split)
         return 0
 
-    def _announce(self, dataset: DataSet) -> None:
+    def _announce(self, bench: Workbench) -> None:
         """Say what will be done, after a rehearsal that shows that it can be, and how long it takes."""
-        run, console = self.run, self.console
+        run = self.run
         names = ", ".join(student.label for student in self.students)
-        where = (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else f"{run.train.threads} CPU threads"
-        )
-        console.print(f"[bold]{run.pair.teacher} teaches {run.pair.student} on {run.data.name}[/]: {names}")
-        console.print(
-            f"{len(dataset.train):,} training images, epochs: {run.train.epochs}, batch {run.train.batch_size}, "
-            f"{run.train.precision} on {where}, seed {run.seed}"
+        self.console.print(f"[bold]{run.pair.teacher} teaches {run.pair.student} on {run.data.name}[/]: {names}")
+        self.console.print(
+            f"{describe(bench.dataset)}, epochs: {run.train.epochs}, batch {run.train.batch_size}, "
+            f"{run.train.precision} on {device_name(self.device, run.train.threads)}, seed {run.seed}"
         )
         for student in self.students:
-            hidden = {"name", "label"}
-            settings = {key: value for key, value in plain(student.method).items() if key not in hidden}
+            settings = {k: v for k, v in plain(student.method).items() if k not in ("name", "label")}
             shown = "  ".join(f"{key}={value}" for key, value in settings.items())
-            console.print(f"{student.label}: {shown}  loss.schedule={student.loss.schedule}", markup=False)
-        if self._announce_times(dataset) > LONG and run.data.name != "digits":
-            console.print("[yellow]data=digits is the quick way: minutes, without any download[/]")
-
-    def _announce_times(self, dataset: DataSet) -> float:
-        """Rehearse what is to come; returns the seconds it will take, evaluations left out."""
-        run = self.run
-        seconds = self._rehearse(
-            "distillation", self.students, self.specs, self._batches(dataset, self.students[0])
-        )
+            self.console.print(f"{student.label}: {shown}  loss.schedule={student.loss.schedule}", markup=False)
+        seconds = bench.rehearse("distillation", self.students, self.specs)
         if self.needs_teacher and self.teacher is None:
-            config = teachers.teacher_config(run)
             self.console.print(
                 f"no teacher in {run.teacher.root} for this protocol: {run.pair.teacher} is trained first "
                 "(teacher.checkpoint=FILE takes one that you have)"
             )
-            specs = (self.specs[1], self.specs[1])
-            seconds += self._rehearse("teacher", [config], specs, self._batches(dataset, config))
-        return seconds
+            seconds += bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
+        if seconds > LONG and run.data.name != "digits":
+            self.console.print("[yellow]data=digits is the quick way: minutes, without any download[/]")
 
-    def _rehearse(
-        self, what: str, students: Sequence[StudentConfig], specs: teachers.Specs, batches: TrainBatches
-    ) -> float:
-        epochs = students[0].train.epochs
-        num_steps = epochs * batches.steps_per_epoch
-        step = rehearse(students, specs, batches, num_steps)
-        self.console.print(
-            f"{what}: {epochs} × {batches.steps_per_epoch} steps of {step * 1000:.0f} ms on this machine, about "
-            f"{duration(num_steps * step)} and the evaluations"
-        )
-        return num_steps * step
-
-    def _batches(self, dataset: DataSet, config: StudentConfig) -> TrainBatches:
-        train = config.train
-        return TrainBatches(dataset, train.batch_size, config.seed, self.device, train.max_steps)
-
-    def _prepare_teacher(self, dataset: DataSet) -> float:
+    def _prepare_teacher(self, bench: Workbench) -> float:
         """See to it that the teacher is there and what it is said to be; its top-1."""
-        if self.teacher is None:
-            self.teacher = self._train_teacher(dataset)
-        network = self.teacher.load(self.num_classes, self.device)
-        evaluation = EvaluationBatches(dataset, self.device)
-        top1 = evaluate(network, evaluation, autocast(self.run.train, self.device))["top1"]
-        self.console.print(
-            f"teacher {self.teacher.network} from {self.teacher.source}: {top1:.2f} % {evaluation.name} top-1"
-        )
-        teachers.check_accuracy(self.teacher, top1, evaluation.name)
-        if self.run.teacher.checkpoint is not None and evaluation.name == "val":
+        self.teacher = self.teacher or bench.train_teacher(self.plan)
+        top1 = bench.measure(self.teacher, self.run.train)
+        if self.run.teacher.checkpoint is not None and self.run.data.validation:
             self.console.print("[yellow]note: this teacher may have seen the validation images in its training[/]")
         return top1
 
-    def _train_teacher(self, dataset: DataSet) -> Teacher:
-        config = teachers.teacher_config(self.run)
-        place = RunFolder(teachers.folder(self.run), "teacher", 0)
-        with place.lock():
-            if found := teachers.find(self.run):  # another process has trained it by now
-                return found
-            batches = self._batches(dataset, config)
-            num_steps = config.train.epochs * batches.steps_per_epoch
-            member = build_member(config, (self.specs[1], self.specs[1]), batches.targets, num_steps)
-            seat = Seat(member, Checkpoints(place.path))
-            self._run_cohort(f"teacher {self.run.pair.teacher}", None, [seat], batches, dataset, config, [])
-            if seat.failure:
-                raise RunFailed(f"teacher {self.run.pair.teacher}: {seat.failure}")
-            teacher = teachers.store(self.run, member.network, member.history)
-            seat.checkpoints.delete()
-            return teacher
-
-    def _train(self, jobs: list[Job], dataset: DataSet, teacher_top1: float | None) -> list[str]:
+    def _train(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
         """Train the students; their results go into the jobs, what failed is returned."""
         if not jobs:
             return []
         teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
-        batches = self._batches(dataset, self.students[0])
+        batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
         with contextlib.ExitStack() as stack:
             for job in jobs:
                 stack.enter_context(job.folder.lock())
                 if warning := job.folder.remember_code():
                     self.console.print(f"[yellow]warning: {warning}[/]")
-            members = [build_member(job.config, self.specs, batches.targets, num_steps) for job in jobs]
-            seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
-            recorder = Recorder(self.run, jobs, dataset.evaluation_name, self.teacher, teacher_top1)
+            seats = [
+                Seat(
+                    build_member(job.config, self.specs, batches.targets, num_steps),
+                    Checkpoints(job.folder.path),
+                )
+                for job in jobs
+            ]
+            recorder = Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1)
             stack.enter_context(recorder)
-            self._run_cohort(self.run.pair.name, teacher, seats, batches, dataset, self.students[0], [recorder])
+            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder])
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
         return [f"{seat.member.name}: {seat.failure}" for seat in seats if seat.failure]
 
-    def _run_cohort(
-        self,
-        what: str,
-        teacher: Network | None,
-        seats: Sequence[Seat],
-        batches: TrainBatches,
-        dataset: DataSet,
-        config: StudentConfig,
-        observers: Sequence[Observer],
-    ) -> None:
-        evaluation = EvaluationBatches(dataset, self.device)
-        with Display(self.console, what, config.train) as display:
-            cohort = Cohort(teacher, seats, batches, evaluation, config.train, [*observers, display])
-            try:
-                cohort.run()
-            except Interrupted:
-                self.console.print(f"interrupted at step {cohort.step}; saved: the same command continues")
-                raise
+
+def describe(dataset: DataSet) -> str:
+    """How many images there are to learn from and to be evaluated on."""
+    return f"{len(dataset.train):,} training and {len(dataset.evaluation):,} {dataset.evaluation_name} images"
+
+
+def device_name(device: torch.device, threads: int) -> str:
+    """What the training runs on, for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
 
 
 def check_writable(folder: Path) -> None:

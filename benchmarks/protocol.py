@@ -21,8 +21,6 @@ from benchmarks.config import (
     PairConfig,
     Precision,
     RunConfig,
-    TeacherConfig,
-    TrackingConfig,
     TrainConfig,
 )
 from benchmarks.errors import UserError
@@ -91,18 +89,33 @@ def _require_choice(config: DictConfig) -> None:
 
 def _fill(config: DictConfig) -> None:
     """Write the protocol's values where nothing was said."""
-    info = data.INFO[config.data.name]
+    fill_data(config)
+    fill_train(config, config.pair.student)
+    fill_store(config)
+    _default(config.teacher, "epochs", min(config.train.epochs, data.INFO[config.data.name].epochs))
+    _default(config.tracking, "mode", _mode())
+
+
+def fill_data(config: DictConfig) -> None:
+    """Where data sets are and where decoded images go."""
     _default(config.data, "root", os.environ.get("KD_DATA", "data"))
     _default(config.data, "cache", str(_user_cache()))
-    _default(config.train, "epochs", info.epochs)
-    _default(config.train, "lr", info.lr or models.entry(config.pair.student).lr)
-    _default(config.train, "milestones", scaled_milestones(config.train.epochs))
-    _default(config.train, "threads", torch.get_num_threads())
-    config.train.device = _device(config.train.device)
-    config.train.precision = _precision(config.train.precision, config.train.device)
+
+
+def fill_train(config: DictConfig, network: str) -> None:
+    """The common protocol of a network on the data set, on this machine."""
+    info, train = data.INFO[config.data.name], config.train
+    _default(train, "epochs", info.epochs)
+    _default(train, "lr", info.lr or models.entry(network).lr)
+    _default(train, "milestones", scaled_milestones(train.epochs))
+    _default(train, "threads", torch.get_num_threads())
+    train.device = _device(train.device)
+    train.precision = _precision(train.precision, train.device)
+
+
+def fill_store(config: DictConfig) -> None:
+    """Where teachers are kept."""
     _default(config.teacher, "root", str(Path(config.output) / "teachers"))
-    _default(config.teacher, "epochs", min(config.train.epochs, info.epochs))
-    _default(config.tracking, "mode", _mode())
 
 
 def _default(node: DictConfig, key: str, value: Any) -> None:
@@ -179,13 +192,19 @@ def _check(run: RunConfig, methods: list[MethodConfig], given: frozenset[str]) -
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
-    _check_train(run.train)
-    require_user(0 <= run.data.validation < 1, f"data.validation={run.data.validation} must be in [0, 1)")
+    check_train(run.train)
+    check_data(run.data)
     require_user(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, methods, {key.split(".")[1] for key in given if key.startswith("loss.")})
 
 
-def _check_train(train: TrainConfig) -> None:
+def check_data(config: DataConfig) -> None:
+    """Refuse a validation split that cannot be."""
+    require_user(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
+
+
+def check_train(train: TrainConfig) -> None:
+    """Refuse protocol values that cannot work."""
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(train, name)
         require_user(value >= 1, f"train.{name}={value} must be at least 1")
@@ -229,6 +248,3 @@ def plain(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [plain(value) for value in config]
     return str(config) if isinstance(config, str) else config
-
-
-__all__ = ["StudentConfig", "TeacherConfig", "TrackingConfig", "plain", "resolve", "scaled_milestones"]

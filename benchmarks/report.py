@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,9 +19,12 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
     if not jobs:
         return
     alone = student_alone(Path(run.output), jobs[0].config, split)
-    table = Table(title=f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in %, last epoch")
+    console.print(
+        f"[bold]{run.pair.name} on {run.data.name}, seed {run.seed}[/]: {split} top-1 in % after the last epoch"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for column in ("top-1", "gain over the student alone", "best epoch", "published"):
+    for column in ("top-1", "gain over alone", "best epoch", "published"):
         table.add_column(column, justify="right")
     teacher = [job.result["summary"].get(metrics.TEACHER_TOP1) for job in jobs if job.result]
     measured = next((top1 for top1 in teacher if top1 is not None), None)

@@ -79,13 +79,14 @@ class RunFolder:
     def remember_code(self) -> str | None:
         """Note the code that begins or continues the run; tells where it differs from the one that began it."""
         path, now = self.path / "code.json", code_version()
-        if not path.is_file():
+        try:
+            began = json.loads(path.read_text(encoding="utf-8"))["sources"]
+        except (OSError, ValueError, KeyError, TypeError):  # a new run, or one whose beginning is not known
             write_json(path, now)
             return None
-        began = json.loads(path.read_text(encoding="utf-8"))
-        if began["sources"] == now["sources"]:
+        if began == now["sources"]:
             return None
-        return f"{self.path} was begun by another version of the code ({began['sources']}, now {now['sources']})"
+        return f"{self.path} was begun by another version of the code ({began}, now {now['sources']})"
 
 
 def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> RunFolder:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
-from benchmarks import data
+from benchmarks import groups
 from benchmarks.cli import Command, main
-from benchmarks.config import DataConfig, PairConfig, RunConfig
+from benchmarks.config import RunConfig
+from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
 from benchmarks.help import overview
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import resolve
-from methods import available, configure
 
 NAME = "benchmarks.run"
 SUMMARY = "distil a student from a teacher, tracked in W&B; the teacher is trained first if there is none"
@@ -28,15 +26,6 @@ EXAMPLES = (
 )
 
 
-def groups() -> dict[str, dict[str, Any]]:
-    """What method=, pair= and data= choose from."""
-    return {
-        "method": {name: configure(name) for name in available()},
-        "pair": {name: PairConfig(name, *pair) for name, pair in PAIRS.items()} | {"custom": PairConfig()},
-        "data": {name: DataConfig(name) for name in data.INFO},
-    }
-
-
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     run, methods = resolve(config, given)
@@ -44,7 +33,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     if run.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Distillation(run, methods, Console(soft_wrap=True, highlight=False))()
+    return Distillation(run, methods, make_console())()
 
 
 COMMAND = Command(
@@ -52,7 +41,7 @@ COMMAND = Command(
     summary=SUMMARY,
     examples=EXAMPLES,
     config=RunConfig,
-    groups=groups(),
+    groups={"method": groups.methods(), "pair": groups.pairs(), "data": groups.data_sets()},
     defaults={"method": None, "pair": None, "data": "cifar100"},
     run=execute,
     overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import checkpoints, models
+from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
-from benchmarks.config import RunConfig, TrainConfig
+from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import read_tensors, write_json
 from benchmarks.identity import code_version, environment, short_hash, weights_sha256
@@ -41,6 +41,9 @@ PROTOCOL_FIELDS = (
     "decay",
     "max_steps",
 )
+
+# What every card must hold.
+CARD_KEYS = ("network", "data", "validation", "split", "top1", "sha256", "source", "seed", "protocol")
 
 
 @dataclass(frozen=True)
@@ -66,105 +69,153 @@ class Teacher:
         return place(network, device)
 
 
-def teacher_config(run: RunConfig) -> StudentConfig:
-    """How the run's teacher is trained where none is there: by cross entropy under the common protocol.
+@dataclass(frozen=True)
+class TeacherPlan:
+    """Which teacher is wanted, and how it is trained where there is none: by cross entropy, under the protocol.
 
-    From the students' protocol it takes what makes trials short, never what tunes them.
+    Attributes:
+        network: its name.
+        data: data set and split.
+        seed: of its initialisation and batches.
+        train: its protocol.
+        root: the store.
     """
-    train = dataclasses.replace(
-        run.train,
-        epochs=run.teacher.epochs,
-        batch_size=64,
-        lr=models.entry(run.pair.teacher).lr,
-        momentum=0.9,
-        weight_decay=5e-4,
-        milestones=scaled_milestones(run.teacher.epochs),
-        decay=0.1,
-    )
-    pair = dataclasses.replace(run.pair, student=run.pair.teacher)
-    none = configure("none", label="teacher")
-    return StudentConfig(none, pair, run.data, run.teacher.seed, train, LossConfig().resolve(none))
 
+    network: str
+    data: DataConfig
+    seed: int
+    train: TrainConfig
+    root: Path
 
-def folder(run: RunConfig) -> Path:
-    """The place in the store of the teacher that a run asks for."""
-    config = teacher_config(run)
-    key = {
-        "network": run.pair.teacher,
-        "data": run.data.name,
-        "validation": run.data.validation,
-        "seed": config.seed,
-        "protocol": _protocol(config.train),
-    }
-    name = f"{run.data.name}-{config.train.epochs}ep-seed{config.seed}-{short_hash(key, 8)}"
-    return Path(run.teacher.root) / run.pair.teacher / name
+    @classmethod
+    def of(cls, run: RunConfig) -> TeacherPlan:
+        """The teacher of a run: from its protocol it takes what makes trials short, never what tunes a student."""
+        untuned = ("batch_size", "momentum", "weight_decay", "decay")
+        train = dataclasses.replace(
+            run.train,
+            epochs=run.teacher.epochs,
+            lr=models.entry(run.pair.teacher).lr,
+            milestones=scaled_milestones(run.teacher.epochs),
+            **{name: getattr(TrainConfig, name) for name in untuned},
+        )
+        return cls(run.pair.teacher, run.data, run.teacher.seed, train, Path(run.teacher.root))
+
+    @property
+    def config(self) -> StudentConfig:
+        """The same as the training of a student without distillation."""
+        none = configure("none", label="teacher")
+        pair = PairConfig(self.network, self.network, self.network)
+        return StudentConfig(none, pair, self.data, self.seed, self.train, LossConfig().resolve(none))
+
+    @property
+    def folder(self) -> Path:
+        """Its place in the store."""
+        key = {
+            "network": self.network,
+            "data": self.data.name,
+            "validation": self.data.validation,
+            "seed": self.seed,
+            "protocol": _protocol(self.train),
+        }
+        name = f"{self.data.name}-{self.train.epochs}ep-seed{self.seed}-{short_hash(key, 8)}"
+        return self.root / self.network / name
+
+    @property
+    def split(self) -> str:
+        """Name of the split that its accuracy is measured on."""
+        return "val" if self.data.validation else "test"
 
 
 def _protocol(train: TrainConfig) -> dict[str, Any]:
     return {name: plain(getattr(train, name)) for name in PROTOCOL_FIELDS}
 
 
-def find(run: RunConfig) -> Teacher | None:
-    """The teacher that `teacher.checkpoint` names, else the store's; None if it is still to be trained.
+def given(network: str, path: Path) -> Teacher:
+    """The teacher in a checkpoint.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
-    if run.teacher.checkpoint is not None:
-        try:
-            checkpoint = checkpoints.read(Path(run.teacher.checkpoint))
-        except UserError as error:
-            raise UserError(f"teacher.checkpoint: {error}") from None
-        sha256 = weights_sha256(checkpoint.state)
-        return Teacher(run.pair.teacher, checkpoint, sha256, str(checkpoint.path))
-    card_path = folder(run) / "card.json"
+    checkpoint = checkpoints.read(path)
+    return Teacher(network, checkpoint, weights_sha256(checkpoint.state), str(path))
+
+
+def find(plan: TeacherPlan) -> Teacher | None:
+    """The store's teacher; None if it is still to be trained.
+
+    Raises:
+        UserError: what the store holds is damaged.
+    """
+    card_path = plan.folder / "card.json"
     if not card_path.is_file():
         return None
-    card = _read_card(card_path)
-    path = folder(run) / "teacher.safetensors"
+    card = read_card(card_path)
+    path = plan.folder / "teacher.safetensors"
     checkpoint = Checkpoint(path, read_tensors(path), card["top1"])
     sha256 = weights_sha256(checkpoint.state)
     if sha256 != card["sha256"]:
         raise UserError(
-            f"{path} is not what its card describes (other SHA-256); delete {folder(run)} to train it again"
+            f"{path} is not what its card describes (other SHA-256); delete {plan.folder} to train it again"
         )
-    return Teacher(run.pair.teacher, checkpoint, sha256, str(folder(run)))
+    return Teacher(plan.network, checkpoint, sha256, str(plan.folder))
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
+    """A teacher's card.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        return card | {"sha256": str(card["sha256"]), "top1": float(card["top1"])}
-    except (ValueError, KeyError, TypeError) as error:
+        missing = [key for key in CARD_KEYS if key not in card]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+        return card | {"top1": float(card["top1"])}
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete its folder to train the teacher again") from None
 
 
-def store(run: RunConfig, network: models.Network, history: list[dict[str, float]]) -> Teacher:
-    """Put a teacher just trained into the store, and return it."""
-    place, config = folder(run), teacher_config(run)
-    split = "val" if run.data.validation else "test"
-    sha256 = weights_sha256(network.state_dict())
-    device = next(network.parameters()).device
+def store(
+    plan: TeacherPlan, network: models.Network, top1: float, source: str, history: list[dict[str, float]]
+) -> Teacher:
+    """Put a teacher into the store, and return it.
+
+    Args:
+        plan: which one it is.
+        network: its weights.
+        top1: its accuracy on the plan's split, in percent.
+        source: where it comes from, for people.
+        history: its epochs, where it was trained here.
+    """
     card = {
-        "network": run.pair.teacher,
-        "data": run.data.name,
-        "validation": run.data.validation,
-        "split": split,
-        "top1": history[-1][f"{split}/top1"],
-        "sha256": sha256,
-        "seed": config.seed,
-        "protocol": _protocol(config.train),
-        "precision": plain(config.train.precision),
+        "network": plan.network,
+        "data": plan.data.name,
+        "validation": plan.data.validation,
+        "split": plan.split,
+        "num_classes": data.INFO[plan.data.name].num_classes,
+        "top1": top1,
+        "sha256": weights_sha256(network.state_dict()),
+        "source": source,
+        "seed": plan.seed,
+        "protocol": _protocol(plan.train),
+        "precision": plain(plan.train.precision),
         "code": code_version(),
-        "environment": environment(device),
+        "environment": environment(next(network.parameters()).device),
         "history": history,
     }
     # The card comes last: a folder with a card is whole.
-    checkpoints.write(place / "teacher.safetensors", network, {"network": run.pair.teacher})
-    write_json(place / "card.json", card)
-    teacher = find(run)
+    checkpoints.write(plan.folder / "teacher.safetensors", network, {"network": plan.network})
+    write_json(plan.folder / "card.json", card)
+    teacher = find(plan)
     assert teacher is not None
     return teacher
+
+
+def discard(plan: TeacherPlan) -> None:
+    """Take a teacher out of the store, its card first."""
+    (plan.folder / "card.json").unlink(missing_ok=True)
+    (plan.folder / "teacher.safetensors").unlink(missing_ok=True)
 
 
 def check_accuracy(teacher: Teacher, top1: float, split: str) -> None:

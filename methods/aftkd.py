@@ -264,7 +264,7 @@ class BlockTransfer(nn.Module):
         return [block.flatten(1)]
 
     def _pool(self, feature: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(feature, self.grid)
+        return F.avg_pool2d(feature, feature.shape[-1] // self.grid)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance of the normalised AFBs, averaged over the batch: a scalar in [0, 4] for each part.

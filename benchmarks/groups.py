@@ -1,0 +1,23 @@
+"""What `method=`, `pair=` and `data=` choose from, for every command that has them."""
+
+from __future__ import annotations
+
+from benchmarks import data
+from benchmarks.config import DataConfig, PairConfig
+from benchmarks.pairs import PAIRS
+from methods import MethodConfig, available, configure
+
+
+def methods() -> dict[str, MethodConfig]:
+    """Every method with its defaults."""
+    return {name: configure(name) for name in available()}
+
+
+def pairs() -> dict[str, PairConfig]:
+    """The known pairs, and `custom` for any two networks."""
+    return {name: PairConfig(name, *pair) for name, pair in PAIRS.items()} | {"custom": PairConfig()}
+
+
+def data_sets() -> dict[str, DataConfig]:
+    """Every data set."""
+    return {name: DataConfig(name) for name in data.INFO}

@@ -1,0 +1,102 @@
+"""`python -m benchmarks.pairs`: the pairs with their costs, published accuracies and teachers in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import cli, data, groups, published
+from benchmarks.config import StoreConfig
+from benchmarks.console import make_console
+from benchmarks.costs import cost
+from benchmarks.pairs import PAIRS
+from benchmarks.protocol import fill_store
+from methods import option
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """What the table shows."""
+
+    data: Any = option(None, "the data set")
+    teacher: StoreConfig = option(StoreConfig, "the teacher store")
+    output: str = option("runs", "folder for runs and teachers")
+
+
+COLUMNS = ("pair", "parameters, M", "MACs, M", "ratio", "published, %", "in the store")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """Print the table."""
+    name = config.data.name
+    fill_store(config)
+    num_classes = data.INFO[name].num_classes
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
+    for pair, (teacher, student) in PAIRS.items():
+        costs = cost(teacher, num_classes), cost(student, num_classes)
+        table.add_row(
+            pair,
+            " → ".join(f"{each.parameters / 1e6:.2f}" for each in costs),
+            " → ".join(f"{each.macs / 1e6:.4g}" for each in costs),
+            f"{costs[0].parameters / costs[1].parameters:.1f}",
+            " → ".join(_published(name, teacher, student, role) for role in ("teacher", "student")),
+            _stored(Path(config.teacher.root), teacher, name),
+        )
+    console = make_console()
+    console.print(f"{name}: teacher → student; ratio of parameters; top-1 published and in {config.teacher.root}")
+    console.print(table)
+    _print_sources(console, name)
+    return 0
+
+
+def _published(data_name: str, teacher: str, student: str, role: str) -> str:
+    figure = published.find(data_name, teacher, student, role)
+    return "–" if figure is None else f"{figure.top1:.2f}"
+
+
+def _stored(root: Path, network: str, data_name: str) -> str:
+    """Teachers of a network that are in the store."""
+    entries = []
+    for path in sorted((root / network).glob("*/card.json")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            if card["data"] == data_name and not card["validation"]:
+                entries.append(f"{card['top1']:.2f} ({card['protocol']['epochs']} ep)")
+        except (ValueError, KeyError, TypeError):
+            entries.append(f"damaged: {path.parent.name}")
+    return "; ".join(entries) or "–"
+
+
+def _print_sources(console: Console, data_name: str) -> None:
+    alone = {
+        figure.source for figure in published.figures() if (figure.data, figure.method) == (data_name, "student")
+    }
+    for source in sorted(alone):
+        console.print(f"published, 240 epochs: {source}", soft_wrap=True)
+
+
+COMMAND = cli.Command(
+    name="benchmarks.pairs",
+    summary="the teacher–student pairs with their costs, published accuracies and teachers in the store",
+    examples=("python -m benchmarks.pairs", "python -m benchmarks.pairs data=digits teacher.root=teachers"),
+    config=PairsConfig,
+    groups={"data": groups.data_sets()},
+    defaults={"data": "cifar100"},
+    run=execute,
+    overview=None,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return cli.main(COMMAND, argv)

@@ -1,0 +1,154 @@
+"""`python -m benchmarks.teacher`: train a teacher, import a published checkpoint, or list the store."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.table import Table
+
+from benchmarks import data, groups, models, protocol, teachers
+from benchmarks.cli import Command, main
+from benchmarks.config import PROTOCOL, StoreConfig, TrainConfig
+from benchmarks.console import make_console
+from benchmarks.distillation import check_writable, describe, device_name
+from benchmarks.errors import UserError
+from benchmarks.teachers import TeacherPlan
+from benchmarks.training.build import feature_spec
+from benchmarks.workbench import Workbench
+from methods import option, unknown
+
+EXAMPLES = (
+    "python -m benchmarks.teacher pair=vgg13_vgg8",
+    "python -m benchmarks.teacher network=vgg13 checkpoint=save/models/vgg13_vanilla/ckpt_epoch_240.pth",
+    "python -m benchmarks.teacher list",
+)
+
+
+@dataclass(frozen=True)
+class TeacherCommandConfig:
+    """A teacher to be trained or imported."""
+
+    network: str = option(PROTOCOL, "the teacher's network; or name a pair")
+    pair: Any = option(None, "take the teacher of a pair")
+    data: Any = option(None, "the data set")
+    checkpoint: str | None = option(None, "a trained teacher to import: RepDistiller's, mdistiller's or our file")
+    seed: int = option(0, "of its initialisation and batches; of an imported one, the number to keep it under")
+    replace: bool = option(False, "put it in the place of the one that the store has")
+    train: TrainConfig = option(TrainConfig, "training protocol, which an imported teacher is taken to have had")
+    teacher: StoreConfig = option(StoreConfig, "the teacher store")
+    output: str = option("runs", "folder for runs and teachers")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """Train or import the teacher."""
+    plan = _plan(config)
+    command = OmegaConf.to_object(config)
+    assert isinstance(command, TeacherCommandConfig)
+    console, device = make_console(), torch.device(plan.train.device.value)
+    torch.set_num_threads(plan.train.threads)
+    num_classes = data.INFO[plan.data.name].num_classes
+    imported = None if command.checkpoint is None else teachers.given(plan.network, Path(command.checkpoint))
+    if imported:
+        imported.load(num_classes, torch.device("cpu"))  # refuses another architecture
+    there = teachers.find(plan)
+    if there and not command.replace and (imported is None or imported.sha256 == there.sha256):
+        console.print(f"the teacher is there already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1")
+        return 0
+    if there and not command.replace:
+        raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
+    check_writable(Path(plan.root))
+    dataset = data.load(plan.data.name, Path(plan.data.root), Path(plan.data.cache), plan.data.validation)
+    bench = Workbench(dataset, device, console)
+    if imported:
+        top1 = bench.measure(imported, plan.train)
+        network = imported.load(num_classes, device)
+        stored = teachers.store(plan, network, top1, f"imported from {command.checkpoint}", [])
+        console.print(f"imported as a teacher of {plan.train.epochs} epochs, seed {plan.seed}: {stored.source}")
+        return 0
+    console.print(
+        f"{plan.network} on {plan.data.name}: {describe(dataset)}, epochs: {plan.train.epochs}, "
+        f"{plan.train.precision} on {device_name(device, plan.train.threads)}, seed {plan.seed}"
+    )
+    spec = feature_spec(plan.network, num_classes)
+    bench.rehearse("teacher", [plan.config], (spec, spec))
+    if there:
+        teachers.discard(plan)
+    bench.measure(bench.train_teacher(plan), plan.train)
+    return 0
+
+
+def _plan(config: DictConfig) -> TeacherPlan:
+    """The teacher that is asked for, every value of its protocol filled in.
+
+    Raises:
+        UserError: a value that cannot work.
+    """
+    network = _network(config)
+    protocol.fill_data(config)
+    protocol.fill_train(config, network)
+    protocol.fill_store(config)
+    command = OmegaConf.to_object(config)
+    assert isinstance(command, TeacherCommandConfig)
+    protocol.check_data(command.data)
+    protocol.check_train(command.train)
+    return TeacherPlan(network, command.data, command.seed, command.train, Path(command.teacher.root))
+
+
+def _network(config: DictConfig) -> str:
+    named = not OmegaConf.is_missing(config, "network")
+    if named == (config.pair is not None):
+        raise UserError("name the teacher by network=… or by pair=…")
+    if not named:
+        config.network = config.pair.teacher
+    if config.network not in models.available():
+        raise UserError(unknown("network", config.network, models.available()))
+    return str(config.network)
+
+
+def show(config: DictConfig, given: frozenset[str]) -> int:
+    """List the store."""
+    protocol.fill_store(config)
+    root = Path(config.teacher.root)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("network", "data", "epochs", "seed", "top-1, %", "on", "sha256", "where"):
+        table.add_column(column, overflow="fold")
+    cards = sorted(root.glob("*/*/card.json"))
+    for path in cards:
+        card = teachers.read_card(path)
+        table.add_row(
+            card["network"],
+            card["data"],
+            str(card["protocol"]["epochs"]),
+            str(card["seed"]),
+            f"{card['top1']:.2f}",
+            card["split"],
+            card["sha256"][:12],
+            f"{path.parent.name}, {card['source']}",
+        )
+    console = make_console()
+    console.print(f"{len(cards)} teachers in {root}")
+    if cards:
+        console.print(table)
+    return 0
+
+
+COMMAND = Command(
+    name="benchmarks.teacher",
+    summary="train a teacher under the common protocol, import a published checkpoint, or list the store",
+    examples=EXAMPLES,
+    config=TeacherCommandConfig,
+    groups={"pair": groups.pairs(), "data": groups.data_sets()},
+    defaults={"pair": None, "data": "cifar100"},
+    run=execute,
+    overview=None,
+    verbs={"list": show},
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

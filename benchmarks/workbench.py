@@ -1,0 +1,116 @@
+"""A command's data, device and console, and what every training on them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from benchmarks import teachers
+from benchmarks.config import TrainConfig
+from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
+from benchmarks.display import Display, duration
+from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.models import Network
+from benchmarks.protocol import StudentConfig
+from benchmarks.results import RunFolder
+from benchmarks.teachers import Specs, Teacher, TeacherPlan
+from benchmarks.training.build import build_member, feature_spec
+from benchmarks.training.cohort import Cohort, Observer, Seat, autocast
+from benchmarks.training.contract import rehearse
+from benchmarks.training.evaluate import evaluate
+from benchmarks.training.progress import Checkpoints
+
+
+class Workbench:
+    """Where cohorts are trained.
+
+    Args:
+        dataset: loaded.
+        device: of all training here.
+        console: where to say what happens.
+    """
+
+    def __init__(self, dataset: DataSet, device: torch.device, console: Console) -> None:
+        self.dataset, self.device, self.console = dataset, device, console
+
+    def batches(self, config: StudentConfig) -> TrainBatches:
+        """The batches of a student's seed."""
+        train = config.train
+        return TrainBatches(self.dataset, train.batch_size, config.seed, self.device, train.max_steps)
+
+    def rehearse(self, what: str, students: Sequence[StudentConfig], specs: Specs) -> float:
+        """Check that a training can be done and say how long it takes; returns the seconds, without evaluations.
+
+        Raises:
+            UserError: a method cannot serve the pair.
+        """
+        batches, epochs = self.batches(students[0]), students[0].train.epochs
+        num_steps = epochs * batches.steps_per_epoch
+        step = rehearse(students, specs, batches, num_steps)
+        self.console.print(
+            f"{what}: {epochs} × {batches.steps_per_epoch} steps of {step * 1000:.0f} ms on this machine, about "
+            f"{duration(num_steps * step)} and the evaluations"
+        )
+        return num_steps * step
+
+    def train(
+        self,
+        what: str,
+        teacher: Network | None,
+        seats: Sequence[Seat],
+        batches: TrainBatches,
+        train: TrainConfig,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Train a cohort to the end, displayed.
+
+        Raises:
+            Interrupted: by a signal; everything is saved.
+        """
+        evaluation = EvaluationBatches(self.dataset, self.device)
+        with Display(self.console, what, train) as display:
+            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display])
+            try:
+                cohort.run()
+            except Interrupted:
+                self.console.print(f"interrupted at step {cohort.step}; saved: the same command continues")
+                raise
+
+    def measure(self, teacher: Teacher, train: TrainConfig) -> float:
+        """A teacher's top-1 in percent, said and compared with what is claimed for it.
+
+        Raises:
+            UserError: it is far below.
+        """
+        network = teacher.load(self.dataset.num_classes, self.device)
+        evaluation = EvaluationBatches(self.dataset, self.device)
+        top1 = evaluate(network, evaluation, autocast(train, self.device))["top1"]
+        self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
+        teachers.check_accuracy(teacher, top1, evaluation.name)
+        return top1
+
+    def train_teacher(self, plan: TeacherPlan) -> Teacher:
+        """Train the teacher that the store lacks, or continue to, and store it.
+
+        Raises:
+            RunFailed: its loss is not finite.
+            Interrupted: by a signal; everything is saved.
+        """
+        config, place = plan.config, RunFolder(plan.folder, "teacher", 0)
+        spec = feature_spec(plan.network, self.dataset.num_classes)
+        with place.lock():
+            if found := teachers.find(plan):  # another process has trained it by now
+                return found
+            batches = self.batches(config)
+            num_steps = config.train.epochs * batches.steps_per_epoch
+            seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
+            self.train(f"teacher {plan.network}", None, [seat], batches, config.train)
+            if seat.failure:
+                raise RunFailed(f"teacher {plan.network}: {seat.failure}")
+            history = seat.member.history
+            top1 = history[-1][f"{plan.split}/top1"]
+            teacher = teachers.store(plan, seat.member.network, top1, "trained here", history)
+            seat.checkpoints.delete()
+            return teacher

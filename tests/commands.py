@@ -1,0 +1,106 @@
+"""`benchmarks.run` in this process on a configuration of seconds, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import methods
+from benchmarks import run as run_command
+from benchmarks.cli import main
+from benchmarks.data import digits
+from methods import Method, MethodConfig, option, registry
+
+PAIR = "resnet8_resnet8"
+TINY = (
+    "data=digits",
+    "pair=custom",
+    "pair.teacher=resnet8",
+    "pair.student=resnet8",
+    "train.batch_size=16",
+    "train.epochs=2",
+    "train.max_steps=3",
+    "train.threads=1",
+    "train.precision=fp32",
+    "tracking.mode=disabled",
+)
+TIMES = ("time/epoch_s", "throughput/images_per_s", "memory/peak_gib")
+
+
+@contextlib.contextmanager
+def few_digits() -> Iterator[None]:
+    """Within it the data set has some of its images only, for speed."""
+    whole = digits.load
+    train, test = whole()
+    few = train.subset(torch.arange(400)), test.subset(torch.arange(70))
+    digits.load = lambda: few
+    try:
+        yield
+    finally:
+        digits.load = whole
+
+
+def run(*words: str) -> int:
+    return main(run_command.COMMAND, list(words))
+
+
+def merge(base: Sequence[str], words: Sequence[str]) -> list[str]:
+    """`base` with what `words` give again left out, and `words`."""
+    given = {word.split("=", 1)[0] for word in words}
+    return [word for word in base if word.split("=", 1)[0] not in given] + list(words)
+
+
+def files(folder: Path) -> set[str]:
+    """Relative paths of all files below `folder`."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def run_folders(output: Path, label: str) -> list[Path]:
+    """The folders of all runs of a label, oldest first."""
+    return sorted((output / PAIR / label).iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+def run_folder(output: Path, label: str) -> Path:
+    (folder,) = run_folders(output, label)
+    return folder
+
+
+def result(output: Path, label: str) -> dict[str, Any]:
+    return json.loads((run_folder(output, label) / "result.json").read_text())
+
+
+def weights(output: Path, label: str) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(run_folder(output, label) / "student.safetensors")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in history]
+
+
+@dataclass(frozen=True)
+class InjectedConfig(MethodConfig):
+    name: str = option("injected", "a method of the tests")
+    weights: dict[str, float] = option({"ce": 1.0, "injected": 1.0}, "weight of each loss term")
+
+
+@contextlib.contextmanager
+def injected(cls: type[Method[Any]], name: str = "injected") -> Iterator[None]:
+    """Within it `cls` is a registered method."""
+    methods.available()
+    methods.register(name, InjectedConfig, summary="of the tests", reference=None)(cls)
+    try:
+        yield
+    finally:
+        registry._METHODS.pop(name)

@@ -1,0 +1,113 @@
+"""All thirteen pairs: every method can serve each of them, from the shapes alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import methods
+from benchmarks import cli, models, pair_table, run
+from benchmarks.costs import cost
+from benchmarks.pairs import PAIRS
+from benchmarks.training.build import feature_spec
+from methods import Features, FeatureSpec
+
+BATCH, NUM_CLASSES = 4, 10
+
+
+@pytest.fixture(scope="module")
+def specs() -> dict[str, FeatureSpec]:
+    names = {name for pair in PAIRS.values() for name in pair}
+    return {name: feature_spec(name, NUM_CLASSES) for name in names}
+
+
+def features(spec: FeatureSpec, requires_grad: bool) -> Features:
+    """Random features of a network's shapes; rectified where its stages are."""
+    stages = []
+    for shape, signed in zip(spec.stages, spec.signed, strict=True):
+        stage = torch.randn(BATCH, *shape)
+        stages.append((stage if signed else stage.relu()).requires_grad_(requires_grad))
+    return Features(
+        stages=tuple(stages),
+        preacts=(),
+        embedding=torch.randn(BATCH, spec.embedding, requires_grad=requires_grad),
+        logits=torch.randn(BATCH, spec.logits, requires_grad=requires_grad),
+    )
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", methods.available())
+def test_every_method_serves_every_pair(specs, pair, name):
+    teacher, student = (specs[network] for network in PAIRS[pair])
+    targets = torch.arange(200) % NUM_CLASSES
+    method = methods.create(name, student, teacher, num_classes=NUM_CLASSES, targets=targets)
+    shown = features(student, requires_grad=True), features(teacher, requires_grad=False)
+    terms = method(*shown, targets[:BATCH], torch.arange(BATCH))
+    assert set(terms) == set(method.terms) - {"ce"}
+    if terms:
+        sum(terms.values()).backward()
+        assert all(torch.isfinite(term) for term in terms.values())
+    assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_stages_meet_by_position_and_blocks_follow_from_the_shapes(specs, pair):
+    teacher, student = (specs[network] for network in PAIRS[pair])
+    config = methods.configure("aftkd").resolve(student, teacher)
+    assert config.stages == [[k, k] for k in range(1, len(student.stages))]
+    for (s, t), size in zip(config.stages, config.block_size, strict=True):
+        smaller = min(student.stages[s][1], teacher.stages[t][1])
+        assert smaller % size == 0
+        assert smaller // size <= 4
+        assert size >= 2  # more than single positions, on every pair of the field
+
+
+def test_a_shorter_student_is_spread_over_the_teachers_stages(specs):
+    student, teacher = specs["resnet20"], specs["ResNet50"]
+    stages = methods.configure("at").resolve(student, teacher).stages
+    assert stages == [[1, 1], [2, 3], [3, 4]]
+    assert methods.configure("at").resolve(teacher, student).stages == [[1, 1], [3, 2], [4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("network", "macs"),
+    # Figures of the literature in millions: He et al. (CVPR 2016) for ResNet-20, -56 and -110.
+    [("resnet20", 41), ("resnet56", 126), ("resnet110", 253)],
+)
+def test_multiply_accumulates_are_the_known_ones(network, macs):
+    assert round(cost(network, 10).macs / 1e6) == macs
+
+
+def test_cost_counts_parameters_without_computing():
+    assert cost("vgg13", 100).parameters == sum(p.numel() for p in models.create("vgg13").parameters())
+
+
+def test_the_table_names_every_pair_and_its_published_figures(capsys, tmp_path):
+    assert pair_table.main([f"output={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    assert all(pair in shown for pair in PAIRS)
+    assert "74.64 → 70.36" in shown  # vgg13 and vgg8 alone
+    assert "RepDistiller" in shown
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_table_shows_teachers_in_the_store(capsys, tmp_path):
+    argv = ["network=resnet56", "data=digits", "train.epochs=1", "train.max_steps=1", "train.batch_size=4"]
+    from benchmarks import teacher
+
+    assert cli.main(teacher.COMMAND, [*argv, f"output={tmp_path}"]) == 0
+    capsys.readouterr()
+    assert pair_table.main(["data=digits", f"output={tmp_path}"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "resnet56_resnet20" in line)
+    assert "(1 ep)" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pair", "method"),
+    [(pair, "aftkd") for pair in PAIRS]
+    + [("vgg13_mobilenetv2", name) for name in methods.available() if name != "aftkd"],
+)
+def test_end_to_end(pair, method, tmp_path):
+    argv = [f"method={method}", f"pair={pair}", "data=digits", "train.max_steps=2", "train.epochs=1"]
+    assert cli.main(run.COMMAND, [*argv, f"output={tmp_path}", "tracking.mode=disabled"]) == 0

@@ -1,0 +1,85 @@
+"""What README says can be typed, and its example of a method works."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import pair_table, run, teacher
+from benchmarks.cli import compose_config
+from benchmarks.protocol import resolve
+from methods import registry
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = {command.name: command for command in (run.COMMAND, teacher.COMMAND, pair_table.COMMAND)}
+
+
+def command_lines() -> list[str]:
+    """Every complete command of ours in an indented block or between backticks."""
+    found = re.findall(r"(?:^    |`)(?:\w+=\S+ )?python -m ([\w.]+[^`\n]*)", README, flags=re.M)
+    return sorted({line.strip() for line in found})
+
+
+def test_readme_has_commands_to_check():
+    assert any(line.startswith("benchmarks.run") for line in command_lines())
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_compose(line):
+    module, *arguments = shlex.split(line)
+    command = COMMANDS[module]
+    if arguments and arguments[0] in command.verbs:
+        arguments = arguments[1:]
+    elsewhere = {"method=l1"}  # README's own example
+    if not elsewhere & set(arguments):
+        compose_config(command, [argument for argument in arguments if argument != "help"])
+
+
+def settings() -> list[str]:
+    """The left column of README's table of settings."""
+    return re.findall(r"^\| `([^`]+)` \|", README, flags=re.M)
+
+
+@pytest.mark.parametrize("words", settings())
+def test_settings_resolve(words):
+    arguments = re.findall(r"\S+=(?:\[.*\]|\S+)", words)
+    given = {argument.split("=", 1)[0] for argument in arguments}
+    if not given & {"method", "methods"}:
+        arguments.append("method=aftkd")
+    if "pair" not in given:
+        arguments.append("pair=vgg13_vgg8")
+    assert resolve(*compose_config(run.COMMAND, arguments))
+
+
+@pytest.fixture
+def example(tmp_path):
+    """README's method, as a module of its own; gone from the registry afterwards."""
+    code = re.search(r"```python\n(.*?)```", README, flags=re.S)[1]
+    path = tmp_path / "l1.py"
+    path.write_text(code)
+    registry.available()
+    before = dict(registry._METHODS)
+    spec = importlib.util.spec_from_file_location("l1", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["l1"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["l1"]
+    registry._METHODS.clear()
+    registry._METHODS.update(before)
+
+
+def test_the_example_method_distils(example, distil, tmp_path):
+    import dataclasses
+
+    command = dataclasses.replace(run.COMMAND, groups={**run.COMMAND.groups, "method": {"l1": example.L1Config()}})
+    from commands import TINY
+
+    from benchmarks.cli import main
+
+    assert main(command, [*TINY, "method=l1", "train.lr=0.01", f"output={tmp_path / 'runs'}"]) == 0
