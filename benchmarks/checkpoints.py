@@ -7,8 +7,10 @@ or mdistiller's `{"model": …}`; each with or without DataParallel's prefix `mo
 from __future__ import annotations
 
 import json
+import math
 import pickle
-import zipfile
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,27 @@ from benchmarks import models
 from benchmarks.errors import UserError
 from benchmarks.files import read_tensors, write_tensors
 
-CLAIM = "top1"  # in the metadata of our own files
+# What torch says of a file that holds more than tensors and plain values.
+UNSAFE = r"unsupported (global|class)"
+# What our own files say of their weights, in their metadata.
+TOP1, SPLIT = "top1", "split"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's weights, and the top-1 accuracy in percent on the test set that the file claims for them."""
+    """A network's weights, and what the file claims for them.
+
+    Attributes:
+        path: the file.
+        state: the state dict.
+        claimed_top1: accuracy in percent, None if nothing is claimed.
+        split: what it was measured on; other projects' files mean the test set.
+    """
 
     path: Path
     state: dict[str, Tensor]
     claimed_top1: float | None
+    split: str = "test"
 
 
 def read(path: Path) -> Checkpoint:
@@ -42,32 +55,49 @@ def read(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        return Checkpoint(path, read_tensors(path), _own_claim(path))
+        state, metadata = read_tensors(path), _metadata(path)
+        return Checkpoint(path, _plain_names(state), _number(metadata.get(TOP1)), metadata.get(SPLIT, "test"))
     content = _unpickle(path)
     claimed = content.get("best_acc") if isinstance(content, dict) else None
-    return Checkpoint(path, _state(content, path), None if claimed is None else float(claimed))
+    return Checkpoint(path, _state(content, path), _number(claimed))
 
 
-def _own_claim(path: Path) -> float | None:
+def _metadata(path: Path) -> dict[str, str]:
     with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    return float(metadata[CLAIM]) if CLAIM in metadata else None
+        return file.metadata() or {}
+
+
+def _number(claimed: Any) -> float | None:
+    """An accuracy, where what stands in its place is one."""
+    try:
+        number = float(claimed)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _unpickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
-            raise UserError(
-                f"{path} holds Python objects beside tensors, and reading those could run code.\n"
-                "  Where you trust the file, keep its weights only:\n"
-                f"  python -c \"import torch; c = torch.load('{path}', weights_only=False); "
-                "torch.save({'model': c.get('model', c)}, 'weights.pth')\""
-            ) from None
-        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
+    except Exception as error:  # torch's unpickler meets damage with almost any of them
+        if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
+            raise UserError(_way_out(path)) from None
+        # torch explains every such failure with the safety of pickles, which is beside the point here.
+        reason = "no weights in it" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        raise UserError(f"{path} is damaged or no checkpoint ({reason})") from None
+
+
+def _way_out(path: Path) -> str:
+    code = (
+        f"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+        "c = c.get('model', c.get('state_dict', c)); "
+        "torch.save({'model': {k: v for k, v in c.items() if isinstance(v, torch.Tensor)}}, 'weights.pth')"
+    )
+    return (
+        f"{path} holds Python objects beside tensors, and reading those could run code.\n"
+        "  Where you trust the file, keep its weights only, and give weights.pth instead:\n"
+        f"  python -c {shlex.quote(code)}"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -85,7 +115,12 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
         raise UserError(f"{path} holds no state dict, plain or under 'model'")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return _plain_names(content)
+
+
+def _plain_names(state: dict[Any, Tensor]) -> dict[str, Tensor]:
+    """Without DataParallel's prefix."""
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def load_network(name: str, num_classes: int, checkpoint: Checkpoint) -> models.Network:

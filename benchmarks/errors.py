@@ -7,6 +7,12 @@ class UserError(Exception):
     """A mistake in what the user typed or supplied: a few clear lines, exit status 2."""
 
 
+def require(ok: bool, message: str) -> None:
+    """Raise `UserError(message)` unless `ok`."""
+    if not ok:
+        raise UserError(message)
+
+
 class RunFailed(Exception):
     """A failure while running: a few clear lines, exit status 1."""
 

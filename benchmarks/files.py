@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from benchmarks.errors import UserError
+from benchmarks.errors import RunFailed, UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -21,6 +21,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises:
         UserError: the folder cannot be written.
+        RunFailed: writing failed half-way; what was at `path` is still there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,10 +34,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:  # no space left, say
+        raise RunFailed(f"writing {path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -51,8 +61,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     write_atomically(path, lambda temporary: safetensors.torch.save_file(content, temporary, metadata))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
     """Read a safetensors file.
+
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
 
     Raises:
         UserError: it is damaged.
@@ -60,4 +74,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no readable safetensors file ({error}); delete it to start over") from None
+        hint = f"; {advice}" if advice else ""
+        raise UserError(f"{path} is no readable safetensors file ({error}){hint}") from None

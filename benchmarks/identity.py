@@ -75,11 +75,19 @@ def code_version() -> dict[str, str]:
     for package in ("benchmarks", "methods"):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    version = {"version": metadata.version("kd-benchmarks"), "sources": digest.hexdigest()[:12]}
+    version = {"version": _version(), "sources": digest.hexdigest()[:12]}
     commit = _git("rev-parse", "HEAD")
     if commit:
         version["commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
     return version
+
+
+def _version() -> str:
+    """The package's version; "unknown" in a checkout that was never installed."""
+    try:
+        return metadata.version("kd-benchmarks")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _git(*arguments: str) -> str:

@@ -23,7 +23,8 @@ from benchmarks.config import (
     RunConfig,
     TrainConfig,
 )
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
+from benchmarks.pairs import PAIRS
 from methods import MethodConfig, dead_settings, get, unknown
 from methods.schedules import LossConfig, Schedule
 
@@ -83,8 +84,20 @@ def _require_choice(config: DictConfig) -> None:
         name = config.pair[role]
         if name not in models.available():
             raise UserError(unknown(f"network in pair.{role}", name, models.available()))
-    if config.pair.name == "custom":
-        config.pair.name = f"{config.pair.teacher}_{config.pair.student}".lower()
+    _name_pair(config.pair)
+
+
+def _name_pair(pair: DictConfig) -> None:
+    """A custom pair is called by its networks, a known one always by its name."""
+    networks = (pair.teacher, pair.student)
+    known = {pair: name for name, pair in PAIRS.items()}
+    if pair.name == "custom":
+        pair.name = known.get(networks, "_".join(networks).lower())
+    require(
+        PAIRS.get(pair.name, networks) == networks,
+        f"pair={pair.name} cannot have other networks: pair=custom pair.teacher={pair.teacher} "
+        f"pair.student={pair.student}",
+    )
 
 
 def _fill(config: DictConfig) -> None:
@@ -93,24 +106,30 @@ def _fill(config: DictConfig) -> None:
     fill_train(config, config.pair.student)
     fill_store(config)
     _default(config.teacher, "epochs", min(config.train.epochs, data.INFO[config.data.name].epochs))
-    _default(config.tracking, "mode", _mode())
+    if OmegaConf.is_missing(config.tracking, "mode"):
+        config.tracking.mode = _mode()
 
 
 def fill_data(config: DictConfig) -> None:
     """Where data sets are and where decoded images go."""
-    _default(config.data, "root", os.environ.get("KD_DATA", "data"))
+    _default(config.data, "root", os.environ.get("KD_DATA") or "data")
     _default(config.data, "cache", str(_user_cache()))
 
 
 def fill_train(config: DictConfig, network: str) -> None:
     """The common protocol of a network on the data set, on this machine."""
-    info, train = data.INFO[config.data.name], config.train
-    _default(train, "epochs", info.epochs)
-    _default(train, "lr", info.lr or models.entry(network).lr)
+    train = config.train
+    _default(train, "epochs", data.INFO[config.data.name].epochs)
+    _default(train, "lr", default_lr(config.data.name, network))
     _default(train, "milestones", scaled_milestones(train.epochs))
     _default(train, "threads", torch.get_num_threads())
     train.device = _device(train.device)
     train.precision = _precision(train.precision, train.device)
+
+
+def default_lr(data_name: str, network: str) -> float:
+    """Learning rate of the common protocol: the data set's, where it has one of its own, else the network's."""
+    return data.INFO[data_name].lr or models.entry(network).lr
 
 
 def fill_store(config: DictConfig) -> None:
@@ -144,12 +163,15 @@ def _device(device: Device) -> Device:
 def _precision(precision: Precision, device: Device) -> Precision:
     if precision != Precision.auto:
         return precision
-    native = device == Device.cuda or torch.cpu._is_avx512_bf16_supported()
+    if device == Device.cuda:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
     return Precision.bf16 if native else Precision.fp32
 
 
 def _mode() -> Mode:
-    value = os.environ.get("WANDB_MODE", "offline")
+    value = os.environ.get("WANDB_MODE") or "offline"
     if value not in set(Mode):
         raise UserError(f"WANDB_MODE={value}: one of {', '.join(Mode)}")
     return Mode(value)
@@ -194,29 +216,29 @@ def _check(run: RunConfig, methods: list[MethodConfig], given: frozenset[str]) -
             raise UserError(f"methods: two are called '{label}'; give variants a label")
     check_train(run.train)
     check_data(run.data)
-    require_user(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
+    require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, methods, {key.split(".")[1] for key in given if key.startswith("loss.")})
 
 
 def check_data(config: DataConfig) -> None:
     """Refuse a validation split that cannot be."""
-    require_user(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
+    require(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
 
 
 def check_train(train: TrainConfig) -> None:
     """Refuse protocol values that cannot work."""
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(train, name)
-        require_user(value >= 1, f"train.{name}={value} must be at least 1")
-    require_user(
+        require(value >= 1, f"train.{name}={value} must be at least 1")
+    require(
         train.max_steps is None or train.max_steps >= 1,
         f"train.max_steps={train.max_steps} must be at least 1",
     )
-    require_user(0 < train.lr < math.inf, f"train.lr={train.lr} must be above 0")
-    require_user(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
-    require_user(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
-    require_user(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
-    require_user(
+    require(0 < train.lr < math.inf, f"train.lr={train.lr} must be above 0")
+    require(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
+    require(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
+    require(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
+    require(
         train.milestones == sorted(set(train.milestones))
         and all(0 < milestone < train.epochs for milestone in train.milestones),
         f"train.milestones={train.milestones} must ascend between 1 and train.epochs - 1 = {train.epochs - 1}",
@@ -231,12 +253,6 @@ def _check_loss(loss: LossConfig, methods: list[MethodConfig], given: set[str]) 
     complaints = [set(dead_settings(dataclasses.replace(loss, schedule=schedule), given)) for schedule in schedules]
     if dead := set.intersection(*complaints):
         raise UserError("\n".join(f"loss.{complaint}" for complaint in sorted(dead)))
-
-
-def require_user(ok: bool, message: str) -> None:
-    """Raise `UserError(message)` unless `ok`."""
-    if not ok:
-        raise UserError(message)
 
 
 def plain(config: Any) -> Any:

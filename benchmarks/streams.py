@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import torch
 
 def derive(seed: int, *purpose: str | int) -> int:
     """The seed of the stream for a purpose: 63 bits of a hash."""
-    text = "/".join(str(part) for part in (seed, *purpose))
+    text = json.dumps([seed, *purpose])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

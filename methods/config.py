@@ -76,17 +76,28 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     return None if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def coerce_choices(config: Any) -> None:
-    """Turn plain strings of a configuration's choices into their enumerations.
+def coerce_types(config: Any) -> None:
+    """Give fields the types of their defaults: 1 becomes 1.0, a choice's name the choice.
+
+    So equal configurations are equal, whether they were typed, read or made in Python.
 
     Raises:
         InvalidSetting: no such choice; the message lists them.
     """
     for field in dataclasses.fields(config):
-        kind, value = type(default_of(field)), getattr(config, field.name)
-        if issubclass(kind, StrEnum) and not isinstance(value, kind):
-            require(value in set(kind), f"{field.name}={value} is none of {', '.join(kind)}")
-            object.__setattr__(config, field.name, kind(value))  # frozen
+        value = _coerced(field.name, getattr(config, field.name), default_of(field))
+        object.__setattr__(config, field.name, value)  # the configuration is frozen
+
+
+def _coerced(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, StrEnum) and not isinstance(value, type(default)):
+        require(value in set(type(default)), f"{name}={value} is none of {', '.join(type(default))}")
+        return type(default)(value)
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    if isinstance(default, dict) and isinstance(value, dict):
+        return {key: float(weight) for key, weight in value.items()}
+    return value
 
 
 def dead_settings(config: Any, given: Iterable[str] = ()) -> list[str]:
@@ -119,7 +130,7 @@ class MethodConfig:
     weights: dict[str, float] = option({"ce": 1.0}, "weight of each loss term; 0 switches a term off")
 
     def __post_init__(self) -> None:
-        coerce_choices(self)
+        coerce_types(self)
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.config import InvalidSetting, MethodConfig, Search, coerce_choices, option, require
+from methods.config import InvalidSetting, MethodConfig, Search, coerce_types, option, require
 from methods.registry import get
 
 SLOWEST, FASTEST = 1.25, 0.8  # bounds of a rate from one window to the next
@@ -84,7 +84,7 @@ class LossConfig:
     floor: float = option(0.2, "least factor, before renormalisation", source="this project", **_ADAPTIVE)
 
     def __post_init__(self) -> None:
-        coerce_choices(self)
+        coerce_types(self)
 
     def resolve(self, method: MethodConfig) -> LossConfig:
         """The schedule that a method gets, checked; what it does not use is back at its default.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,3 +114,10 @@ def randomise(module: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+
+def cifar100_root() -> Path | None:
+    """A folder with the real CIFAR-100: what KD_DATA names, else `shared/data` beside the checkout."""
+    places = (Path(os.environ.get("KD_DATA") or "data"), Path(__file__).parents[2] / "shared" / "data")
+    forms = ("cifar-100-python", "cifar100", "train*.parquet", "data/train*.parquet")
+    return next((place for place in places if any(any(place.glob(form)) for form in forms)), None)

@@ -12,21 +12,25 @@ Else torchvision downloads it. Decoding the images happens once; the bytes are c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.data.dataset import Augmentation, Split
-from benchmarks.errors import UserError
+from benchmarks.data.dataset import Augmentation, DataInfo, Split
+from benchmarks.errors import UserError, require
 from benchmarks.files import read_tensors, write_tensors
 from benchmarks.vision import torchvision
 
@@ -58,37 +62,62 @@ def load(root: Path, cache: Path) -> tuple[Split, Split]:
     if source is None:
         return _download(root)
     cached = cache / f"cifar100-{_signature(source.files)}.safetensors"
-    if cached.is_file():
-        tensors = read_tensors(cached)
-    else:
+    if not cached.is_file():
         train, test = source.read()
-        tensors = {
-            "train.images": train.images,
-            "train.targets": train.targets,
-            "test.images": test.images,
-            "test.targets": test.targets,
-        }
-        write_tensors(cached, tensors)
+        _write_cache(cached, train, test)
+        return train, test
+    tensors = read_tensors(cached, advice="delete it, and it is made again")
     return (
         Split(tensors["train.images"], tensors["train.targets"]),
         Split(tensors["test.images"], tensors["test.targets"]),
     )
 
 
+def _write_cache(path: Path, train: Split, test: Split) -> None:
+    tensors = {
+        "train.images": train.images,
+        "train.targets": train.targets,
+        "test.images": test.images,
+        "test.targets": test.targets,
+    }
+    try:
+        write_tensors(path, tensors)
+    except UserError as error:
+        raise UserError(f"data.cache={path.parent}: {error}") from None
+
+
 def find(root: Path) -> Source | None:
-    """The first layout that is there."""
+    """The first layout that is there.
+
+    Raises:
+        UserError: a layout that is there in part.
+    """
     for base in (root, root / "cifar100"):
         if (base / "cifar-100-python").is_dir():
             files = sorted((base / "cifar-100-python").iterdir())
             return Source(files, partial(_from_torchvision, base, download=False))
         for folder in (base, base / "data"):
-            parquet = {part: sorted(folder.glob(f"{part}*.parquet")) for part in ("train", "test")}
-            if parquet["train"] and parquet["test"]:
-                return Source(parquet["train"] + parquet["test"], partial(_from_parquet, parquet))
+            train, test = (_shards(folder, part) for part in ("train", "test"))
+            if train or test:
+                require(bool(train and test), f"{folder} holds only one of train*.parquet and test*.parquet")
+                return Source(train + test, partial(_from_parquet, train, test))
         if (base / "train").is_dir() and (base / "test").is_dir():
             files = sorted(path for part in ("train", "test") for path in (base / part).glob("*/*"))
             return Source(files, partial(_from_folders, base))
     return None
+
+
+def _shards(folder: Path, part: str) -> list[Path]:
+    """The parquet files of a split, all of them or none."""
+    files = sorted(folder.glob(f"{part}*.parquet"))
+    if len(files) == 1 and "-of-" not in files[0].name:
+        return files
+    for total in {match[1] for path in files if (match := re.search(r"-of-(\d+)", path.name))}:
+        for k in range(int(total)):
+            path = folder / f"{part}-{k:0{len(total)}}-of-{total}.parquet"
+            require(path in files, f"{path} is missing")
+        require(len(files) == int(total), f"{folder} holds more {part}*.parquet than one set of {total}")
+    return files
 
 
 def _signature(files: Iterable[Path]) -> str:
@@ -116,52 +145,75 @@ def _from_torchvision(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _download(root: Path) -> tuple[Split, Split]:
-    new = not root.exists()
+    """Download beside the place and move there, so that a broken download leaves nothing."""
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
-        return _from_torchvision(root, download=True)
-    except OSError as error:  # no network, no space, no permission
-        if new and root.exists() and not any(root.iterdir()):
-            root.rmdir()
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+            splits = _from_torchvision(Path(folder), download=True)
+            (Path(folder) / "cifar-100-python").rename(root / "cifar-100-python")
+        return splits
+    except (OSError, HTTPException, UserError, RecursionError) as error:  # no network, space or permission
+        for made in missing:
+            with contextlib.suppress(OSError):  # never made, or somebody else's by now
+                made.rmdir()
+        reason = "it is incomplete" if isinstance(error, UserError) else error
         raise UserError(
-            f"CIFAR-100 is not under data.root={root}, and downloading it failed ({error}).\n"
+            f"CIFAR-100 is not under data.root={root}, and downloading it failed ({reason}).\n"
             "  Set data.root (or the environment variable KD_DATA) to a folder that holds it: torchvision's\n"
             "  cifar-100-python/, Hugging Face's parquet files or class folders.\n"
             "  Without any download: data=digits"
         ) from None
 
 
-def _from_parquet(parquet: dict[str, list[Path]]) -> tuple[Split, Split]:
-    return _read_parquet(parquet["train"]), _read_parquet(parquet["test"])
+def _from_parquet(train: Sequence[Path], test: Sequence[Path]) -> tuple[Split, Split]:
+    return _join([_read_parquet(path) for path in train]), _join([_read_parquet(path) for path in test])
 
 
-def _read_parquet(files: Sequence[Path]) -> Split:
+def _join(parts: Sequence[Split]) -> Split:
+    return Split(torch.cat([part.images for part in parts]), torch.cat([part.targets for part in parts]))
+
+
+def _read_parquet(path: Path) -> Split:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    images: list[Any] = []
-    labels: list[int] = []
-    for path in files:
-        try:
-            table = pq.read_table(path, columns=["img", "fine_label"])
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} is no readable parquet file of CIFAR-100: {_first_line(error)}") from None
-        images += table["img"].combine_chunks().field("bytes").to_pylist()
-        labels += table["fine_label"].to_pylist()
-    return _decode([io.BytesIO(image) for image in images], labels, str(files[0]))
+    try:
+        table = pq.read_table(path, columns=["img", "fine_label"])
+        images, labels = pc.struct_field(table["img"], "bytes"), table["fine_label"]
+        if not pa.types.is_integer(labels.type) or labels.null_count or images.null_count:
+            raise ValueError("fine_label must be integers, and nothing may be missing")
+        return _decode([io.BytesIO(image) for image in images.to_pylist()], labels.to_pylist(), str(path))
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is no readable parquet file of CIFAR-100 with columns img (struct with bytes) and "
+            f"fine_label: {_first_line(error)}"
+        ) from None
 
 
 def _from_folders(root: Path) -> tuple[Split, Split]:
-    classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
-    if len(classes) != NUM_CLASSES:
-        raise UserError(f"{root / 'train'} has {len(classes)} class folders; CIFAR-100 has {NUM_CLASSES}")
+    classes = _class_names(root / "train")
+    require(
+        len(classes) == NUM_CLASSES,
+        f"{root / 'train'} has {len(classes)} class folders; CIFAR-100 has {NUM_CLASSES}",
+    )
+    require(_class_names(root / "test") == classes, f"{root}: train/ and test/ have different class folders")
     train, test = (_read_folder(root / part, classes) for part in ("train", "test"))
     return train, test
+
+
+def _class_names(folder: Path) -> list[str]:
+    """In the order of the labels: alphabetical, or by number where the folders are numbered."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
 
 
 def _read_folder(folder: Path, classes: list[str]) -> Split:
     files, labels = [], []
     for label, name in enumerate(classes):
         found = sorted((folder / name).glob("*"))
+        require(bool(found), f"{folder / name} holds no image")
         files += found
         labels += [label] * len(found)
     return _decode(files, labels, str(folder))
@@ -184,11 +236,22 @@ def _decode_one(file: Any) -> np.ndarray:
     from PIL import Image
 
     with Image.open(file) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape != (SIDE, SIDE, 3):
-        raise ValueError(f"an image of {pixels.shape[1]} × {pixels.shape[0]} instead of {SIDE} × {SIDE}")
-    return pixels
+        if image.size != (SIDE, SIDE):  # known before anything is decoded
+            raise ValueError(f"an image of {image.width} × {image.height} instead of {SIDE} × {SIDE}")
+        return np.asarray(image.convert("RGB"))
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+INFO = DataInfo(
+    summary="50,000 + 10,000 natural images of 100 classes",
+    num_classes=NUM_CLASSES,
+    epochs=240,
+    lr=None,
+    mean=MEAN,
+    std=STD,
+    augmentation=AUGMENTATION,
+    load=load,
+)

@@ -5,8 +5,9 @@ Legend: N samples, B batch, C channels, H W height and width, P padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,30 @@ class Augmentation:
 
     padding: int
     flip: bool
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set before it is loaded, and how to load it.
+
+    Attributes:
+        summary: for listings.
+        num_classes: K.
+        epochs: of a full training in the common protocol.
+        lr: learning rate there; None: the student network's.
+        mean, std: of each channel, in [0, 1], for normalisation.
+        augmentation: in training.
+        load: training and test split from the folder of data sets and that of decoded images.
+    """
+
+    summary: str
+    num_classes: int
+    epochs: int
+    lr: float | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    augmentation: Augmentation
+    load: Callable[[Path, Path], tuple[Split, Split]]
 
 
 @dataclass(frozen=True)
@@ -154,9 +179,6 @@ class EvaluationBatches:
         self.name = data.evaluation_name
         self.normalise = Normalise(data, device)
         self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return len(self.split)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.split), self.batch_size):

@@ -23,5 +23,5 @@ def evaluate(network: Network, batches: EvaluationBatches, precision: torch.auto
         loss = F.cross_entropy(logits, batch.targets, reduction="sum")
         sums += torch.stack([loss.double(), hits[:, 0].sum().double(), hits.any(dim=1).sum().double()])
     network.train(was_training)
-    loss, top1, top5 = (sums / len(batches)).tolist()
+    loss, top1, top5 = (sums / len(batches.split)).tolist()
     return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}

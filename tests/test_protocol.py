@@ -1,0 +1,432 @@
+"""Resolution: the protocol's defaults, and every value that cannot work refused by the name of its key."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lines import SMALL, resolved, run_of
+
+from benchmarks import models, published
+from benchmarks.cli import compose_config
+from benchmarks.config import Device, Mode, Precision, RunConfig
+from benchmarks.errors import UserError
+from benchmarks.pairs import PAIRS
+from benchmarks.protocol import plain, scaled_milestones
+from benchmarks.run import COMMAND
+from methods import InvalidSetting
+
+KD = ("method=kd", *SMALL)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a CUDA device, and nothing set."""
+    for name in ("KD_DATA", "WANDB_MODE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def refused(*arguments: str) -> str:
+    """The message with which a line is refused."""
+    with pytest.raises((UserError, InvalidSetting)) as caught:
+        resolved(*arguments)
+    message = str(caught.value)
+    assert len(message.splitlines()) <= 5
+    return message
+
+
+# --- defaults
+
+
+def test_the_common_protocol_on_cifar100() -> None:
+    run, (method,) = resolved("method=kd", "pair=vgg13_vgg8")
+    train = run.train
+    assert (run.data.name, run.data.root, run.data.validation, run.seed) == ("cifar100", "data", 0.0, 0)
+    assert (run.pair.name, run.pair.teacher, run.pair.student) == ("vgg13_vgg8", "vgg13", "vgg8")
+    assert (train.epochs, train.batch_size, train.lr, train.momentum) == (240, 64, 0.05, 0.9)
+    assert (train.weight_decay, train.milestones, train.decay) == (5e-4, [150, 180, 210], 0.1)
+    assert (train.max_steps, train.deterministic) == (None, False)
+    assert (run.teacher.epochs, run.teacher.seed, run.teacher.checkpoint) == (240, 0, None)
+    assert (run.output, run.teacher.root) == ("runs", str(Path("runs") / "teachers"))
+    assert run.tracking.mode == Mode.offline
+    assert not run.rerun
+    assert method.name == "kd"
+
+
+def test_digits_have_epochs_of_their_own() -> None:
+    run, _ = resolved(*KD)
+    assert (run.data.name, run.train.epochs, run.teacher.epochs) == ("digits", 4, 4)
+    assert (run.train.lr, run.train.milestones) == (0.05, [2, 3])
+
+
+def test_every_value_is_filled_in_and_frozen() -> None:
+    run, (method,) = resolved(*KD)
+    assert "???" not in str(plain(run))
+    for config in (run, run.pair, run.data, run.train, run.loss, run.teacher, run.tracking, method):
+        assert dataclasses.is_dataclass(config)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config, dataclasses.fields(config)[0].name, "other")
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_mobile_students_learn_at_their_own_rate(pair: str) -> None:
+    run = run_of(f"pair={pair}", "data=cifar100")
+    assert (run.pair.teacher, run.pair.student) == PAIRS[pair]
+    assert run.train.lr == (0.01 if PAIRS[pair][1] in {"MobileNetV2", "ShuffleV1", "ShuffleV2"} else 0.05)
+
+
+def test_the_pairs_are_the_thirteen_of_the_literature() -> None:
+    assert len(PAIRS) == 13
+    for teacher, student in PAIRS.values():
+        assert {teacher, student} <= set(models.available())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones"),
+    [
+        (240, [150, 180, 210]),
+        (120, [75, 90, 105]),
+        (48, [30, 36, 42]),
+        (8, [5, 6, 7]),
+        (480, [300, 360, 420]),
+        (3, [2]),
+        (1, []),
+    ],
+)
+def test_milestones_are_scaled(epochs: int, milestones: list[int]) -> None:
+    assert scaled_milestones(epochs) == milestones
+
+
+def test_milestones_ascend_within_any_training() -> None:
+    for epochs in range(1, 300):
+        found = scaled_milestones(epochs)
+        assert found == sorted(set(found))
+        assert all(0 < milestone < epochs for milestone in found)
+
+
+def test_only_epochs_scale_milestones_and_shorten_the_teacher() -> None:
+    run = run_of("train.epochs=48", "data=cifar100")
+    assert (run.train.milestones, run.teacher.epochs) == ([30, 36, 42], 48)
+    run = run_of("train.epochs=48", "train.milestones=[7,9]", "teacher.epochs=5", "data=cifar100")
+    assert (run.train.milestones, run.teacher.epochs) == ([7, 9], 5)
+    assert run_of("train.epochs=480", "data=cifar100").teacher.epochs == 240
+    assert run_of("train.milestones=[]").train.milestones == []
+
+
+def test_values_given_stay() -> None:
+    given = ("train.lr=0.3", "train.epochs=7", "train.threads=3", "data.root=a", "data.cache=b", "teacher.root=c")
+    run = run_of(*given, "tracking.mode=online", "train.precision=bf16", "train.device=cpu")
+    assert (run.train.lr, run.train.epochs, run.train.threads) == (0.3, 7, 3)
+    assert (run.data.root, run.data.cache, run.teacher.root) == ("a", "b", "c")
+    assert (run.tracking.mode, run.train.precision, run.train.device) == (Mode.online, "bf16", "cpu")
+
+
+# --- pairs
+
+
+def test_a_custom_pair() -> None:
+    run = run_of("pair=custom", "pair.teacher=wrn_16_2", "pair.student=MobileNetV2")
+    assert (run.pair.teacher, run.pair.student) == ("wrn_16_2", "MobileNetV2")
+    assert run.pair.name == "wrn_16_2_mobilenetv2"
+
+
+@pytest.mark.parametrize("pair", ["vgg13_vgg8", "wrn40_2_wrn16_2", "vgg13_mobilenetv2"])
+def test_a_known_pair_spelt_out_is_that_pair(pair: str) -> None:
+    """Else the same run would have two ids, and be trained twice."""
+    teacher, student = PAIRS[pair]
+    custom = run_of("pair=custom", f"pair.teacher={teacher}", f"pair.student={student}")
+    assert custom.pair == run_of(f"pair={pair}").pair
+
+
+def test_a_pair_with_another_student_is_not_filed_under_its_name() -> None:
+    try:
+        run = run_of("pair=vgg13_vgg8", "pair.student=vgg11")
+    except UserError:
+        return
+    assert run.pair.name != "vgg13_vgg8"
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (("method=kd",), ("pair=",)),
+        (("pair=vgg13_vgg8",), ("method=", "methods=")),
+        (("pair=vgg13_vgg8", "methods=[]"), ("method=", "methods=")),
+        (("pair=vgg13_vgg8", "method=kd", "methods=[at]"), ("method=", "methods=")),
+        (("method=kd", "pair=custom"), ("pair.teacher", "vgg13")),
+        (("method=kd", "pair=custom", "pair.teacher=vgg13"), ("pair.student", "vgg8")),
+        (
+            ("method=kd", "pair=custom", "pair.teacher=vgg31", "pair.student=vgg8"),
+            ("pair.teacher", "vgg31", "vgg13"),
+        ),
+        (("method=kd", "pair=custom", "pair.teacher=vgg13", "pair.student=VGG8"), ("pair.student", "VGG8", "vgg8")),
+    ],
+)
+def test_choices_that_are_missing_or_unknown(line: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    message = refused(*line)
+    for part in parts:
+        assert part in message
+
+
+# --- methods and variants
+
+
+def test_a_list_of_methods_and_variants() -> None:
+    _, methods = resolved(
+        "methods=[none,kd,{name: kd, label: soft, temperature: 8},{name: kd, label: weak, weights: {kd: 0.5}}]",
+        *SMALL,
+    )
+    assert [(method.name, method.label) for method in methods] == [
+        ("none", ""),
+        ("kd", ""),
+        ("kd", "soft"),
+        ("kd", "weak"),
+    ]
+    assert [plain(method).get("temperature") for method in methods] == [None, 4.0, 8.0, 4.0]
+    assert isinstance(plain(methods[2])["temperature"], float)
+    assert methods[3].weights == {"ce": 0.1, "kd": 0.5}
+
+
+def test_settings_of_one_method() -> None:
+    _, (method,) = resolved(*KD, "method.temperature=2", "method.weights.kd=3", "method.label=soft")
+    assert plain(method) == {"name": "kd", "label": "soft", "weights": {"ce": 0.1, "kd": 3.0}, "temperature": 2.0}
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        "[kd,kd]",
+        "[kd,{name: kd, temperature: 8}]",
+        "[{name: at, label: kd},kd]",
+        "[{name: kd, label: x},{name: at, label: x}]",
+    ],
+)
+def test_two_of_one_label(methods: str) -> None:
+    message = refused(f"methods={methods}", *SMALL)
+    assert "label" in message
+    assert "'x'" in message or "'kd'" in message
+
+
+@pytest.mark.parametrize(
+    ("methods", "parts"),
+    [
+        ("[kdd]", ("kdd", "kd", "aftkd")),
+        ("[{name: kdd}]", ("kdd", "kd", "aftkd")),
+        ("[{label: x}]", ("methods", "name")),
+        ("[3]", ("methods", "3")),
+        ("[[kd]]", ("methods", "kd")),
+        ("[{name: kd, temprature: 8}]", ("methods", "kd", "temprature")),
+        ("[{name: kd, temperature: hot}]", ("methods", "kd", "hot")),
+    ],
+)
+def test_variants_that_cannot_be(methods: str, parts: tuple[str, ...]) -> None:
+    message = refused(f"methods={methods}", *SMALL)
+    for part in parts:
+        assert part in message
+
+
+# --- settings that cannot act
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (("method=kd", "method.weights.kd=0", "method.temperature=2"), "method.temperature"),
+        (("method=kd", "method.weights.kd=0", "method.temperature=4"), "method.temperature"),  # even its default
+        (("method=aftkd", "method.content=features", "method.degree=0.3"), "method.degree"),
+        (("method=aftkd", "method.content=features", "method.p=1"), "method.p"),
+        (("methods=[{name: kd, weights: {kd: 0}, temperature: 2}]",), "temperature"),
+        (("method=kd", "loss.start=0.5"), "loss.start"),
+        (("method=kd", "loss.end=0"), "loss.end"),  # its default
+        (("method=kd", "loss.temperature=1"), "loss.temperature"),
+        (("method=kd", "loss.schedule=linear", "loss.windows=30"), "loss.windows"),
+        (("method=aftkd", "loss.schedule=fixed", "loss.rate=first"), "loss.rate"),
+        (("method=aftkd", "loss.start=0.5"), "loss.start"),
+        (("methods=[kd,at]", "loss.temperature=1"), "loss.temperature"),
+    ],
+)
+def test_a_setting_that_cannot_act(line: tuple[str, ...], key: str) -> None:
+    message = refused(*line, *SMALL)
+    assert key in message
+    assert "no effect" in message
+    assert "acts only" in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("method=kd", "method.temperature=4"),
+        ("method=kd", "loss.schedule=linear", "loss.start=0.5"),
+        ("method=aftkd", "loss.temperature=1"),  # adaptive is its own choice
+        ("methods=[kd,aftkd]", "loss.temperature=1"),  # acts on one of them
+        ("method=aftkd", "method.content=attention", "method.p=2"),
+    ],
+)
+def test_a_setting_that_can_act(line: tuple[str, ...]) -> None:
+    resolved(*line, *SMALL)
+
+
+# --- the machine and the environment
+
+
+def test_kd_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_DATA", "/some/where")
+    assert run_of().data.root == "/some/where"
+    assert run_of("data.root=here").data.root == "here"
+
+
+def test_the_cache_lies_in_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert Path(run_of().data.cache) == Path("/home/someone/.cache/kd-benchmarks")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
+    assert Path(run_of().data.cache) == Path("/scratch/cache/kd-benchmarks")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_wandb_mode(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert run_of().tracking.mode == mode
+    assert run_of("tracking.mode=disabled").tracking.mode == Mode.disabled
+
+
+def test_a_wandb_mode_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    message = refused(*KD)
+    assert "WANDB_MODE=onlin" in message
+    assert "offline, online, disabled" in message
+    # What was typed goes before it, so it does not matter.
+    assert run_of("tracking.mode=offline").tracking.mode == Mode.offline
+
+
+@pytest.mark.parametrize("name", ["KD_DATA", "WANDB_MODE", "XDG_CACHE_HOME"])
+def test_an_empty_variable_is_one_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    expected = run_of()
+    monkeypatch.setenv(name, "")
+    assert run_of() == expected
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch, *, cuda: bool, bf16: bool, capability: tuple[int, int] = (8, 0)
+) -> RunConfig:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: cuda and bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not cuda and bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return run_of()
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
+    train = machine(monkeypatch, cuda=False, bf16=bf16).train
+    assert (train.device, train.precision) == (Device.cpu, Precision.bf16 if bf16 else Precision.fp32)
+    assert run_of("train.precision=fp32").train.precision == Precision.fp32
+    assert run_of("train.precision=bf16").train.precision == Precision.bf16
+
+
+def test_precision_of_a_gpu_that_computes_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = machine(monkeypatch, cuda=True, bf16=True).train
+    assert (train.device, train.precision) == (Device.cuda, Precision.bf16)
+
+
+def test_precision_of_a_gpu_that_only_emulates_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = machine(monkeypatch, cuda=True, bf16=False, capability=(7, 5)).train
+    assert (train.device, train.precision) == (Device.cuda, Precision.fp32)
+
+
+def test_the_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=True, bf16=True)
+    train = run_of("train.device=cpu").train
+    assert (train.device, train.precision) == (Device.cpu, Precision.fp32)
+
+
+def test_cuda_where_there_is_none() -> None:
+    assert "train.device=cuda" in refused(*KD, "train.device=cuda")
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("train.epochs", [0, -1]),
+        ("train.batch_size", [0, -64]),
+        ("train.threads", [0, -1]),
+        ("train.max_steps", [0, -1]),
+        ("train.lr", [0, -0.1, "inf", "nan"]),
+        ("train.momentum", [-0.1, 1, "nan"]),
+        ("train.weight_decay", [-1e-4, "inf", "nan"]),
+        ("train.decay", [0, -1, 1.5, "nan"]),
+        ("train.milestones", ["[0]", "[4]", "[3,2]", "[2,2]", "[-1]"]),
+        ("data.validation", [-0.1, 1, 1.5, "nan"]),
+        ("teacher.epochs", [0, -3]),
+    ],
+)
+def test_numbers_that_cannot_work(key: str, values: list[Any]) -> None:
+    for value in values:
+        message = refused(*KD, f"{key}={value}")
+        assert f"{key}=" in message, (key, value, message)
+
+
+@pytest.mark.parametrize("line", ["train.epochs=many", "train.epochs=1.5", "train.lr=fast"])
+def test_values_of_another_type(line: str) -> None:
+    key, _, value = line.partition("=")
+    with pytest.raises(UserError) as caught:
+        compose_config(COMMAND, [*KD, line])
+    assert key in str(caught.value)
+    assert value in str(caught.value)
+
+
+# --- published figures
+
+
+def test_published_figures_of_a_pair() -> None:
+    found = {
+        method: figure.top1
+        for method in ("teacher", "student", "kd", "fitnet", "at", "crd")
+        if (figure := published.find("cifar100", "vgg13", "vgg8", method))
+    }
+    # Tian et al., ICLR 2020, table 1.
+    assert found == {"teacher": 74.64, "student": 70.36, "kd": 72.98, "fitnet": 71.02, "at": 71.43, "crd": 73.94}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("digits", "vgg13", "vgg8", "kd"),
+        ("cifar100", "vgg8", "vgg13", "kd"),
+        ("cifar100", "vgg13", "vgg8", "aftkd"),
+        ("cifar100", "vgg13", "vgg8", "KD"),
+    ],
+)
+def test_no_published_figure(wanted: tuple[str, str, str, str]) -> None:
+    assert published.find(*wanted) is None
+
+
+def test_every_pair_of_the_literature_has_figures() -> None:
+    for teacher, student in PAIRS.values():
+        assert published.find("cifar100", teacher, student, "kd"), (teacher, student)
+        alone = published.find("cifar100", teacher, student, "student")
+        above = published.find("cifar100", teacher, student, "teacher")
+        assert alone is not None
+        assert above is not None
+        assert alone.top1 < above.top1
+
+
+def test_published_figures_are_about_networks_that_there_are() -> None:
+    for figure in published.figures():
+        assert {figure.teacher, figure.student} <= set(models.available()), figure
+        assert 40 < figure.top1 < 90, figure
+        assert figure.method == figure.method.lower()
+        assert figure.source
+
+
+def test_the_first_of_several_sources_is_meant() -> None:
+    keys = [(figure.data, figure.teacher, figure.student, figure.method) for figure in published.figures()]
+    for figure, key in zip(published.figures(), keys, strict=True):
+        found = published.find(*key)
+        assert found is published.figures()[keys.index(key)]
+        assert abs(found.top1 - figure.top1) < 3

@@ -1,0 +1,258 @@
+"""What W&B is told: a real offline run's file read back."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import PAIR, TINY, files, merge, result, run_folder
+from wandb.proto.wandb_internal_pb2 import Record
+
+ROOT = Path(__file__).parent.parent
+SENTINEL = "c0ffee" + "5e4717e1" * 4 + "42"  # 40 characters, as a key has
+BLOCK = 32768
+HEADER = struct.Struct("<IHB")  # checksum, length, kind: whole, first, middle, last
+
+
+def records(path):
+    """The records of a `.wandb` file: LevelDB's log format behind seven bytes."""
+    content = path.read_bytes()
+    assert content[:4] == b":W&B"
+    position, parts = 7, []
+    while position + HEADER.size <= len(content):
+        if BLOCK - position % BLOCK < HEADER.size:  # too little left in the block
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = HEADER.unpack_from(content, position)
+        parts.append(content[position + HEADER.size : position + HEADER.size + length])
+        position += HEADER.size + length
+        if kind in (1, 4):
+            yield Record.FromString(b"".join(parts))
+            parts = []
+
+
+def key(item):
+    return item.key or "/".join(item.nested_key)
+
+
+def nested_update(content, items):
+    for item in items:
+        content[key(item)] = json.loads(item.value_json)
+
+
+class Logged:
+    """One W&B run, read back."""
+
+    def __init__(self, path):
+        self.path, self.id, self.name, self.group, self.project = path, None, None, None, None
+        self.config, self.rows, self.summary, self.exit_code = {}, [], {}, None
+        for record in records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                run = record.run
+                self.id, self.name, self.group, self.project = (
+                    run.run_id,
+                    run.display_name,
+                    run.run_group,
+                    run.project,
+                )
+                nested_update(self.config, run.config.update)
+            elif kind == "config":
+                nested_update(self.config, record.config.update)
+            elif kind == "history":
+                row = {}
+                nested_update(row, record.history.item)
+                self.rows.append({name: value for name, value in row.items() if not name.startswith("_")})
+            elif kind == "summary":
+                nested_update(self.summary, record.summary.update)
+            elif kind == "exit":
+                self.exit_code = record.exit.exit_code
+
+
+def logged(output, label):
+    return [Logged(path) for path in sorted((output / PAIR / label).rglob("*.wandb"))]
+
+
+@pytest.fixture(scope="module")
+def cohort_output(teacher_root, tmp_path_factory):
+    """Three students of one cohort, tracked offline, with a key in the environment."""
+    from commands import few_digits, run
+
+    output = tmp_path_factory.mktemp("tracked")
+    words = ["methods=[none,aftkd,{name: kd, label: soft, temperature: 8}]", "tracking.mode=offline"]
+    with pytest.MonkeyPatch.context() as patch, few_digits():
+        patch.setenv("WANDB_API_KEY", SENTINEL)
+        patch.delenv("WANDB_MODE", raising=False)
+        assert run(*merge(TINY, [*words, f"output={output}", f"teacher.root={teacher_root}"])) == 0
+    return output
+
+
+LABELS = {"none": ("ce",), "aftkd": ("ce", "kd", "afb"), "soft": ("ce", "kd")}
+COMMON = {
+    *("epoch", "lr", "train/loss", "train/top1", "test/loss", "test/top1", "test/top5"),
+    *("time/epoch_s", "throughput/images_per_s", "memory/peak_gib"),
+}
+DIAGNOSTICS = {"aftkd": {"train/diagnostic/afb_floor", "train/diagnostic/afb_relative"}}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_each_run_of_a_cohort_is_separate_and_whole(label, cohort_output):
+    (run,) = logged(cohort_output, label)
+    folder = run_folder(cohort_output, label)
+    assert run.id == folder.name
+    assert run.path.is_relative_to(folder / "wandb")
+    assert label in run.name
+    assert run.group == PAIR
+    assert run.project == "kd-benchmarks"
+    assert run.exit_code == 0
+    content = result(cohort_output, label)
+    assert content["wandb"] == str(run.path.parent)
+
+    terms = {f"train/{kind}/{term}" for kind in ("loss", "weight") for term in LABELS[label]}
+    assert [set(row) for row in run.rows] == [COMMON | terms | DIAGNOSTICS.get(label, set())] * 2
+    assert run.rows == content["history"]
+    assert [row["epoch"] for row in run.rows] == [1, 2]
+
+    top1 = [row["test/top1"] for row in content["history"]]
+    assert run.summary["test/top1_last"] == top1[-1]
+    assert run.summary["test/top1_best"] == max(top1)
+    assert run.summary["status"] == "complete"
+    assert ("teacher/top1" in run.summary) == (label != "none")
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_config_is_all_that_determines_the_run(label, cohort_output):
+    (run,) = logged(cohort_output, label)
+    config = run.config
+    assert config["id"] == run.id
+    assert config["label"] == label
+    assert config["method"]["name"] == {"soft": "kd"}.get(label, label)
+    assert config["pair"] == {"name": PAIR, "teacher": "resnet8", "student": "resnet8"}
+    assert config["seed"] == 0
+    assert config["data"]["name"] == "digits"
+    train = config["train"]
+    assert (train["epochs"], train["batch_size"], train["lr"], train["milestones"]) == (2, 16, 0.05, [1])
+    assert (train["precision"], train["device"], train["threads"]) == ("fp32", "cpu", 1)
+    assert "???" not in json.dumps(config)
+    assert "auto" not in (train["precision"], train["device"])
+    assert config["loss"]["schedule"] == ("adaptive" if label == "aftkd" else "fixed")
+    assert config["code"]["sources"]
+    assert config["environment"]["libraries"]["torch"] == torch.__version__
+    assert config["environment"]["cpu_capability"]
+    if label == "none":
+        assert config["teacher"] is None
+    else:
+        assert len(config["teacher"]["sha256"]) == 64
+    if label == "soft":
+        assert config["method"]["temperature"] == 8
+    if label == "aftkd":
+        assert config["method"]["block_size"] == [8, 4, 2]  # resolved
+        assert config["method"]["stages"] == [[1, 1], [2, 2], [3, 3]]
+    stated = result(cohort_output, label)["config"]
+    assert {name: config[name] for name in stated} == stated
+
+
+def test_no_key_is_written(cohort_output):
+    assert any(name.endswith(".wandb") for name in files(cohort_output))
+    for name in files(cohort_output):
+        assert SENTINEL.encode() not in (cohort_output / name).read_bytes(), name
+
+
+def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert distil("method=none", "tracking.mode=offline", f"output={tmp_path}/told") == 0
+    assert len(logged(tmp_path / "told", "none")) == 1
+    from commands import run
+
+    words = [word for word in TINY if not word.startswith("tracking.mode")]
+    assert run(*words, "method=none", f"output={tmp_path}/silent") == 0
+    assert not list((tmp_path / "silent").rglob("*wandb*"))
+    assert result(tmp_path / "silent", "none")["wandb"] is None
+
+
+def test_unknown_mode_in_the_environment(distil, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    from commands import run
+
+    words = [word for word in TINY if not word.startswith("tracking.mode")]
+    assert run(*words, "method=none", f"output={tmp_path}/runs") == 2
+    shown = capsys.readouterr().err
+    assert "WANDB_MODE" in shown
+    assert "sometimes" in shown
+    assert "offline" in shown
+    assert distil("method=none", "tracking.mode=disabled") == 0  # nobody asked the environment
+
+
+@pytest.mark.parametrize("teacher", ["stored", "to be trained"])
+def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_root, tmp_path):
+    """In a process of its own, since W&B remembers a key that it has seen."""
+    root = teacher_root if teacher == "stored" else tmp_path / "store"
+    words = ["method=kd", "tracking.mode=online", f"output={tmp_path / 'runs'}", f"teacher.root={root}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"HOME": str(tmp_path / "home"), "NETRC": str(tmp_path / "home" / "netrc")}
+    environment |= {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}  # no network
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.run", *merge(TINY, words)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "wandb login" in done.stderr
+    assert "tracking.mode=offline" in done.stderr
+    assert len(done.stderr.splitlines()) <= 6
+    assert "epoch 1/" not in done.stdout
+    assert not files(tmp_path / "runs")
+
+
+def test_group_project_and_validation_metrics(distil, tmp_path):
+    words = ["data.validation=0.2", "tracking.project=other", "tracking.group=mine", "tracking.mode=offline"]
+    assert distil("method=none", *words) == 0
+    (run,) = logged(tmp_path / "runs", "none")
+    assert (run.project, run.group) == ("other", "mine")
+    assert {"val/loss", "val/top1", "val/top5"} <= set(run.rows[0])
+    assert not [name for name in (*run.rows[0], *run.summary) if name.startswith("test/")]
+    assert {"val/top1_last", "val/top1_best"} <= set(run.summary)
+
+
+def test_a_failed_run_says_so(distil, tmp_path):
+    assert distil("method=none", "train.lr=1e9", "train.milestones=[]", "tracking.mode=offline") == 1
+    (run,) = logged(tmp_path / "runs", "none")
+    assert run.summary["status"] == "failed"
+    assert "not finite" in run.summary["failure"]
+    assert run.exit_code == 1
+
+
+def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tmp_path, monkeypatch):
+    import signal
+
+    from benchmarks.display import Display
+
+    original = Display.on_step
+
+    def on_step(self, step):
+        original(self, step)
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+    assert distil("method=none", "tracking.mode=offline") == 143
+    monkeypatch.setattr(Display, "on_step", original)
+    (first,) = logged(tmp_path / "runs", "none")
+    assert first.summary["status"] == "interrupted"
+    assert [row["epoch"] for row in first.rows] == [1]
+    time.sleep(1)  # W&B names the folder by the second
+    assert distil("method=none", "tracking.mode=offline") == 0
+    _, second = logged(tmp_path / "runs", "none")
+    assert second.id == first.id
+    assert second.rows == result(tmp_path / "runs", "none")["history"]
+    assert second.rows[0] == first.rows[0]
+    assert second.summary["status"] == "complete"

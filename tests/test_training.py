@@ -1,0 +1,373 @@
+"""The training loop's parts: meter, evaluation, learning rate, one step, one cohort."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from commands import InjectedConfig, injected
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import methods
+from benchmarks import metrics, models
+from benchmarks.config import Device, PairConfig, Precision, TrainConfig
+from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
+from benchmarks.protocol import StudentConfig
+from benchmarks.training.build import build_member, feature_spec
+from benchmarks.training.cohort import Cohort, Observer, Seat, autocast, teacher_features, union_of_needs
+from benchmarks.training.contract import frozen
+from benchmarks.training.evaluate import evaluate
+from benchmarks.training.meter import Meter
+from benchmarks.training.progress import Checkpoints
+from methods import Method
+from methods.schedules import LossConfig, Schedule
+
+CLASSES = 7
+CPU = torch.device("cpu")
+ALL = methods.available()
+DISTILLING = tuple(name for name in ALL if methods.get(name).needs)
+TRAIN = TrainConfig(
+    epochs=4, batch_size=8, lr=0.1, milestones=[1, 3], precision=Precision.fp32, device=Device.cpu, threads=1
+)
+
+
+def split(num_data, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (num_data, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(num_data) * 5 % CLASSES)
+
+
+DATA = DataSet(split(20, 0), split(23, 1), "test", CLASSES, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), Augmentation(4, True))
+SPECS = (feature_spec("resnet8", CLASSES),) * 2
+
+
+def batches():
+    return TrainBatches(DATA, TRAIN.batch_size, 0, CPU)
+
+
+def member(name, train=TRAIN, schedule=Schedule.default, num_steps=12):
+    method = methods.configure(name).resolve(*SPECS)
+    loss = LossConfig(schedule=schedule).resolve(method)
+    config = StudentConfig(method, PairConfig("pair", "resnet8", "resnet8"), None, 0, train, loss)
+    return build_member(config, SPECS, DATA.train.targets, num_steps)
+
+
+def teacher():
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return frozen(models.create("resnet8", CLASSES))
+
+
+def cohort(names, tmp_path, network=None, train=TRAIN, observers=()):
+    seats = [Seat(member(name, train), Checkpoints(tmp_path / name)) for name in names]
+    return Cohort(network or teacher(), seats, batches(), EvaluationBatches(DATA, CPU), train, observers)
+
+
+# Meter
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.lists(st.floats(0.01, 100), min_size=4, max_size=4)), min_size=1, max_size=6
+    )
+)
+def test_meter_gives_sample_weighted_means(steps):
+    meter = Meter(("ce", "kd"))
+    generator = torch.Generator().manual_seed(0)
+    sums = dict.fromkeys(("ce", "kd", "w_ce", "w_kd", "total", "correct", "samples"), 0.0)
+    for step, (size, (ce, kd, weight_ce, weight_kd)) in enumerate(steps):
+        logits = torch.randn(size, CLASSES, generator=generator)
+        targets = torch.randint(0, CLASSES, (size,), generator=generator)
+        meter.update(torch.tensor([ce, kd]), torch.tensor([weight_ce, weight_kd]), logits, targets, step)
+        for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+            sums["correct"] += row.index(max(row)) == target
+        sums["samples"] += size
+        for name, value in (("ce", ce), ("kd", kd), ("w_ce", weight_ce), ("w_kd", weight_kd)):
+            sums[name] += size * value
+        sums["total"] += size * (ce * weight_ce + kd * weight_kd)
+    expected = {
+        metrics.TRAIN_LOSS: sums["total"] / sums["samples"],
+        metrics.TRAIN_TOP1: 100 * sums["correct"] / sums["samples"],
+        "train/loss/ce": sums["ce"] / sums["samples"],
+        "train/loss/kd": sums["kd"] / sums["samples"],
+        "train/weight/ce": sums["w_ce"] / sums["samples"],
+        "train/weight/kd": sums["w_kd"] / sums["samples"],
+    }
+    assert meter.row() == pytest.approx(expected, rel=1e-5)
+    assert meter.failure() is None
+
+
+def test_meter_begins_anew_but_keeps_what_was_bad():
+    meter = Meter(("ce",))
+    update = (torch.ones(1), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
+    meter.update(torch.tensor([math.nan]), *update, 3)
+    meter.reset()
+    meter.update(torch.tensor([2.0]), *update, 4)
+    assert meter.row()["train/loss/ce"] == 2
+    assert meter.row()[metrics.TRAIN_TOP1] == 100
+    assert "ce" in meter.failure()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_meter_names_the_first_bad_term_and_step(bad):
+    meter = Meter(("ce", "kd", "at"))
+    update = (torch.ones(3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
+    for step, losses in enumerate([[1, 1, 1], [1, 1, bad], [bad, bad, bad], [1, 1, 1]], start=10):
+        meter.update(torch.tensor(losses, dtype=torch.float32), *update, step)
+    assert meter.failure() == "the loss term at is not finite at step 12"  # counted from 1
+
+
+# Evaluation
+
+
+def test_evaluation_equals_a_plain_loop():
+    network = models.create("resnet8", CLASSES).train()
+    found = evaluate(network, EvaluationBatches(DATA, CPU, batch_size=10), autocast(TRAIN, CPU))  # 10, 10, 3
+    assert network.training
+    network.eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (DATA.mean, DATA.std))
+    loss = top1 = top5 = 0.0
+    with torch.no_grad():
+        for image, target in zip(DATA.evaluation.images, DATA.evaluation.targets.tolist(), strict=True):
+            logits = network(((image / 255 - mean) / std)[None])[0].double()
+            order = logits.argsort(descending=True).tolist()
+            loss -= logits.log_softmax(0)[target].item()
+            top1 += order[0] == target
+            top5 += target in order[:5]
+    num_data = len(DATA.evaluation)
+    expected = {"loss": loss / num_data, "top1": 100 * top1 / num_data, "top5": 100 * top5 / num_data}
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert 0 < top1 < top5 < num_data
+    evaluate(network, EvaluationBatches(DATA, CPU, batch_size=10), autocast(TRAIN, CPU))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+# Learning rate
+
+
+class Rates(Observer):
+    """Notes the optimiser's learning rate at every step."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_start(self, members, step, num_steps):
+        self.members = members
+
+    def on_step(self, step):
+        self.found.append([group["lr"] for group in self.members[0].optimizer.param_groups])
+
+
+def test_learning_rate_falls_after_each_milestone(tmp_path):
+    rates = Rates()
+    students = cohort(["fitnet"], tmp_path, observers=[rates])
+    students.run()
+    expected = [0.1, 0.01, 0.01, 0.001]
+    steps = students.batches.steps_per_epoch
+    assert steps == 3  # 8, 8, 4
+    assert len(rates.found) == 4 * steps
+    for epoch, lr in enumerate(expected):
+        for found in rates.found[epoch * steps : (epoch + 1) * steps]:
+            assert found == pytest.approx([lr] * len(found))
+    assert [row[metrics.LR] for row in students.seats[0].member.history] == pytest.approx(expected)
+
+
+# One step
+
+
+class NoHostReads(TorchDispatchMode):
+    """Fails where Python asks for a value on the device."""
+
+    FORBIDDEN = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "item")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in self.FORBIDDEN:
+            raise AssertionError(f"{func} reads a value back")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("read", [torch.Tensor.item, bool, float, torch.Tensor.nonzero])
+def test_host_reads_are_caught(read):
+    with pytest.raises(AssertionError, match="reads a value back"), NoHostReads():
+        read(torch.ones(()) if read != torch.Tensor.nonzero else torch.ones(2))
+
+
+@pytest.mark.parametrize("schedule", [Schedule.default, Schedule.cosine, Schedule.adaptive])
+@pytest.mark.parametrize("name", ALL)
+def test_no_value_is_read_back_within_a_step(name, schedule):
+    student, network = member(name, schedule=schedule), teacher()
+    ready = list(batches().epoch(0))
+    precision = autocast(TRAIN, CPU)
+    needs = union_of_needs([student])
+    with NoHostReads():
+        for step, batch in enumerate(ready):  # with 12 steps each of them closes a window
+            student.step(batch, teacher_features(network, needs, batch, precision), precision, step)
+    assert student.meter.failure() is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_optimiser_holds_every_parameter_once(name):
+    student = member(name)
+    held = [id(p) for group in student.optimizer.param_groups for p in group["params"]]
+    owned = [id(p) for p in (*student.network.parameters(), *student.method.parameters())]
+    assert sorted(held) == sorted(owned)
+    assert len(set(held)) == len(held)
+    for group in student.optimizer.param_groups:
+        assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 5e-4, False)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_step_trains_the_student_and_leaves_the_teacher(name):
+    student, network = member(name), teacher()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    parameters = {key: value.detach().clone() for key, value in student.network.named_parameters()}
+    connectors = {key: value.detach().clone() for key, value in student.method.named_parameters()}
+    precision = autocast(TRAIN, CPU)
+    for step, batch in enumerate(batches().epoch(0)):
+        student.step(batch, teacher_features(network, student.needs, batch, precision), precision, step)
+    assert not network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for key, value in (*student.network.named_parameters(), *student.method.named_parameters()):
+        if key.endswith("weight"):
+            assert not torch.equal(value, parameters.get(key, connectors.get(key))), key
+    assert student.network.bn1.num_batches_tracked == 3  # one forward a step
+
+
+def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
+    """Against the same step written out: weights, momentum, decay on all parameters."""
+    train = dataclasses.replace(TRAIN, lr=0.05)
+    student, network = member("kd", train), teacher()
+    twin = models.create("resnet8", CLASSES)
+    twin.load_state_dict(student.network.state_dict())
+    twin.train().to(memory_format=torch.channels_last)
+    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    precision = autocast(train, CPU)
+    for step, batch in enumerate(batches().epoch(0)):
+        student.step(batch, teacher_features(network, student.needs, batch, precision), precision, step)
+        logits = twin(batch.images)
+        with torch.no_grad():
+            soft = (network(batch.images) / 4).softmax(1)
+        kd = (soft * (soft.log() - (logits / 4).log_softmax(1))).sum(1).mean() * 16
+        gradients = torch.autograd.grad(
+            0.1 * F.cross_entropy(logits, batch.targets) + 0.9 * kd, list(twin.parameters())
+        )
+        with torch.no_grad():
+            for p, g, v in zip(twin.parameters(), gradients, velocity, strict=True):
+                v.mul_(0.9).add_(g + 5e-4 * p)
+                p.sub_(0.05 * v)
+    for ours, expected in zip(student.network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+# Precision
+
+
+class Witness(Method[InjectedConfig]):
+    """Notes what it is shown."""
+
+    needs = frozenset({"logits", "stages"})
+    shown = None
+
+    def forward(self, student, teacher, target, index):
+        type(self).shown = (student, teacher, torch.is_autocast_enabled("cpu"))
+        return {"injected": student.logits.square().mean()}
+
+
+def floats(features):
+    return {tensor.dtype for tensor in (*features.stages, *features.preacts, features.embedding, features.logits)}
+
+
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
+def test_losses_are_computed_in_float32_outside_autocast(precision):
+    train = dataclasses.replace(TRAIN, precision=precision)
+    with injected(Witness):
+        student, network = member("injected", train), teacher()
+        seen = set()
+        for each in (student.network, network):
+            each.layer2.register_forward_hook(lambda module, args, out: seen.add(out[0].dtype))
+        cast = autocast(train, CPU)
+        batch = next(batches().epoch(0))
+        features = teacher_features(network, union_of_needs([student]), batch, cast)
+        student.step(batch, features, cast, 0)
+    ours, theirs, within = Witness.shown
+    assert not within
+    assert floats(ours) | floats(theirs) == {torch.float32}
+    assert ours.preacts == theirs.preacts == ()  # not asked for
+    assert len(ours.stages) == len(theirs.stages) == 4
+    assert ours.logits.requires_grad
+    assert not theirs.logits.requires_grad
+    assert {p.dtype for p in student.network.parameters()} == {torch.float32}
+    assert student.meter.losses.isfinite().all()
+    rounded = any(torch.equal(stage, stage.bfloat16().float()) for stage in (theirs.stages[2],))
+    assert rounded == (precision == Precision.bf16)
+
+
+def test_only_the_declared_maps_are_shown():
+    batch = next(batches().epoch(0))
+    network, precision = teacher(), autocast(TRAIN, CPU)
+    for needs in ({"logits"}, {"stages"}, {"preacts", "logits"}):
+        shown = teacher_features(network, frozenset(needs), batch, precision)
+        assert bool(shown.stages) == ("stages" in needs)
+        assert bool(shown.preacts) == ("preacts" in needs)
+    assert teacher_features(network, frozenset(), batch, precision) is None
+    assert teacher_features(None, frozenset({"logits"}), batch, precision) is None
+
+
+# Cohort
+
+
+def test_the_teacher_looks_at_each_batch_once(tmp_path, monkeypatch):
+    network = teacher()
+    calls = []
+    original = network.features
+
+    def features(images, preacts=False):
+        calls.append((images.shape[0], preacts))
+        return original(images, preacts=preacts)
+
+    monkeypatch.setattr(network, "features", features)
+    students = cohort(ALL, tmp_path, network)
+    students.run()
+    assert calls == [(8, False), (8, False), (4, False)] * TRAIN.epochs
+    assert len(students.seats) == len(ALL)
+
+
+def test_a_cohort_of_students_alone_asks_no_teacher(tmp_path):
+    network = teacher()
+    network.features = None
+    cohort(["none"], tmp_path, network).run()
+
+
+def test_history_has_a_row_an_epoch_with_every_metric(tmp_path):
+    students = cohort(["aftkd", "none"], tmp_path)
+    students.run()
+    common = {"epoch", "lr", "train/loss", "train/top1", "test/loss", "test/top1", "test/top5"}
+    common |= {"time/epoch_s", "throughput/images_per_s", "memory/peak_gib"}
+    for seat, terms in zip(students.seats, (("ce", "kd", "afb"), ("ce",)), strict=True):
+        assert [row["epoch"] for row in seat.member.history] == [1, 2, 3, 4]
+        own = {f"train/{kind}/{term}" for kind in ("loss", "weight") for term in terms}
+        for row in seat.member.history:
+            assert {key for key in row if not key.startswith("train/diagnostic/")} == common | own
+            assert all(isinstance(value, int | float) and math.isfinite(value) for value in row.values())
+            total = sum(row[f"train/loss/{term}"] * row[f"train/weight/{term}"] for term in terms)
+            assert row["train/loss"] == pytest.approx(total, rel=0.05)
+
+
+def test_evaluation_between_epochs_leaves_the_student_in_training_mode(tmp_path):
+    modes = []
+
+    class Modes(Observer):
+        def on_start(self, members, step, num_steps):
+            self.members = members
+
+        def on_step(self, step):
+            modes.extend([each.network.training and each.method.training for each in self.members])
+
+    cohort(["fitnet"], tmp_path, observers=[Modes()]).run()
+    assert modes
+    assert all(modes)
