@@ -81,6 +81,14 @@ def weights(output: Path, label: str) -> dict[str, Tensor]:
     return safetensors.torch.load_file(run_folder(output, label) / "student.safetensors")
 
 
+def bare_teacher(teacher_root: Path, folder: Path) -> Path:
+    """The shared teacher's weights without its accuracy: processes of their own see the whole data set."""
+    (stored,) = teacher_root.rglob("teacher.safetensors")
+    path = folder / "teacher.pth"
+    torch.save(safetensors.torch.load_file(stored), path)
+    return path
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 

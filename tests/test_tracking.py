@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import PAIR, TINY, files, merge, result, run_folder
+from commands import PAIR, TINY, bare_teacher, files, merge, result, run_folder
 from wandb.proto.wandb_internal_pb2 import Record
 
 ROOT = Path(__file__).parent.parent
@@ -188,11 +188,12 @@ def test_unknown_mode_in_the_environment(distil, tmp_path, monkeypatch, capsys):
     assert distil("method=none", "tracking.mode=disabled") == 0  # nobody asked the environment
 
 
-@pytest.mark.parametrize("teacher", ["stored", "to be trained"])
+@pytest.mark.parametrize("teacher", ["there", "to be trained"])
 def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_root, tmp_path):
     """In a process of its own, since W&B remembers a key that it has seen."""
-    root = teacher_root if teacher == "stored" else tmp_path / "store"
-    words = ["method=kd", "tracking.mode=online", f"output={tmp_path / 'runs'}", f"teacher.root={root}"]
+    words = ["method=kd", "tracking.mode=online", f"output={tmp_path / 'runs'}"]
+    if teacher == "there":
+        words.append(f"teacher.checkpoint={bare_teacher(teacher_root, tmp_path)}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"HOME": str(tmp_path / "home"), "NETRC": str(tmp_path / "home" / "netrc")}
     environment |= {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}  # no network

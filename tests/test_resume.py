@@ -1,0 +1,336 @@
+"""Runs that are interrupted or killed, and what the same command makes of what they left."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import TINY, bare_teacher, files, merge, result, run_folder, same, weights, without_times
+from filelock import FileLock
+
+from benchmarks.data.dataset import TrainBatches
+from benchmarks.display import Display
+from benchmarks.training import cohort
+from benchmarks.training.progress import Checkpoints
+
+ROOT = Path(__file__).parent.parent
+COHORT = (
+    "methods=[crd,aftkd]",
+    "train.epochs=3",
+    "train.max_steps=4",
+    "train.milestones=[1]",
+)
+LABELS = ("crd", "aftkd")
+NUM_STEPS = 12
+
+
+@pytest.fixture
+def lines(teacher_root):
+    (path,) = teacher_root.rglob("teacher.safetensors")
+    return [*COHORT, f"teacher.checkpoint={path}"]
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """A call that lets something happen after a step of every later training."""
+
+    def install(step, action):
+        original = Display.on_step
+
+        def on_step(self, done):
+            original(self, done)
+            if done == step:
+                action()
+
+        monkeypatch.setattr(Display, "on_step", on_step)
+        return lambda: monkeypatch.setattr(Display, "on_step", original)
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(teacher_root, tmp_path_factory):
+    """Weights and history of the same cohort that nothing disturbs."""
+    from commands import few_digits, run
+
+    output = tmp_path_factory.mktemp("uninterrupted")
+    (path,) = teacher_root.rglob("teacher.safetensors")
+    with few_digits():
+        assert run(*merge(TINY, [*COHORT, f"teacher.checkpoint={path}", f"output={output}"])) == 0
+    return {label: (weights(output, label), without_times(result(output, label)["history"])) for label in LABELS}
+
+
+def check_equal(output, uninterrupted):
+    for label, (state, history) in uninterrupted.items():
+        assert without_times(result(output, label)["history"]) == history
+        assert same(weights(output, label), state)
+        left = files(run_folder(output, label)) - {".lock"}
+        assert left == {"result.json", "student.safetensors", "code.json"}
+
+
+def checkpoints(output, label):
+    return sorted(run_folder(output, label).glob("checkpoint-*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("signum", "status", "step"),
+    [
+        (signal.SIGTERM, 143, 6),  # within an epoch
+        (signal.SIGTERM, 143, 8),  # at its last step
+        (signal.SIGTERM, 143, NUM_STEPS),
+        (signal.SIGINT, 130, 6),
+    ],
+)
+def test_interrupted_at_a_step_and_continued(
+    signum, status, step, distil, lines, output, at_step, uninterrupted, capsys
+):
+    restore = at_step(step, lambda: signal.raise_signal(signum))
+    assert distil(*lines) == status
+    shown = capsys.readouterr()
+    assert f"interrupted at step {step}" in shown.out
+    assert "Traceback" not in shown.err
+    for label in LABELS:
+        assert [path.name for path in checkpoints(output, label)] == [f"checkpoint-{step:08d}.pt"]
+        assert not (run_folder(output, label) / "result.json").exists()
+    assert signal.getsignal(signum) is not None
+    restore()
+    assert distil(*lines) == 0
+    assert f"continued at step {step} of {NUM_STEPS}" in capsys.readouterr().out
+    check_equal(output, uninterrupted)
+
+
+def test_interrupted_again_and_again(distil, lines, output, at_step, uninterrupted):
+    for step in (3, 5, 9):
+        restore = at_step(step, lambda: signal.raise_signal(signal.SIGTERM))
+        assert distil(*lines) == 143
+        restore()
+    assert distil(*lines) == 0
+    check_equal(output, uninterrupted)
+
+
+def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, monkeypatch):
+    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
+    assert distil(*lines) == 143
+    restore()
+    starts = []
+    original = TrainBatches.epoch
+
+    def epoch(self, number, start=0):
+        starts.append((number, start))
+        return original(self, number, start)
+
+    monkeypatch.setattr(TrainBatches, "epoch", epoch)
+    assert distil(*lines) == 0
+    assert starts == [(1, 2), (2, 0)]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def test_killed_between_two_members_checkpoints(distil, lines, output, monkeypatch, uninterrupted, capsys):
+    """The first member has a checkpoint of a later step than the second: both go back to the shared one."""
+    monkeypatch.setattr(cohort, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    original, saved = Checkpoints.save, []
+
+    def save(self, step, state):
+        if len(saved) == 3:
+            raise Killed
+        saved.append(step)
+        original(self, step, state)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(Killed):
+        distil(*lines)
+    assert saved == [4, 4, 8]
+    assert [len(checkpoints(output, label)) for label in LABELS] == [2, 1]
+    monkeypatch.setattr(Checkpoints, "save", original)
+    capsys.readouterr()
+    assert distil(*lines) == 0
+    assert f"continued at step 4 of {NUM_STEPS}" in capsys.readouterr().out
+    check_equal(output, uninterrupted)
+
+
+def test_killed_while_a_checkpoint_is_written(distil, lines, output, monkeypatch, uninterrupted, capsys):
+    monkeypatch.setattr(cohort, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    original, saves = torch.save, []
+
+    def save(state, path):
+        saves.append(path)
+        original(state, path)
+        if len(saves) == 3:
+            with open(path, "r+b") as file:
+                file.truncate(1000)
+            raise Killed
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(Killed):
+        distil(*lines)
+    monkeypatch.setattr(torch, "save", original)
+    assert distil(*lines) == 0
+    assert f"continued at step 4 of {NUM_STEPS}" in capsys.readouterr().out
+    check_equal(output, uninterrupted)
+
+
+def test_killed_before_the_result_was_written(distil, lines, output, monkeypatch, uninterrupted):
+    import benchmarks.recorder as recorder
+
+    original = recorder.write_json
+
+    def killed(path, content):
+        raise Killed
+
+    monkeypatch.setattr(recorder, "write_json", killed)
+    with pytest.raises(Killed):
+        distil(*lines)
+    monkeypatch.setattr(recorder, "write_json", original)
+    assert distil(*lines) == 0
+    check_equal(output, uninterrupted)
+
+
+def test_a_member_that_joins_later_changes_nothing(distil, lines, output, at_step, uninterrupted):
+    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
+    assert distil("methods=[crd]", *lines[1:]) == 143
+    restore()
+    assert distil(*lines) == 0
+    check_equal(output, uninterrupted)
+
+
+def test_interrupted_teacher_is_continued(distil, tmp_path, output, at_step, capsys):
+    words = ["method=kd", "train.max_steps=4"]
+    assert distil(*words, f"output={tmp_path}/whole", f"teacher.root={tmp_path}/whole/store") == 0
+    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
+    assert distil(*words, f"teacher.root={tmp_path}/store") == 143
+    assert not list((tmp_path / "store").rglob("card.json"))
+    assert len(list((tmp_path / "store").rglob("*.pt"))) == 1
+    restore()
+    capsys.readouterr()
+    assert distil(*words, f"teacher.root={tmp_path}/store") == 0
+    assert "continued at step 6 of 8" in capsys.readouterr().out
+    assert not list((tmp_path / "store").rglob("*.pt"))
+    assert same(weights(output, "kd"), weights(tmp_path / "whole", "kd"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "foreign"])
+def test_damaged_checkpoint_is_named(damage, distil, output, at_step, capsys):
+    restore = at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+    assert distil("method=none") == 143
+    restore()
+    (path,) = checkpoints(output, "none")
+    content = path.read_bytes()
+    path.write_bytes(
+        {"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"no"}.get(damage, content)
+    )
+    if damage == "foreign":
+        torch.save({"hello": torch.zeros(1)}, path)
+    capsys.readouterr()
+    assert distil("method=none") == 2
+    shown = capsys.readouterr().err
+    assert str(path) in shown
+    assert len(shown.splitlines()) <= 8
+    assert "Traceback" not in shown
+    path.unlink()
+    assert distil("method=none") == 0
+
+
+def test_a_second_process_on_the_same_run_is_refused(distil, output, at_step, capsys):
+    restore = at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+    assert distil("method=none") == 143
+    restore()
+    capsys.readouterr()
+    folder = run_folder(output, "none")
+    before = files(folder)
+    with FileLock(folder / ".lock"):
+        assert distil("methods=[none]") == 2
+    shown = capsys.readouterr().err
+    assert "another process" in shown
+    assert str(folder) in shown
+    assert files(folder) == before
+    assert distil("method=none") == 0
+
+
+def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, output, tmp_path, monkeypatch):
+    """Between the look for a result and the lock another process may finish the run."""
+    assert distil("method=none", f"output={tmp_path}/other") == 0
+    from benchmarks.results import RunFolder
+
+    original = RunFolder.lock
+
+    def lock(self):
+        if not (self.path / "result.json").exists():
+            shutil.copytree(run_folder(tmp_path / "other", "none"), self.path, dirs_exist_ok=True)
+        return original(self)
+
+    monkeypatch.setattr(RunFolder, "lock", lock)
+    monkeypatch.setattr(cohort.Cohort, "_train_epoch", lambda *_: pytest.fail("it trains again"))
+    assert distil("method=none") == 0
+
+
+class Process:
+    """The command in a process of its own, signalled after its first epoch."""
+
+    def __init__(self, words):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        command = [sys.executable, "-m", "benchmarks.run", *words]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def signal_within_an_epoch(self, signum):
+        """Send a signal shortly after an epoch's line; gives the exit status and what was said."""
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if line.startswith("epoch"):
+                break
+        time.sleep(0.2)
+        self.process.send_signal(signum)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, "".join(said) + out, err
+
+
+LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
+def test_signal_to_a_process(signum, status, teacher_root, tmp_path, output):
+    path = bare_teacher(teacher_root, tmp_path)
+    words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}"])
+    returned, said, errors = Process(words).signal_within_an_epoch(signum)
+    assert returned == status, said + errors
+    assert "Traceback" not in errors
+    assert "interrupted at step" in said
+    (checkpoint,) = checkpoints(output, "kd")
+    step = int(checkpoint.stem.partition("-")[2])
+    assert 40 < step < 80
+    second = Process(words).process
+    out, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    assert f"continued at step {step} of 80" in out
+    assert len(result(output, "kd")["history"]) == 2
+
+
+@pytest.mark.slow
+def test_sigkill_leaves_nothing_that_breaks_the_next_start(teacher_root, tmp_path, output):
+    path = bare_teacher(teacher_root, tmp_path)
+    words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}", "tracking.mode=offline"])
+    returned, said, errors = Process(words).signal_within_an_epoch(signal.SIGKILL)
+    assert returned == -signal.SIGKILL, said + errors
+    second = Process(words).process
+    out, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, out + errors
+    assert len(result(output, "kd")["history"]) == 2
+    assert not [name for name in files(run_folder(output, "kd")) if "checkpoint" in name]

@@ -1,0 +1,492 @@
+"""`benchmarks.run` end to end, in this process, on a configuration of seconds."""
+
+import gc
+import json
+import signal
+
+import pytest
+import torch
+from commands import (
+    PAIR,
+    InjectedConfig,
+    files,
+    injected,
+    result,
+    run_folder,
+    run_folders,
+    same,
+    weights,
+    without_times,
+)
+from torch import nn
+
+import methods
+from benchmarks.data import digits
+from benchmarks.display import Display
+from benchmarks.models import Network
+from benchmarks.training.cohort import Cohort
+from methods import Method
+
+ALL = ("none", "kd", "fitnet", "at", "crd", "aftkd")
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """A call that makes any further training fail the test."""
+
+    def forbid():
+        def fail(self):
+            raise AssertionError("it trains")
+
+        monkeypatch.setattr(Cohort, "run", fail)
+
+    return forbid
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_method_alone_leaves_a_whole_result_and_nothing_else(name, distil, output, capsys, no_training):
+    assert distil(f"method={name}") == 0
+    folder = run_folder(output, name)
+    assert files(folder) - {".lock"} == {"result.json", "student.safetensors", "code.json"}
+    assert files(output) == {f"{PAIR}/{name}/{folder.name}/{file}" for file in files(folder)}
+
+    content = json.loads((folder / "result.json").read_text())
+    history, summary = content["history"], content["summary"]
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert content["config"]["id"] == folder.name
+    assert summary["test/top1_last"] == history[-1]["test/top1"]
+    assert summary["test/top1_best"] == max(row["test/top1"] for row in history)
+    assert ("teacher/top1" in summary) == (name != "none")
+    terms = methods.configure(name).terms
+    assert {key for key in history[0] if key.startswith("train/loss/")} == {f"train/loss/{term}" for term in terms}
+    assert f"{summary['test/top1_last']:.2f}" in capsys.readouterr().out
+
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    no_training()
+    assert distil(f"method={name}") == 0
+    shown = capsys.readouterr()
+    assert "complete already" in shown.out
+    assert f"{summary['test/top1_last']:.2f}" in shown.out
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_stored_student_is_the_one_that_was_evaluated(distil, output):
+    from benchmarks import models
+    from benchmarks.data import EvaluationBatches, load
+
+    assert distil("method=none") == 0
+    network = models.create("resnet8", 10)
+    network.load_state_dict(weights(output, "none"))
+    network.eval()
+    data = load("digits", output, output, 0.0)
+    with torch.no_grad():
+        hits = [
+            (network(batch.images).argmax(1) == batch.targets).float()
+            for batch in EvaluationBatches(data, torch.device("cpu"))
+        ]
+    assert 100 * torch.cat(hits).mean().item() == pytest.approx(result(output, "none")["summary"]["test/top1_last"])
+
+
+def test_rerun_is_another_attempt_with_the_same_numbers(distil, output):
+    assert distil("method=crd") == 0
+    assert distil("method=crd", "rerun=true") == 0
+    first, second = (json.loads((f / "result.json").read_text()) for f in run_folders(output, "crd"))
+    assert first["config"]["id"] != second["config"]["id"]
+    assert [first["config"]["attempt"], second["config"]["attempt"]] == [0, 1]
+    assert without_times(first["history"]) == without_times(second["history"])
+    assert first["summary"] == second["summary"]
+    assert distil("method=crd", "rerun=true") == 0
+    assert len(run_folders(output, "crd")) == 3
+
+
+def test_seeds_differ(distil, output):
+    assert distil("method=none") == 0
+    assert distil("method=none", "seed=1") == 0
+    first, second = (json.loads((f / "result.json").read_text()) for f in run_folders(output, "none"))
+    assert without_times(first["history"]) != without_times(second["history"])
+
+
+def test_a_cohort_gives_what_each_method_gives_alone_in_any_order(distil, tmp_path):
+    chosen = ("none", "kd", "crd", "aftkd")
+    for name in chosen:
+        assert distil(f"method={name}", f"output={tmp_path}/alone") == 0
+    assert distil(f"methods=[{','.join(chosen)}]", f"output={tmp_path}/cohort") == 0
+    assert distil(f"methods=[{','.join(reversed(chosen))},fitnet]", f"output={tmp_path}/reversed") == 0
+    for name in chosen:
+        alone = weights(tmp_path / "alone", name)
+        history = without_times(result(tmp_path / "alone", name)["history"])
+        for other in ("cohort", "reversed"):
+            assert same(weights(tmp_path / other, name), alone)
+            assert without_times(result(tmp_path / other, name)["history"]) == history
+    assert not same(weights(tmp_path / "alone", "kd"), weights(tmp_path / "alone", "none"))
+
+
+def test_a_cohort_trains_only_what_is_not_complete(distil, output):
+    assert distil("method=kd") == 0
+    before = (run_folder(output, "kd") / "result.json").read_bytes()
+    assert distil("methods=[kd,none]") == 0
+    assert (run_folder(output, "kd") / "result.json").read_bytes() == before
+    assert (run_folder(output, "none") / "result.json").is_file()
+
+
+def test_variants_have_labels_and_runs_of_their_own(distil, output, capsys):
+    line = (
+        "methods=[kd, {name: kd, label: 'soft targets', temperature: 8}, {name: kd, label: hard, weights: {kd: 0}}]"
+    )
+    assert distil(line) == 0
+    shown = capsys.readouterr().out
+    assert "soft targets" in shown
+    assert result(output, "soft_targets")["config"]["method"]["temperature"] == 8
+    assert result(output, "hard")["config"]["method"]["weights"] == {"ce": 0.1, "kd": 0}
+    assert len({run_folder(output, label).name for label in ("kd", "soft_targets", "hard")}) == 3
+    assert not same(weights(output, "kd"), weights(output, "soft_targets"))
+
+
+def test_brackets_in_a_label_are_shown_as_typed(distil, capsys):
+    assert distil("methods=[{name: none, label: 'plain [b]'}, {name: none, label: 'plain [/b]'}]") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("plain [b]") >= 3  # announced, in every epoch's line, in the table
+    assert "plain [/b]" in shown
+
+
+def test_brackets_in_the_output_folder_are_shown_as_typed(distil, tmp_path, capsys):
+    assert distil("method=none", f"output='{tmp_path}/[b]runs'") == 0
+    assert f"{tmp_path}/[b]runs" in capsys.readouterr().out
+
+
+def test_the_student_alone_needs_no_teacher(distil, tmp_path):
+    assert distil("method=none", f"teacher.root={tmp_path}/store") == 0
+    assert not (tmp_path / "store").exists()
+
+
+def test_one_command_trains_and_stores_the_teacher_and_the_next_uses_it(distil, tmp_path, capsys):
+    words = [f"teacher.root={tmp_path}/store", "train.max_steps=2"]
+    assert distil("method=kd", *words) == 0
+    assert "trained first" in capsys.readouterr().out
+    stored = files(tmp_path / "store")
+    assert {path.rpartition("/")[2] for path in stored} - {".lock"} == {"teacher.safetensors", "card.json"}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*")}
+    assert distil("method=kd", "seed=1", *words) == 0  # one teacher serves all seeds
+    assert "trained first" not in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*")} == before
+
+
+def test_a_teacher_of_fewer_epochs_does_not_pass_for_a_full_one(distil, tmp_path, capsys):
+    words = [f"teacher.root={tmp_path}/store", "train.max_steps=1", "method=kd"]
+    assert distil("teacher.epochs=1", *words) == 0
+    assert distil("teacher.epochs=2", "rerun=true", *words) == 0
+    assert capsys.readouterr().out.count("trained first") == 2
+
+
+def teacher_file(teacher_root):
+    (path,) = teacher_root.rglob("teacher.safetensors")
+    return path
+
+
+def test_a_teachers_checkpoint_gives_what_the_store_gives(distil, teacher_root, tmp_path):
+    import safetensors.torch
+
+    state = safetensors.torch.load_file(teacher_file(teacher_root))
+    torch.save({"epoch": 240, "model": state, "best_acc": torch.tensor(1.0)}, tmp_path / "teacher.pth")
+    assert distil("method=kd", f"output={tmp_path}/store") == 0
+    words = ["method=kd", f"teacher.checkpoint={tmp_path}/teacher.pth", f"teacher.root={tmp_path}/nothing"]
+    assert distil(*words, f"output={tmp_path}/file") == 0
+    assert run_folder(tmp_path / "file", "kd").name == run_folder(tmp_path / "store", "kd").name
+    assert same(weights(tmp_path / "file", "kd"), weights(tmp_path / "store", "kd"))
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_teacher_far_from_what_its_file_claims_is_refused(distil, teacher_root, tmp_path, output, capsys):
+    import safetensors.torch
+
+    state = safetensors.torch.load_file(teacher_file(teacher_root))
+    torch.save({"model": state, "best_acc": 74.6}, tmp_path / "teacher.pth")
+    assert distil("method=kd", f"teacher.checkpoint={tmp_path}/teacher.pth") == 2
+    assert "74.60" in capsys.readouterr().err
+    assert not output.is_dir() or not files(output)
+
+
+def table_row(text, name):
+    """The cells of a row of the closing table, which stands behind its title."""
+    rows = text[text.rindex("top-1 in %") :].splitlines()
+    return next(row for row in rows if row.strip(" │┃|").startswith(name)).replace("│", " ").split()
+
+
+def test_gain_appears_once_the_student_alone_was_run(distil, output, capsys):
+    assert distil("method=kd") == 0
+    shown = capsys.readouterr().out
+    assert "method=none" in shown
+    assert distil("method=none") == 0
+    capsys.readouterr()
+    assert distil("method=kd") == 0
+    shown = capsys.readouterr().out
+    gain = result(output, "kd")["summary"]["test/top1_last"] - result(output, "none")["summary"]["test/top1_last"]
+    assert f"{gain:+.2f}" in table_row(shown, "kd")
+    assert "the same command with method=none" not in shown
+
+
+def test_gain_appears_whatever_the_schedule_of_the_distillation_terms(distil, capsys):
+    """The advice that is printed must work: the student alone has no term that a schedule could change."""
+    assert distil("method=kd", "loss.schedule=linear") == 0
+    assert "the same command with method=none" in capsys.readouterr().out
+    assert distil("method=none", "loss.schedule=linear") == 0
+    capsys.readouterr()
+    assert distil("method=kd", "loss.schedule=linear") == 0
+    assert "the same command with method=none" not in capsys.readouterr().out
+
+
+def test_gain_in_a_rerun_is_over_the_student_alone_beside_it(distil, output, capsys):
+    assert distil("methods=[none,kd]", "rerun=true") == 0
+    shown = capsys.readouterr().out
+    gain = result(output, "kd")["summary"]["test/top1_last"] - result(output, "none")["summary"]["test/top1_last"]
+    assert f"{gain:+.2f}" in table_row(shown, "kd")
+    assert "the same command with method=none" not in shown
+
+
+class Poisoned:
+    """The test split: any use of its images shows."""
+
+    def __init__(self, split):
+        self.targets = split.targets
+
+    def __len__(self):
+        return self.targets.numel()
+
+    @property
+    def images(self):
+        raise AssertionError("the test images are read")
+
+    def to(self, device):
+        return self.images
+
+    def subset(self, index):
+        return self.images
+
+
+def test_validation_never_touches_the_test_images(distil, output, tmp_path, monkeypatch):
+    train, test = digits.load()
+    monkeypatch.setattr(digits, "load", lambda: (train, Poisoned(test)))
+    with pytest.raises(AssertionError, match="test images are read"):
+        distil("method=none")
+    words = ["data.validation=0.2", f"teacher.root={tmp_path}/store"]
+    assert distil("methods=[none,kd]", *words) == 0  # trains its teacher, too
+    content = result(output, "kd")
+    assert set(content["summary"]) == {"val/top1_last", "val/top1_best", "teacher/top1"}
+    assert {key for key in content["history"][0] if "top" in key} == {"train/top1", "val/top1", "val/top5"}
+    (card,) = (tmp_path / "store").rglob("card.json")
+    assert json.loads(card.read_text())["validation"] == 0.2
+    assert "test/top1" not in json.loads(card.read_text())["history"][0]
+
+
+def test_a_loss_that_is_not_finite_stops_its_student(distil, output, capsys):
+    assert distil("method=none", "train.lr=1e9", "train.milestones=[]") == 1
+    shown = capsys.readouterr()
+    assert "none" in shown.err
+    assert "ce" in shown.err.split()
+    assert "step " in shown.err
+    assert "Traceback" not in shown.err
+    assert not list(output.rglob("result.json"))
+    assert not list(output.rglob("*.pt"))
+    assert distil("method=none") == 0
+
+
+class Exploding(Method[InjectedConfig]):
+    """Its term is NaN from the fifth step on."""
+
+    needs = frozenset({"logits"})
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, student, teacher, target, index):
+        self.calls += 1
+        factor = torch.where(self.calls >= 5, torch.nan, 1e-3)
+        return {"injected": factor * student.logits.square().mean()}
+
+
+def test_others_of_a_cohort_go_on_where_one_fails(distil, output, tmp_path, capsys):
+    assert distil("method=kd", f"output={tmp_path}/alone") == 0
+    capsys.readouterr()
+    with injected(Exploding):
+        assert distil("methods=[kd,injected]") == 1
+        shown = capsys.readouterr()
+        assert "injected" in shown.err
+        assert "step 5" in shown.err
+        assert "Traceback" not in shown.err
+        assert not (run_folder(output, "injected") / "result.json").exists()
+        assert same(weights(output, "kd"), weights(tmp_path / "alone", "kd"))
+        assert f"{result(output, 'kd')['summary']['test/top1_last']:.2f}" in shown.out
+        assert distil("methods=[kd,injected]") == 1  # again, and no worse
+
+
+def test_a_student_that_failed_does_not_cost_the_others_their_progress(distil, output, capsys, monkeypatch):
+    original = Display.on_step
+
+    def on_step(self, step):
+        original(self, step)
+        if step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+    with injected(Exploding):
+        assert distil("methods=[kd,injected]", "train.epochs=3", "teacher.epochs=2") == 143
+        monkeypatch.setattr(Display, "on_step", original)
+        capsys.readouterr()
+        assert distil("methods=[kd,injected]", "train.epochs=3", "teacher.epochs=2") == 1
+    assert "continued at step 7 of 9" in capsys.readouterr().out
+    assert len(result(output, "kd")["history"]) == 3
+
+
+class TeacherSpoiler(Method[InjectedConfig]):
+    """Adds to every network in eval mode that it can find: no method has an honest way to its teacher."""
+
+    needs = frozenset({"logits"})
+    calls, after = 0, 0
+
+    def forward(self, student, teacher, target, index):
+        type(self).calls += 1
+        if type(self).calls > self.after:
+            for each in gc.get_objects():
+                if issubclass(type(each), Network) and not each.training:
+                    next(each.buffers()).add_(1)
+        return {"injected": student.logits.square().mean()}
+
+
+@pytest.mark.parametrize("after", [0, 4], ids=["at once", "later"])
+def test_a_method_that_modifies_the_teacher_is_refused(after, distil, output, capsys):
+    spoiler = type("Spoiler", (TeacherSpoiler,), {"after": after, "calls": 0})
+    with injected(spoiler):
+        assert distil("methods=[injected]") == 1
+    shown = capsys.readouterr()
+    assert "teacher" in shown.err
+    assert "chang" in shown.err
+    assert "Traceback" not in shown.err
+    assert not list(output.rglob("result.json"))
+    if not after:
+        assert not files(output)
+
+
+class FeatureSpoiler(Method[InjectedConfig]):
+    """Writes into what all methods of a cohort are shown."""
+
+    needs = frozenset({"logits", "stages"})
+
+    def forward(self, student, teacher, target, index):
+        for shared in (teacher.logits, teacher.stages[1]):
+            shared.mul_(-1)
+        return {"injected": student.logits.square().mean()}
+
+
+def test_a_method_that_writes_into_the_teachers_features_cannot_change_its_neighbours(distil, output, tmp_path):
+    assert distil("methods=[kd,at]", f"output={tmp_path}/alone") == 0
+    with injected(FeatureSpoiler):
+        status = distil("methods=[injected,kd,at]")
+    if status == 0:  # else refused, which is as good
+        for name in ("kd", "at"):
+            assert same(weights(output, name), weights(tmp_path / "alone", name))
+
+
+class Idle(Method[InjectedConfig]):
+    needs = frozenset({"logits"})
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.connector = nn.Linear(10, 10)
+        self.idle = nn.Linear(3, 3)
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": self.connector(student.logits).square().mean()}
+
+
+class Hidden(Idle):
+    """Its connector is in a plain list, where torch does not see it: it would never be trained."""
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        del self.idle
+        self.plain = [nn.Linear(10, 10)]
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": self.connector(self.plain[0](student.logits)).square().mean()}
+
+
+class Late(Idle):
+    """Makes its connector when first called, after the optimiser was built."""
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        del self.idle, self.connector
+
+    def forward(self, student, teacher, target, index):
+        if not hasattr(self, "connector"):
+            self.connector = nn.Linear(10, 10)
+        return {"injected": self.connector(student.logits).square().mean()}
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Idle, "idle"), (Hidden, ""), (Late, "connector")])
+def test_a_method_with_a_parameter_that_would_not_learn_is_refused(cls, name, distil, output, capsys):
+    with injected(cls):
+        assert distil("methods=[injected]") == 1
+    shown = capsys.readouterr()
+    assert "injected" in shown.err
+    assert name in shown.err
+    assert "parameter" in shown.err
+    assert not files(output)
+
+
+class Undeclared(Idle):
+    """Reads maps that it did not ask for."""
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": student.stages[1].square().mean()}
+
+
+def test_a_bug_in_a_method_is_not_reported_as_the_users_mistake(distil, output):
+    with injected(Undeclared), pytest.raises(IndexError):
+        distil("methods=[injected]")
+    assert not files(output)
+
+
+def test_a_damaged_result_is_named(distil, output, capsys):
+    assert distil("method=none") == 0
+    path = run_folder(output, "none") / "result.json"
+    path.write_text(path.read_text()[:50])
+    assert distil("method=none") == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_damaged_stored_teacher_is_named(distil, teacher_root, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(teacher_root, tmp_path / "store")
+    path = teacher_file(tmp_path / "store")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert distil("method=kd", f"teacher.root={tmp_path}/store") == 2
+    assert str(path) in capsys.readouterr().err
+    shutil.copy(teacher_file(teacher_root), path)
+    (path.parent / "card.json").write_text("{")
+    assert distil("method=kd", f"teacher.root={tmp_path}/store") == 2
+    assert "card.json" in capsys.readouterr().err
+
+
+def test_an_unwritable_output_is_refused_before_anything_is_spent(distil, tmp_path, capsys, no_training):
+    no_training()
+    (tmp_path / "file").write_text("")
+    assert distil("method=none", f"output={tmp_path}/file") == 2
+    assert f"output={tmp_path}/file" in capsys.readouterr().err
+
+
+def test_lines_without_a_terminal_have_no_control_characters(distil, capsys):
+    assert distil("methods=[none,aftkd]") == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    epochs = [line for line in shown.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 4
+    assert len({line.index(" test ") for line in epochs}) <= 2  # one column a student
