@@ -248,8 +248,10 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
         group = key.split(".")[0]
         if group in command.groups and not any(name.startswith(f"{group}.") for name in valid):
             return f"{key}: choose {group}=… first ({', '.join(command.groups[group])})"
-        siblings = [name for name in valid if name.startswith(key.rpartition(".")[0])] or valid
-        return unknown("key", key, siblings)
+        fixed = {f"{group}.name" for group in command.groups}
+        settable = [name for name in valid if name not in fixed]
+        siblings = [name for name in settable if name.startswith(key.rpartition(".")[0] + ".")]
+        return unknown("key", key, siblings or settable)
     reason = str(failure.__cause__ or failure).splitlines()[0]
     return f"{key}={_plain(culprit.value())}: {reason}"
 

@@ -1,4 +1,4 @@
-"""What a run says while it works: a live display on a terminal, plain aligned lines elsewhere."""
+"""What a run says while it works: a line an epoch, and on a terminal a live bar below them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from benchmarks import metrics
 from benchmarks.config import TrainConfig
@@ -61,21 +59,21 @@ class Display(Observer):
         self.epochs, self.batch_size = train.epochs, train.batch_size
         self.width, self.steps_per_epoch = 0, 1
         self.clock = Clock(0, 0)
-        self.rows: dict[str, Row] = {}
         self.progress = Progress(
-            TextColumn(what), BarColumn(), TextColumn("{task.fields[status]}"), console=console
+            TextColumn(what, markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
         )
         self.task = self.progress.add_task("", status="")
-        self.live = Live(self._panel(), console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> Display:
-        if self.live:
-            self.live.start()
+        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
+        self.progress.stop()
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
         self.width = max(len(member.name) for member in members)
@@ -87,17 +85,13 @@ class Display(Observer):
 
     def on_step(self, step: int) -> None:
         self.clock.advance(step)
-        if self.live:
-            self.progress.update(self.task, completed=step, status=self._status(step))
-        elif step - self.clock.first == ESTIMATE_AFTER and self.clock.left is not None:
+        self.progress.update(self.task, completed=step, status=self._status(step))
+        estimate_due = step - self.clock.first == ESTIMATE_AFTER and not self.console.is_terminal
+        if estimate_due and self.clock.left is not None:
             self.console.print(f"after {ESTIMATE_AFTER} steps: {duration(self.clock.left)} left")
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        self.rows[member.name] = row
-        if self.live:
-            self.live.update(self._panel())
-        else:
-            self.console.print(self._line(member.name, row))
+        self.console.print(self._line(member.name, row))
 
     def _status(self, step: int) -> str:
         left = "" if self.clock.left is None else f", {duration(self.clock.left)} left"
@@ -113,33 +107,12 @@ class Display(Observer):
             f"{row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
         )
 
-    def _panel(self) -> Table:
-        panel = Table.grid()
-        if self.rows:
-            panel.add_row(self._table())
-        panel.add_row(self.progress)
-        return panel
-
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        for column in ("epoch", "student", "loss terms", "train top-1", "evaluation"):
-            table.add_column(column)
-        for name, row in self.rows.items():
-            table.add_row(
-                f"{row[metrics.EPOCH]:.0f}",
-                name,
-                terms(row),
-                f"{row[metrics.TRAIN_TOP1]:.2f} %",
-                evaluation(row),
-            )
-        return table
-
 
 def terms(row: Row) -> str:
     """The unweighted loss terms of an epoch."""
     prefix = metrics.train_term("")
     return "  ".join(
-        f"{name.removeprefix(prefix)} {value:.4g}" for name, value in row.items() if name.startswith(prefix)
+        f"{name.removeprefix(prefix)} {value:<9.4g}" for name, value in row.items() if name.startswith(prefix)
     )
 
 

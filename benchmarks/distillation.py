@@ -18,6 +18,7 @@ from benchmarks.protocol import StudentConfig, plain
 from benchmarks.recorder import Recorder
 from benchmarks.results import Job, run_folder
 from benchmarks.teachers import TeacherPlan
+from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Seat
 from benchmarks.training.progress import Checkpoints
@@ -91,6 +92,7 @@ class Distillation:
         run = self.run
         if (self.teacher or not self.needs_teacher) and all(job.result for job in self.jobs()):
             return self._already_complete()
+        check_login(run.tracking)
         check_writable(Path(run.output))
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
         bench = Workbench(dataset, self.device, self.console)
@@ -115,15 +117,15 @@ class Distillation:
         """Say what will be done, after a rehearsal that shows that it can be, and how long it takes."""
         run = self.run
         names = ", ".join(student.label for student in self.students)
-        self.console.print(f"[bold]{run.pair.teacher} teaches {run.pair.student} on {run.data.name}[/]: {names}")
+        self.console.print(
+            f"{run.pair.teacher} teaches {run.pair.student} on {run.data.name}: {names}", style="bold"
+        )
         self.console.print(
             f"{describe(bench.dataset)}, epochs: {run.train.epochs}, batch {run.train.batch_size}, "
             f"{run.train.precision} on {device_name(self.device, run.train.threads)}, seed {run.seed}"
         )
         for student in self.students:
-            settings = {k: v for k, v in plain(student.method).items() if k not in ("name", "label")}
-            shown = "  ".join(f"{key}={value}" for key, value in settings.items())
-            self.console.print(f"{student.label}: {shown}  loss.schedule={student.loss.schedule}", markup=False)
+            self.console.print(f"{student.label}: {_settings(student)}")
         seconds = bench.rehearse("distillation", self.students, self.specs)
         if self.needs_teacher and self.teacher is None:
             self.console.print(
@@ -132,41 +134,60 @@ class Distillation:
             )
             seconds += bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
         if seconds > LONG and run.data.name != "digits":
-            self.console.print("[yellow]data=digits is the quick way: minutes, without any download[/]")
+            self.console.print("data=digits is the quick way: minutes, without any download", style="yellow")
 
     def _prepare_teacher(self, bench: Workbench) -> float:
         """See to it that the teacher is there and what it is said to be; its top-1."""
         self.teacher = self.teacher or bench.train_teacher(self.plan)
         top1 = bench.measure(self.teacher, self.run.train)
         if self.run.teacher.checkpoint is not None and self.run.data.validation:
-            self.console.print("[yellow]note: this teacher may have seen the validation images in its training[/]")
+            note = "note: this teacher may have seen the validation images in its training"
+            self.console.print(note, style="yellow")
         return top1
 
     def _train(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
-        """Train the students; their results go into the jobs, what failed is returned."""
-        if not jobs:
-            return []
-        teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
-        batches = bench.batches(self.students[0])
-        num_steps = self.run.train.epochs * batches.steps_per_epoch
+        """Train the students; their results go into the jobs, what failed is returned.
+
+        Those that were interrupted go on together; what begins anew is a cohort of its own, so that nobody's
+        progress is given up for another's sake. A student's result is the same in any cohort.
+        """
+        failures = []
         with contextlib.ExitStack() as stack:
             for job in jobs:
                 stack.enter_context(job.folder.lock())
-                if warning := job.folder.remember_code():
-                    self.console.print(f"[yellow]warning: {warning}[/]")
-            seats = [
-                Seat(
-                    build_member(job.config, self.specs, batches.targets, num_steps),
-                    Checkpoints(job.folder.path),
-                )
-                for job in jobs
-            ]
-            recorder = Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1)
-            stack.enter_context(recorder)
+                job.result = job.folder.result()  # another process may have finished it
+            waiting = [job for job in jobs if job.result is None]
+            begun = [job for job in waiting if Checkpoints(job.folder.path).steps()]
+            for group in (begun, [job for job in waiting if job not in begun]):
+                failures += self._train_cohort(group, bench, teacher_top1) if group else []
+        return failures
+
+    def _train_cohort(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
+        for job in jobs:
+            if warning := job.folder.remember_code():
+                self.console.print(f"warning: {warning}", style="yellow")
+        teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
+        batches = bench.batches(self.students[0])
+        num_steps = self.run.train.epochs * batches.steps_per_epoch
+        seats = [
+            Seat(build_member(job.config, self.specs, batches.targets, num_steps), Checkpoints(job.folder.path))
+            for job in jobs
+        ]
+        with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1) as recorder:
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder])
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
         return [f"{seat.member.name}: {seat.failure}" for seat in seats if seat.failure]
+
+
+def _settings(student: StudentConfig) -> str:
+    """The resolved settings of a student's method, in the words of the command line."""
+    settings = {
+        key: value for key, value in plain(student.method).items() if key not in ("name", "label", "weights")
+    }
+    weights = {f"weights.{term}": f"{weight:g}" for term, weight in student.method.weights.items()}
+    shown = weights | settings | {"loss.schedule": student.loss.schedule}
+    return "  ".join(f"{key}={str(value).replace(' ', '')}" for key, value in shown.items())
 
 
 def describe(dataset: DataSet) -> str:
@@ -176,7 +197,7 @@ def describe(dataset: DataSet) -> str:
 
 def device_name(device: torch.device, threads: int) -> str:
     """What the training runs on, for people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"the CPU, threads: {threads}"
 
 
 def check_writable(folder: Path) -> None:

@@ -190,8 +190,12 @@ def _variant(entry: Any) -> MethodConfig:
     settings = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
         raise UserError(f"methods: {entry} is neither a name nor a variant such as {{name: kd, temperature: 8}}")
+    config_class = get(settings["name"]).config_class
+    valid = [field.name for field in dataclasses.fields(config_class)]
+    for key in settings:
+        require(key in valid, f"methods: {entry}: " + unknown(f"setting of {settings['name']}", str(key), valid))
     try:
-        node = OmegaConf.merge(OmegaConf.structured(get(settings["name"]).config_class), settings)
+        node = OmegaConf.merge(OmegaConf.structured(config_class), settings)
     except OmegaConfBaseException as error:
         raise UserError(f"methods: {entry}: {str(error).splitlines()[0]}") from None
     return _method_config(node, set(settings) - {"name"}, f"methods: {settings['name']}: ")
@@ -234,7 +238,7 @@ def check_train(train: TrainConfig) -> None:
         train.max_steps is None or train.max_steps >= 1,
         f"train.max_steps={train.max_steps} must be at least 1",
     )
-    require(0 < train.lr < math.inf, f"train.lr={train.lr} must be above 0")
+    require(0 < train.lr < math.inf, f"train.lr={train.lr} must be a finite number above 0")
     require(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
     require(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
     require(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")

@@ -38,19 +38,20 @@ class Recorder(Observer):
         teacher: Teacher | None,
         teacher_top1: float | None,
     ) -> None:
+        self.run, self.jobs = run, jobs
         self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
         self.environment = environment(torch.device(run.train.device.value))
-        self.trackers = {
-            job.config.label: Tracker(
-                run.tracking,
-                job.folder.path,
-                job.folder.id,
-                name=f"{job.config.label} {run.pair.name} seed {run.seed}",
-                group=run.pair.name,
-                content=self._content(job),
-            )
-            for job in jobs
-        }
+        self.trackers: dict[str, Tracker] = {}
+
+    def _tracker(self, job: Job) -> Tracker:
+        return Tracker(
+            self.run.tracking,
+            job.folder.path,
+            job.folder.id,
+            name=f"{job.config.label} {self.run.pair.name} seed {self.run.seed}",
+            group=self.run.pair.name,
+            content=self._content(job),
+        )
 
     def _content(self, job: Job) -> dict[str, Any]:
         """W&B's `config`: the resolved configuration and all that it ran with."""
@@ -65,12 +66,20 @@ class Recorder(Observer):
         }
 
     def __enter__(self) -> Self:
+        try:
+            for job in self.jobs:
+                self.trackers[job.config.label] = self._tracker(job)
+        except BaseException:
+            self._end("failed")
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        self._end("interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed")
+
+    def _end(self, status: str) -> None:
         for tracker in self.trackers.values():
             tracker.finish(status, {})
 
@@ -88,6 +97,7 @@ class Recorder(Observer):
         tracker = self.trackers[job.config.label]
         if seat.failure:
             tracker.finish("failed", {"failure": seat.failure})
+            seat.checkpoints.delete()  # the same would come of them again; the others go on without it
             return
         history = seat.member.history
         summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)

@@ -11,62 +11,95 @@ from rich.table import Table
 
 from benchmarks import metrics, published
 from benchmarks.config import RunConfig
+from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
+
+ALONE = "none"
 
 
 def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: str) -> None:
-    """Print the table of results and the paths behind it."""
+    """Print the table of results and what is behind it.
+
+    Args:
+        console: where to.
+        run: the command's configuration.
+        jobs: complete ones.
+        split: what was evaluated on; published figures are about the test set and shown beside it only.
+    """
     if not jobs:
         return
-    alone = student_alone(Path(run.output), jobs[0].config, split)
-    console.print(
-        f"[bold]{run.pair.name} on {run.data.name}, seed {run.seed}[/]: {split} top-1 in % after the last epoch"
-    )
+    alone = _alone(run, jobs, split)
+    figures = _figures(run, jobs) if split == "test" else {}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for column in ("top-1", "gain over alone", "best epoch", "published"):
         table.add_column(column, justify="right")
-    teacher = [job.result["summary"].get(metrics.TEACHER_TOP1) for job in jobs if job.result]
-    measured = next((top1 for top1 in teacher if top1 is not None), None)
-    table.add_row(f"teacher {run.pair.teacher}", _points(measured), "", "", _published(run, "teacher"))
-    if all(job.config.method.name != "none" for job in jobs):
-        table.add_row(f"student {run.pair.student} alone", _points(alone), "", "", _published(run, "student"))
+    table.add_row(f"teacher {run.pair.teacher}", _points(_teacher(jobs)), "", "", _top1(figures.get("teacher")))
+    if all(job.config.method.name != ALONE for job in jobs):
+        name = f"student {run.pair.student} alone"
+        table.add_row(name, _points(alone), "", "", _top1(figures.get(ALONE)))
     for job in jobs:
-        assert job.result is not None
-        summary = job.result["summary"]
-        top1 = summary[metrics.evaluation(split, metrics.TOP1_LAST)]
-        is_alone = job.config.method.name == "none"
+        top1 = _result(job, split, metrics.TOP1_LAST)
+        is_alone = job.config.method.name == ALONE
         gain = "" if is_alone or alone is None else f"{top1 - alone:+.2f}"
-        best = summary[metrics.evaluation(split, metrics.TOP1_BEST)]
-        name = f"student {run.pair.student} alone" if is_alone else job.config.label
-        figure = _published(run, "student" if is_alone else job.config.method.name)
-        table.add_row(name, f"[bold]{top1:.2f}[/]", gain, f"{best:.2f}", figure)
+        best = _points(_result(job, split, metrics.TOP1_BEST))
+        table.add_row(_name(job, run), _points(top1), gain, best, _top1(figures.get(job.config.method.name)))
+    console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)
-    _print_notes(console, run, jobs, alone)
+    for source in sorted({figure.source for figure in figures.values()}):
+        console.print(f"published, 240 epochs: {source}")
+    if alone is None:
+        console.print("the gain needs the student alone: the same command with method=none")
+    for job in jobs:
+        _print_paths(console, job)
+
+
+def _result(job: Job, split: str, name: str) -> float:
+    assert job.result is not None
+    return float(job.result["summary"][metrics.evaluation(split, name)])
+
+
+def _name(job: Job, run: RunConfig) -> str:
+    if job.config.method.name != ALONE:
+        return job.config.label
+    label = job.config.method.label
+    return f"student {run.pair.student} alone" + (f" ({label})" if label else "")
+
+
+def _alone(run: RunConfig, jobs: Sequence[Job], split: str) -> float | None:
+    """Top-1 of the student alone: of this command, else of an earlier one."""
+    here = [_result(job, split, metrics.TOP1_LAST) for job in jobs if job.config.method.name == ALONE]
+    return here[0] if here else student_alone(Path(run.output), jobs[0].config, split)
+
+
+def _teacher(jobs: Sequence[Job]) -> float | None:
+    measured = [job.result["summary"].get(metrics.TEACHER_TOP1) for job in jobs if job.result]
+    return next((top1 for top1 in measured if top1 is not None), None)
+
+
+def _figures(run: RunConfig, jobs: Sequence[Job]) -> dict[str, Published]:
+    """Published figures by method; the literature's word for the student alone is student."""
+    names = {"teacher": "teacher", ALONE: "student"} | {
+        job.config.method.name: job.config.method.name for job in jobs if job.config.method.name != ALONE
+    }
+    found = {
+        ours: published.find(run.data.name, run.pair.teacher, run.pair.student, theirs)
+        for ours, theirs in names.items()
+    }
+    return {name: figure for name, figure in found.items() if figure}
 
 
 def _points(top1: float | None) -> str:
     return "–" if top1 is None else f"{top1:.2f}"
 
 
-def _published(run: RunConfig, method: str) -> str:
-    figure = published.find(run.data.name, run.pair.teacher, run.pair.student, method)
+def _top1(figure: Published | None) -> str:
     return "" if figure is None else f"{figure.top1:.2f}"
 
 
-def _print_notes(console: Console, run: RunConfig, jobs: Sequence[Job], alone: float | None) -> None:
-    sources = {
-        figure.source
-        for name in ("teacher", "student", *(job.config.method.name for job in jobs))
-        if (figure := published.find(run.data.name, run.pair.teacher, run.pair.student, name))
-    }
-    for source in sorted(sources):
-        console.print(f"published, 240 epochs: {source}")
-    if alone is None:
-        console.print("the gain needs the student alone: the same command with method=none")
-    for job in jobs:
-        assert job.result is not None
-        console.print(f"{job.config.label}: {job.folder.path}")
-        if where := job.result["wandb"]:
-            console.print(f"  W&B: {where}")
-            console.print(f"  look at it: wandb leet {where}")
+def _print_paths(console: Console, job: Job) -> None:
+    assert job.result is not None
+    console.print(f"{job.config.label}: {job.folder.path}")
+    if where := job.result["wandb"]:
+        show = where if "://" in where else f"wandb leet {where}"
+        console.print(f"  W&B: {show}")

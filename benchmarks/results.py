@@ -60,16 +60,19 @@ class RunFolder:
             raise UserError(f"{path} is damaged ({error}); delete {self.path} to run again") from None
         return result
 
-    def lock(self) -> FileLock:
+    def lock(self, wait: bool = False) -> FileLock:
         """Held while the run trains, so that no second process does.
 
+        Args:
+            wait: for the other process to end.
+
         Raises:
-            UserError: another process trains it.
+            UserError: another process trains it, or the folder cannot be written.
         """
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
+            lock.acquire(blocking=wait)
         except Timeout:
             raise UserError(f"another process is training {self.path}") from None
         except OSError as error:
@@ -118,5 +121,8 @@ def student_alone(output: Path, config: StudentConfig, split: str) -> float | No
 
     none = configure("none")
     alone = dataclasses.replace(config, method=none, loss=LossConfig().resolve(none))
-    result = run_folder(output, alone, None, rerun=False).result()
-    return None if result is None else result["summary"][metrics.evaluation(split, metrics.TOP1_LAST)]
+    try:
+        result = run_folder(output, alone, None, rerun=False).result()
+        return None if result is None else result["summary"][metrics.evaluation(split, metrics.TOP1_LAST)]
+    except (UserError, KeyError):  # a damaged result is reported where it is needed
+        return None

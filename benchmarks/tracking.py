@@ -10,6 +10,27 @@ from benchmarks.config import Mode, TrackingConfig
 from benchmarks.errors import UserError
 
 
+def check_login(config: TrackingConfig) -> None:
+    """See to it that W&B will take online runs, before anything is spent.
+
+    Raises:
+        UserError: there is no login.
+    """
+    if config.mode != Mode.online:
+        return
+    import wandb
+
+    try:
+        wandb.login(verify=False)
+    except wandb.errors.Error as error:
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"tracking.mode=online: {reason}\n  log in with `wandb login`, or use tracking.mode=offline")
+
+
 class Tracker:
     """One student's W&B run; does nothing with mode=disabled.
 
@@ -58,9 +79,7 @@ class Tracker:
                 settings=settings,
             )
         except wandb.errors.Error as error:
-            raise UserError(
-                f"W&B: {str(error).splitlines()[0]}\n  log in with `wandb login`, or use tracking.mode=offline"
-            ) from None
+            raise _refused(error) from None
         self._run.define_metric(metrics.EPOCH)
         self._run.define_metric("*", step_metric=metrics.EPOCH)
 

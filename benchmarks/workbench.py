@@ -100,7 +100,7 @@ class Workbench:
         """
         config, place = plan.config, RunFolder(plan.folder, "teacher", 0)
         spec = feature_spec(plan.network, self.dataset.num_classes)
-        with place.lock():
+        with place.lock(wait=True):
             if found := teachers.find(plan):  # another process has trained it by now
                 return found
             batches = self.batches(config)

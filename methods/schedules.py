@@ -93,6 +93,8 @@ class LossConfig:
             InvalidSetting: a value that cannot work, or a schedule that cannot serve the method.
         """
         schedule = method.schedule if self.schedule == Schedule.default else self.schedule
+        if set(method.terms) <= {"ce"}:  # nothing to balance: the student alone is the same under every schedule
+            schedule = Schedule.fixed
         resolved = dataclasses.replace(self, schedule=Schedule(schedule))
         dead: Any = {
             field.name: field.default

@@ -92,7 +92,7 @@ class Cohort:
         self.step = max(shared, default=0)
         if self.step:
             for seat in self.seats:
-                seat.member.load(seat.checkpoints.load(self.step, self.batches.device))
+                seat.checkpoints.restore(self.step, self.batches.device, seat.member.load)
 
     def run(self) -> None:
         """Train to the end, from where an earlier process stopped.

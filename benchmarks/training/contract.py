@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from benchmarks import models
 from benchmarks.config import TrainConfig
@@ -19,7 +20,7 @@ from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, build_network
 from benchmarks.training.cohort import autocast, teacher_features, union_of_needs
 from benchmarks.training.member import Member
-from methods import FeatureSpec
+from methods import Features, FeatureSpec
 
 TIMED_STEPS = 2
 
@@ -57,19 +58,51 @@ def frozen(network: models.Network) -> models.Network:
 
 def _check_member(student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch) -> None:
     before = None if teacher is None else {k: v.clone() for k, v in teacher.state_dict().items()}
+    precision = autocast(student.train, batch.images.device)
+    shown = teacher_features(teacher, member.needs, batch, precision)
+    versions = [tensor._version for tensor in _tensors(shown)]
     try:
-        _step([member], teacher, batch, student.train)
+        losses, _ = member.losses(batch, shown, precision)
+        _check_learners(member, losses)
+        member.step(batch, shown, precision, step=0)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{member.name} cannot serve the pair {student.pair.name}: {reason}") from error
-    optimised = {id(p) for group in member.optimizer.param_groups for p in group["params"]}
     for name, parameter in member.method.named_parameters():
-        if id(parameter) not in optimised:
-            raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser")
         if parameter.grad is None:
             raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
+    if [tensor._version for tensor in _tensors(shown)] != versions:
+        raise RunFailed(f"{member.name} writes into the teacher's features, which other students read")
     if teacher is not None and before is not None:
         _check_frozen(member.name, teacher, before)
+
+
+def _tensors(features: Features | None) -> list[Tensor]:
+    if features is None:
+        return []
+    return [*features.stages, *features.preacts, features.embedding, features.logits]
+
+
+def _check_learners(member: Member, losses: Tensor) -> None:
+    """Everything that the losses depend on and that wants a gradient must be in the optimiser.
+
+    A module kept in a plain list, say, is no parameter of its method: it would take part and never learn.
+    """
+    optimised = {id(p) for group in member.optimizer.param_groups for p in group["params"]}
+    names = {id(parameter): name for name, parameter in member.method.named_parameters()}
+    seen, todo = set(), [losses.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in optimised:
+            name = names.get(id(leaf), f"of shape {tuple(leaf.shape)}")
+            raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser and would not learn")
+        todo += [following for following, _ in node.next_functions]
 
 
 def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Tensor]) -> None:

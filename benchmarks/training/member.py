@@ -67,25 +67,26 @@ class Member:
             step: counted over the whole training.
         """
         self.schedule.advance(step)
-        with precision:
-            features = self.network.features(batch.images, preacts="preacts" in self.needs)
-        losses = self._losses(features.for_loss(self.needs), teacher, batch)
         weights = self.base_weights * self.schedule.factors
+        losses, features = self.losses(batch, teacher, precision)
         self.optimizer.zero_grad(set_to_none=True)
         (losses * weights).sum().backward()
         self.optimizer.step()
         self.schedule.observe(losses.detach())
         self.meter.update(losses.detach(), weights, features.logits.detach(), batch.targets, step)
 
-    def _losses(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
-        """The unweighted terms, in the order of the method's `terms`."""
+    def losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> tuple[Tensor, Features]:
+        """The unweighted terms, in the order of the method's `terms`, and what the student showed."""
+        with precision:
+            features = self.network.features(batch.images, preacts="preacts" in self.needs)
+        student = features.for_loss(self.needs)
         terms = {}
         if self.method.active("ce"):
             terms["ce"] = F.cross_entropy(student.logits, batch.targets)
         if self.needs:
             assert teacher is not None
             terms |= self.method(student, teacher.for_loss(self.needs), batch.targets, batch.index)
-        return torch.stack([terms[term] for term in self.method.terms])
+        return torch.stack([terms[term] for term in self.method.terms]), features
 
     def end_epoch(self) -> Row:
         """The epoch's training metrics; begins the next epoch's."""

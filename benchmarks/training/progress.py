@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,18 @@ class Checkpoints:
         """Write the state after `step` training steps."""
         write_atomically(self._path(step), lambda path: torch.save(state, path))
 
-    def load(self, step: int, device: torch.device) -> dict[str, Any]:
-        """Read a state, without executing anything in the file.
+    def restore(self, step: int, device: torch.device, load: Callable[[dict[str, Any]], None]) -> None:
+        """Hand the state of `step` to `load`, without executing anything in the file.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or not of this run.
         """
+        path = self._path(step)
         try:
-            return torch.load(self._path(step), map_location=device, weights_only=True)
-        except Exception as error:
+            load(torch.load(path, map_location=device, weights_only=True))
+        except Exception as error:  # damage shows itself in almost any of them
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{self._path(step)} is damaged ({reason}).\n  Delete it to begin this run anew."
-            ) from None
+            raise UserError(f"{path} is damaged ({reason}).\n  Delete it to begin this run anew.") from None
 
     def delete(self, keep: int | None = None) -> None:
         """Delete all checkpoints but that of step `keep`."""
