@@ -78,8 +78,8 @@ def logits(network: Network) -> torch.Tensor:
         ["data=cifar100", "train.epochs=4"],
         ["data.validation=0.1"],
         ["data.validation=0.2"],
-        ["teacher.epochs=3"],
-        ["train.epochs=3"],  # the default of teacher.epochs
+        ["teacher.epochs=2"],
+        ["train.epochs=2"],  # the default of teacher.epochs
         ["train.max_steps=5"],
         ["teacher.seed=1"],
     ],
@@ -146,7 +146,7 @@ def test_what_the_teacher_is_trained_with() -> None:
         run.data,
     )
     assert (train.lr, train.batch_size, train.momentum, train.weight_decay) == (0.05, 64, 0.9, 5e-4)
-    assert (train.max_steps, train.epochs, train.milestones, train.decay) == (5, 4, [2, 3], 0.1)
+    assert (train.max_steps, train.epochs, train.milestones, train.decay) == (5, 3, [2], 0.1)
 
 
 # --- in and out
@@ -181,7 +181,7 @@ def test_the_card_tells_what_the_teacher_is(stored: Path) -> None:
     card = json.loads((stored / "card.json").read_text())
     assert (card["network"], card["data"], card["split"], card["top1"]) == ("resnet8", "digits", "test", 90.5)
     assert card["seed"] == 0
-    assert card["protocol"]["epochs"] == 4
+    assert card["protocol"]["epochs"] == 3
     assert card["precision"] in {"fp32", "bf16"}
     assert card["code"]["sources"]
     assert card["environment"]["libraries"]["torch"] == torch.__version__

@@ -37,7 +37,7 @@ def load() -> tuple[Split, Split]:
 INFO = DataInfo(
     summary="1,437 + 360 handwritten digits, minutes on a laptop, no download",
     num_classes=NUM_CLASSES,
-    epochs=4,
+    epochs=3,
     lr=0.05,
     mean=MEAN,
     std=STD,
