@@ -1,7 +1,7 @@
 """Weights from files of other projects and our own, read without executing anything in them.
 
-Formats: a safetensors file; torch files holding a plain state dict, RepDistiller's `{"epoch", "model", "best_acc"}`
-or mdistiller's `{"model": …}`; each with or without DataParallel's prefix `module.`.
+Formats: a safetensors file; torch files holding a plain state dict, RepDistiller's `{"model", …}` with
+its `accuracy` or `best_acc`, or mdistiller's `{"model": …}`; each with or without DataParallel's prefix `module.`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read(path: Path) -> Checkpoint:
         state, metadata = read_tensors(path), _metadata(path)
         return Checkpoint(path, _plain_names(state), _number(metadata.get(TOP1)), metadata.get(SPLIT, "test"))
     content = _unpickle(path)
-    claimed = content.get("best_acc") if isinstance(content, dict) else None
+    claimed = content.get("accuracy", content.get("best_acc")) if isinstance(content, dict) else None
     return Checkpoint(path, _state(content, path), _number(claimed))
 
 
@@ -130,7 +130,10 @@ def load_network(name: str, num_classes: int, checkpoint: Checkpoint) -> models.
         UserError: the weights are another architecture's or for another number of classes.
     """
     network = models.create(name, num_classes)
-    expected, found = network.state_dict(), checkpoint.state
+    expected, found = network.state_dict(), dict(checkpoint.state)
+    for key in expected:
+        if key.endswith(".num_batches_tracked"):  # torch before 0.4.1 had no such entry; nothing here reads it
+            found.setdefault(key, torch.zeros_like(expected[key]))
     missing, surplus = set(expected) - set(found), set(found) - set(expected)
     if missing or surplus:
         examples = ", ".join(sorted(missing | surplus)[:3])

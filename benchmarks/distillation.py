@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,6 @@ from benchmarks.training.cohort import Seat
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
 from methods import InvalidSetting, MethodConfig, get
-
-LONG = 1800  # seconds from which the quick way is worth a mention
 
 
 class Distillation:
@@ -94,9 +93,10 @@ class Distillation:
             return self._already_complete()
         check_login(run.tracking)
         check_writable(Path(run.output))
+        self._announce()
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
         bench = Workbench(dataset, self.device, self.console)
-        self._announce(bench)
+        self._rehearse(bench)
         teacher_top1 = self._prepare_teacher(bench) if self.needs_teacher else None
         jobs = self.jobs()
         failures = self._train([job for job in jobs if job.result is None], bench, teacher_top1)
@@ -109,32 +109,41 @@ class Distillation:
     def _already_complete(self) -> int:
         jobs = self.jobs()
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
-        self.console.print(f"{what} complete already (rerun=true runs again)\n")
+        self.console.print(f"{what} complete already (rerun=true runs again)")
+        for job in jobs:
+            if job.of_other_code:
+                warning = f"warning: {job.config.label} was run by another version of the code"
+                self.console.print(warning, style="yellow")
+        self.console.print()
         report.print_results(self.console, self.run, jobs, self.plan.split)
         return 0
 
-    def _announce(self, bench: Workbench) -> None:
-        """Say what will be done, after a rehearsal that shows that it can be, and how long it takes."""
+    def _announce(self) -> None:
+        """Say what will be done, before anything is."""
         run = self.run
         names = ", ".join(student.label for student in self.students)
+        what = f"{run.pair.teacher} teaches {run.pair.student} on {run.data.name}: {names}"
+        self.console.print(what, style="bold")
         self.console.print(
-            f"{run.pair.teacher} teaches {run.pair.student} on {run.data.name}: {names}", style="bold"
-        )
-        self.console.print(
-            f"{describe(bench.dataset)}, epochs: {run.train.epochs}, batch {run.train.batch_size}, "
-            f"{run.train.precision} on {device_name(self.device, run.train.threads)}, seed {run.seed}"
+            f"epochs: {run.train.epochs}, batch {run.train.batch_size}, {run.train.precision} on "
+            f"{device_name(self.device, run.train.threads)}, seed {run.seed}"
         )
         for student in self.students:
             self.console.print(f"{student.label}: {_settings(student)}")
-        seconds = bench.rehearse("distillation", self.students, self.specs)
         if self.needs_teacher and self.teacher is None:
             self.console.print(
                 f"no teacher in {run.teacher.root} for this protocol: {run.pair.teacher} is trained first "
                 "(teacher.checkpoint=FILE takes one that you have)"
             )
-            seconds += bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
-        if seconds > LONG and run.data.name != "digits":
-            self.console.print("data=digits is the quick way: minutes, without any download", style="yellow")
+        if run.data.name != "digits":
+            self.console.print("the quick way to see it work is data=digits: minutes, without any download")
+
+    def _rehearse(self, bench: Workbench) -> None:
+        """A few steps show that it can be done, and how long it takes."""
+        self.console.print(describe(bench.dataset))
+        bench.rehearse("distillation", self.students, self.specs)
+        if self.needs_teacher and self.teacher is None:
+            bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 
     def _prepare_teacher(self, bench: Workbench) -> float:
         """See to it that the teacher is there and what it is said to be; its top-1."""
@@ -148,8 +157,8 @@ class Distillation:
     def _train(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
         """Train the students; their results go into the jobs, what failed is returned.
 
-        Those that were interrupted go on together; what begins anew is a cohort of its own, so that nobody's
-        progress is given up for another's sake. A student's result is the same in any cohort.
+        Those that share a checkpoint's step go on together, so that nobody's progress is given up for another's
+        sake. A student's result is the same in any cohort.
         """
         failures = []
         with contextlib.ExitStack() as stack:
@@ -157,9 +166,8 @@ class Distillation:
                 stack.enter_context(job.folder.lock())
                 job.result = job.folder.result()  # another process may have finished it
             waiting = [job for job in jobs if job.result is None]
-            begun = [job for job in waiting if Checkpoints(job.folder.path).steps()]
-            for group in (begun, [job for job in waiting if job not in begun]):
-                failures += self._train_cohort(group, bench, teacher_top1) if group else []
+            for group in by_shared_step(waiting):
+                failures += self._train_cohort(group, bench, teacher_top1)
         return failures
 
     def _train_cohort(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
@@ -178,6 +186,18 @@ class Distillation:
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
         return [f"{seat.member.name}: {seat.failure}" for seat in seats if seat.failure]
+
+
+def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in groups that have a checkpoint of one step in common, the largest group first."""
+    left, groups = list(jobs), []
+    steps = {id(job): Checkpoints(job.folder.path).steps() or {0} for job in jobs}
+    while left:
+        counts = Counter(step for job in left for step in steps[id(job)])
+        step = max(counts, key=lambda each: (counts[each], each))
+        groups.append([job for job in left if step in steps[id(job)]])
+        left = [job for job in left if step not in steps[id(job)]]
+    return groups
 
 
 def _settings(student: StudentConfig) -> str:

@@ -107,7 +107,9 @@ def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], exam
     lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
     for method in available():
         cls = get(method)
-        reference = f" ({cls.reference.authors}, {cls.reference.venue})" if cls.reference else ""
+        reference = (
+            f" ({cls.reference.authors}, {cls.reference.venue} {cls.reference.year})" if cls.reference else ""
+        )
         lines.append(f"  {method:10} {cls.summary}{reference}")
     lines += ["", "Pairs (pair=…):"]
     lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]

@@ -60,9 +60,19 @@ class Recorder(Observer):
             "label": job.config.label,
             "id": job.folder.id,
             "attempt": job.folder.attempt,
-            "teacher": teacher and {"network": teacher.network, "sha256": teacher.sha256, "source": teacher.source},
+            "teacher": teacher and self._teacher_content(teacher),
+            "tracking": plain(self.run.tracking),
+            "output": self.run.output,
             "code": code_version(),
             "environment": self.environment,
+        }
+
+    def _teacher_content(self, teacher: Teacher) -> dict[str, Any]:
+        return plain(self.run.teacher) | {
+            "network": teacher.network,
+            "sha256": teacher.sha256,
+            "source": teacher.source,
+            "top1": self.teacher_top1,
         }
 
     def __enter__(self) -> Self:
@@ -97,7 +107,6 @@ class Recorder(Observer):
         tracker = self.trackers[job.config.label]
         if seat.failure:
             tracker.finish("failed", {"failure": seat.failure})
-            seat.checkpoints.delete()  # the same would come of them again; the others go on without it
             return
         history = seat.member.history
         summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ class Job:
         """Whether its method reads a teacher's features."""
         return bool(get(self.config.method.name).needs)
 
+    @property
+    def of_other_code(self) -> bool:
+        """Whether its result was computed by other sources than today's."""
+        if self.result is None:
+            return False
+        return self.result["config"]["code"]["sources"] != code_version()["sources"]
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -60,7 +68,7 @@ class RunFolder:
             raise UserError(f"{path} is damaged ({error}); delete {self.path} to run again") from None
         return result
 
-    def lock(self, wait: bool = False) -> FileLock:
+    def lock(self, wait: bool = False) -> AbstractContextManager[Any]:
         """Held while the run trains, so that no second process does.
 
         Args:
@@ -72,12 +80,11 @@ class RunFolder:
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=wait)
+            return lock.acquire(blocking=wait)
         except Timeout:
             raise UserError(f"another process is training {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
-        return lock
 
     def remember_code(self) -> str | None:
         """Note the code that begins or continues the run; tells where it differs from the one that began it."""
@@ -99,7 +106,7 @@ def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, 
     while True:
         identifier = run_id(config, teacher_sha256, attempt)
         folder = RunFolder(parent / identifier, identifier, attempt)
-        if not rerun or (attempt and folder.result() is None):
+        if not rerun or folder.result() is None:
             return folder
         attempt += 1
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-import torch
 from omegaconf import DictConfig
 
 from benchmarks import groups
@@ -16,6 +14,7 @@ from benchmarks.distillation import Distillation
 from benchmarks.help import overview
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import resolve
+from benchmarks.workbench import prepare_torch
 
 NAME = "benchmarks.run"
 SUMMARY = "distil a student from a teacher, tracked in W&B; the teacher is trained first if there is none"
@@ -29,10 +28,7 @@ EXAMPLES = (
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     run, methods = resolve(config, given)
-    torch.set_num_threads(run.train.threads)
-    if run.train.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    prepare_torch(run.train)
     return Distillation(run, methods, make_console())()
 
 

@@ -20,7 +20,7 @@ from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import feature_spec
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Workbench, prepare_torch
 from methods import option, unknown
 
 EXAMPLES = (
@@ -51,7 +51,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     command = OmegaConf.to_object(config)
     assert isinstance(command, TeacherCommandConfig)
     console, device = make_console(), torch.device(plan.train.device.value)
-    torch.set_num_threads(plan.train.threads)
+    prepare_torch(plan.train)
     num_classes = data.INFO[plan.data.name].num_classes
     imported = None if command.checkpoint is None else teachers.given(plan.network, Path(command.checkpoint))
     if imported:

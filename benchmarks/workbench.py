@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,14 @@ from benchmarks.training.cohort import Cohort, Observer, Seat, autocast
 from benchmarks.training.contract import rehearse
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.progress import Checkpoints
+
+
+def prepare_torch(train: TrainConfig) -> None:
+    """Threads, and determinism where it is asked for, of this process."""
+    torch.set_num_threads(train.threads)
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
 
 
 class Workbench:

@@ -74,21 +74,29 @@ def grid_of(block_size: int, student_side: int, teacher_side: int) -> int:
     return min(student_side, teacher_side) // block_size
 
 
-def default_block_size(student_side: int, teacher_side: int) -> int:
-    """Blocks that leave at most 4 × 4 cells and hold at least 2 × 2 positions where the map allows it."""
+def default_block_size(student_side: int, teacher_side: int, least_grid: int = 1) -> int:
+    """Blocks that leave at most 4 × 4 cells and hold at least 2 × 2 positions where the map allows it.
+
+    `least_grid` asks for so many cells along a side even of a small map.
+    """
     side, larger = sorted((student_side, teacher_side))
-    grid = max(1, min(4, side // 2))
+    grid = max(min(least_grid, side), min(4, side // 2))
     while side % grid or larger % grid:
         grid -= 1
     return side // grid
 
 
+def _transfers(config: AFTKDConfig) -> bool:
+    return config.weights.get("afb", 0.0) > 0
+
+
 def _uses_attention(config: AFTKDConfig) -> bool:
-    return config.content == Content.attention or (config.content == Content.both and config.degree > 0)
+    content = config.content
+    return _transfers(config) and (content == Content.attention or (content == Content.both and config.degree > 0))
 
 
 def _uses_maps(config: AFTKDConfig) -> bool:
-    return config.content != Content.attention or config.attention != Attention.channel
+    return _transfers(config) and (config.content != Content.attention or config.attention != Attention.channel)
 
 
 @dataclass(frozen=True)
@@ -107,14 +115,16 @@ class AFTKDConfig(StageConfig):
         "what an AFB holds: attention (process), features (result) or both",
         source="abstract: only one of them is unsatisfactory",
         search=Search(choices=tuple(Content)),
+        live=_transfers,
+        live_when="with weights.afb above 0",
     )
     degree: float = option(
         0.5,
         "d in [0, 1]: how much of the process enters beside the result",
         source="this project; abstract: transferred to different degrees",
         search=Search(0.0, 1.0),
-        live=lambda config: config.content == Content.both,
-        live_when="with content=both",
+        live=lambda config: _transfers(config) and config.content == Content.both,
+        live_when="with weights.afb above 0 and content=both",
     )
     attention: Attention = option(
         Attention.both,
@@ -122,7 +132,7 @@ class AFTKDConfig(StageConfig):
         source="this project",
         search=Search(choices=tuple(Attention)),
         live=_uses_attention,
-        live_when="with content=attention, or content=both and degree above 0",
+        live_when="with weights.afb above 0, and content=attention, or content=both and degree above 0",
     )
     p: float = option(
         1.0,
@@ -130,7 +140,7 @@ class AFTKDConfig(StageConfig):
         source="this project",
         search=Search(0.5, 2.0),
         live=_uses_attention,
-        live_when="with content=attention, or content=both and degree above 0",
+        live_when="with weights.afb above 0, and content=attention, or content=both and degree above 0",
     )
     block_size: list[int] | None = option(
         None,
@@ -138,13 +148,15 @@ class AFTKDConfig(StageConfig):
         "default: at most 4 x 4 blocks of at least 2 x 2",
         source="this project",
         live=_uses_maps,
-        live_when="unless channel attention is all there is",
+        live_when="with weights.afb above 0, unless channel attention is all there is",
     )
     center: bool = option(
         True,
         "subtract the running mean of the teacher's AFB from both sides",
         source="this project: a constant student output already comes near an uncentred AFB",
         search=Search(choices=(True, False)),
+        live=_transfers,
+        live_when="with weights.afb above 0",
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
@@ -155,11 +167,12 @@ class AFTKDConfig(StageConfig):
         sides = [(student.stages[s][1], teacher.stages[t][1]) for s, t in resolved.stages]
         if not _uses_maps(self):
             return resolved
+        compares_spatial = self.content == Content.attention  # and not by channel alone, which has no blocks
         sizes = self.block_size
         if sizes is None:
-            sizes = [default_block_size(*pair) for pair in sides]
+            sizes = [default_block_size(*pair, least_grid=2 if compares_spatial else 1) for pair in sides]
         _check_block_sizes(sizes, sides)
-        if self.content == Content.attention and self.attention == Attention.spatial:
+        if compares_spatial:
             require(
                 all(size < min(pair) for size, pair in zip(sizes, sides, strict=True)),
                 f"block_size={sizes}: spatial attention averages 1, so one block for a whole map says nothing",
@@ -301,7 +314,8 @@ class BlockTransfer(nn.Module):
     reference=Reference(
         "Attention and feature transfer based knowledge distillation",
         "Yang, Yu, Sheng & Yang",
-        "Scientific Reports 2023",
+        "Scientific Reports",
+        2023,
         "https://doi.org/10.1038/s41598-023-43986-y",
     ),
 )
@@ -314,7 +328,7 @@ class AFTKD(Method[AFTKDConfig]):
         super().__init__(config, context)
         assert config.stages is not None  # resolved
         transfers = nn.ModuleList()
-        for k, (s, t) in enumerate(config.stages):
+        for k, (s, t) in enumerate(config.stages if self.active("afb") else []):
             student, teacher = context.student.stages[s], context.teacher.stages[t]
             # Channel attention alone has no blocks.
             grid = 1 if config.block_size is None else grid_of(config.block_size[k], student[1], teacher[1])

@@ -87,7 +87,8 @@ class ATConfig(StageConfig):
     reference=Reference(
         "Paying more attention to attention",
         "Zagoruyko & Komodakis",
-        "ICLR 2017",
+        "ICLR",
+        2017,
         "https://arxiv.org/abs/1612.03928",
     ),
 )

@@ -22,10 +22,11 @@ class Reference:
     title: str
     authors: str
     venue: str
+    year: int
     url: str
 
     def __str__(self) -> str:
-        return f"{self.authors}, {self.title}, {self.venue}"
+        return f"{self.authors}, {self.title}, {self.venue} {self.year}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,13 @@ class MemoryBank(nn.Module):
         self.rows.index_copy_(0, index, F.normalize(moved, dim=1))
 
 
+def _contrasts(config: CRDConfig) -> bool:
+    return config.weights.get("crd", 0.0) > 0
+
+
+_LIVE: Any = {"live": _contrasts, "live_when": "with weights.crd above 0"}
+
+
 @dataclass(frozen=True)
 class CRDConfig(DistillConfig):
     name: str = option("crd", "contrastive representation distillation")
@@ -128,20 +136,23 @@ class CRDConfig(DistillConfig):
         "length of the embeddings that are compared",
         source="CRD (ICLR 2020)",
         search=Search(choices=(64, 128, 256)),
+        **_LIVE,
     )
     num_negatives: int = option(
         16384,
         "negatives for each image, or as many as there are of other classes",
         source="CRD (ICLR 2020), sec. 4: N = 16384",
         search=Search(choices=(1024, 4096, 16384)),
+        **_LIVE,
     )
     contrast_temperature: float = option(
         0.07,
         "temperature of the scores",
         source="RepDistiller: nce_t = 0.07",
         search=Search(0.02, 0.3, log=True),
+        **_LIVE,
     )
-    momentum: float = option(0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5")
+    momentum: float = option(0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5", **_LIVE)
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CRDConfig:
         require(self.dim > 0, f"dim={self.dim} must be above 0")
@@ -161,7 +172,8 @@ class CRDConfig(DistillConfig):
     reference=Reference(
         "Contrastive representation distillation",
         "Tian, Krishnan & Isola",
-        "ICLR 2020",
+        "ICLR",
+        2020,
         "https://arxiv.org/abs/1910.10699",
     ),
 )
@@ -175,6 +187,8 @@ class CRD(Method[CRDConfig]):
 
     def __init__(self, config: CRDConfig, context: Context) -> None:
         super().__init__(config, context)
+        if not self.active("crd"):
+            return
         num_data = context.targets.numel()
         self.embed_student = nn.Linear(context.student.embedding, config.dim)
         self.embed_teacher = nn.Linear(context.teacher.embedding, config.dim)
@@ -204,6 +218,8 @@ class CRD(Method[CRDConfig]):
 
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
         """Z of the two banks, which the first batch fixed."""
+        if not self.active("crd"):
+            return {}
         return {"crd_z_student": self.bank_student.z.item(), "crd_z_teacher": self.bank_teacher.z.item()}
 
     def _contrast(self, anchor: Tensor, bank: MemoryBank, rows: Tensor) -> Tensor:

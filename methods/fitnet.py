@@ -9,15 +9,17 @@ negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, InvalidSetting, Search, option, require
+from methods.config import DistillConfig, InvalidSetting, Search, check_stages, match_stages, option
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
 from methods.registry import register
@@ -27,6 +29,13 @@ class Activation(StrEnum):
     auto = "auto"
     relu = "relu"
     linear = "linear"
+
+
+def _hints(config: FitNetConfig) -> bool:
+    return config.weights.get("hint", 0.0) > 0
+
+
+_LIVE: Any = {"live": _hints, "live_when": "with weights.hint above 0"}
 
 
 @dataclass(frozen=True)
@@ -40,22 +49,39 @@ class FitNetConfig(DistillConfig):
     )
     stage: int = option(
         2,
-        "the hint's stage in both networks, 0 the stem",
+        "the student's stage that gets the hint, 0 the stem",
         source="RepDistiller: hint_layer = 2",
         search=Search(choices=(1, 2, 3)),
+        **_LIVE,
+    )
+    teacher_stage: int | None = option(
+        None, "the teacher's stage that is the hint; default: the one that meets the student's", **_LIVE
     )
     activation: Activation = option(
         Activation.auto,
         "of the regressor: relu, linear, or auto: relu unless the hint takes negative values",
         source="RepDistiller: relu",
+        **_LIVE,
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> FitNetConfig:
-        last = min(len(student.stages), len(teacher.stages)) - 1
-        require(0 <= self.stage <= last, f"stage={self.stage}: both networks have stages 0 to {last}")
+        resolved = super().resolve(student, teacher)
+        if not _hints(self):
+            return resolved
+        stages = {0: 0} | {pair[0]: pair[1] for pair in match_stages(student, teacher)}
+        hint = stages.get(self.stage) if self.teacher_stage is None else self.teacher_stage
+        if hint is None:
+            raise InvalidSetting(
+                f"stage={self.stage} meets no stage of the teacher: {', '.join(map(str, stages))} do; "
+                "or name a teacher_stage"
+            )
+        check_stages([[self.stage, hint]], student, teacher)
+        activation = self.activation
+        if activation == Activation.auto:
+            activation = Activation.linear if teacher.signed[hint] else Activation.relu
         with torch.device("meta"):  # only to learn whether there is one
-            regressor_layer(student.stages[self.stage], teacher.stages[self.stage])
-        return super().resolve(student, teacher)
+            regressor_layer(student.stages[self.stage], teacher.stages[hint])
+        return dataclasses.replace(resolved, teacher_stage=hint, activation=activation)
 
 
 def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
@@ -75,7 +101,7 @@ def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
     FitNetConfig,
     summary="hint: the teacher's map of a middle stage, through a regressor",
     reference=Reference(
-        "FitNets: hints for thin deep nets", "Romero et al.", "ICLR 2015", "https://arxiv.org/abs/1412.6550"
+        "FitNets: hints for thin deep nets", "Romero et al.", "ICLR", 2015, "https://arxiv.org/abs/1412.6550"
     ),
 )
 class FitNet(Method[FitNetConfig]):
@@ -85,10 +111,11 @@ class FitNet(Method[FitNetConfig]):
 
     def __init__(self, config: FitNetConfig, context: Context) -> None:
         super().__init__(config, context)
-        student, teacher = context.student.stages[config.stage], context.teacher.stages[config.stage]
-        rectified = config.activation == Activation.relu or (
-            config.activation == Activation.auto and not context.teacher.signed[config.stage]
-        )
+        if not self.active("hint"):
+            return
+        assert config.teacher_stage is not None  # resolved
+        student, teacher = context.student.stages[config.stage], context.teacher.stages[config.teacher_stage]
+        rectified = config.activation == Activation.relu
         self.regressor = nn.Sequential(
             regressor_layer(student, teacher),
             nn.BatchNorm2d(teacher[0]),
@@ -98,6 +125,7 @@ class FitNet(Method[FitNetConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("hint"):
+            assert self.config.teacher_stage is not None  # resolved
             regressed = self.regressor(student.stages[self.config.stage])
-            terms["hint"] = F.mse_loss(regressed, teacher.stages[self.config.stage])
+            terms["hint"] = F.mse_loss(regressed, teacher.stages[self.config.teacher_stage])
         return terms

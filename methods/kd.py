@@ -49,7 +49,8 @@ class KDConfig(DistillConfig):
     reference=Reference(
         "Distilling the knowledge in a neural network",
         "Hinton, Vinyals & Dean",
-        "NIPS workshop 2014",
+        "NIPS workshop",
+        2014,
         "https://arxiv.org/abs/1503.02531",
     ),
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -35,6 +37,7 @@ def register(
     return add
 
 
+@cache
 def _load_all() -> None:
     package = importlib.import_module("methods")
     for module in pkgutil.iter_modules(package.__path__):
@@ -48,7 +51,7 @@ def available() -> tuple[str, ...]:
 
 
 def _year(reference: Reference | None) -> int:
-    return int(reference.venue.split()[-1]) if reference else 0
+    return reference.year if reference else 0
 
 
 def get(name: str) -> type[Method[Any]]:
@@ -113,6 +116,12 @@ def create(
     return build(configure(name, **config), student, teacher, num_classes, targets, generator)
 
 
+def _initial_seed(generator: torch.Generator) -> int:
+    """The seed of the connectors' initialisation: another stream than the one that the generator draws."""
+    digest = hashlib.sha256(f"initialisation {generator.initial_seed()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
 def build(
     config: MethodConfig,
     student: FeatureSpec,
@@ -129,6 +138,6 @@ def build(
     context = Context(student, teacher, num_classes, targets, generator)
     # Connectors are initialised on the CPU, so that they are the same on every device.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(generator.initial_seed())
+        torch.default_generator.manual_seed(_initial_seed(generator))
         method = get(config.name)(config.resolve(student, teacher), context)
     return method.to(targets.device)

@@ -197,7 +197,7 @@ WRONG = [
     (["method.weights.kd=-1"], ["weights.kd", "-1"]),
     (["method.weights={ce:0,kd:0}"], ["weights"]),
     (["method.temperature=0"], ["temperature", "0"]),
-    (["method=fitnet", "method.stage=9"], ["stage", "9", "0 to 3"]),
+    (["method=fitnet", "method.stage=9"], ["stage", "9", "0, 1, 2, 3"]),
     (["teacher.checkpoint={tmp}/missing.pth"], ["teacher.checkpoint", "missing.pth", "no such file"]),
     (["teacher.checkpoint={tmp}/garbage.pth"], ["teacher.checkpoint", "garbage.pth"]),
     (["teacher.checkpoint={tmp}/truncated.pth"], ["teacher.checkpoint", "truncated.pth", "damaged"]),

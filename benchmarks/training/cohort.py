@@ -105,10 +105,12 @@ class Cohort:
         self._resume()
         for observer in self.observers:
             observer.on_start([seat.member for seat in self.seats], self.step, self.num_steps)
+        _begin_peak(self.batches.device)
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
                 started, done_before = time.perf_counter(), self.step
                 self._train_epoch(epoch, interruption)
+                _wait(self.batches.device)
                 trained = time.perf_counter() - started
                 self._end_epoch(epoch, started, trained, self.step - done_before)
                 if not self.active:
@@ -142,6 +144,8 @@ class Cohort:
     def _end_epoch(self, epoch: int, started: float, trained: float, num_steps: int) -> None:
         for seat in self.active:
             seat.failure = seat.member.meter.failure()
+            if seat.failure:  # the same would come of its checkpoints again
+                seat.checkpoints.delete()
         self._check_teacher()
         rows = [self._row(seat.member, epoch) for seat in self.active]
         images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
@@ -209,8 +213,19 @@ def _copy_state(network: Network) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
+def _wait(device: torch.device) -> None:
+    """Until the device has done what it was given: times measure work, not queues."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _begin_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def _peak_gib(device: torch.device) -> float:
-    """Peak memory: of the device on a GPU, of the process on a CPU."""
+    """Peak memory: of the training on a GPU, of the whole process so far on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     import resource
