@@ -1,0 +1,113 @@
+"""`benchmarks.teacher`: train, import, list."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from commands import few_digits
+from lines import run_of
+
+from benchmarks import models, teacher, teachers
+from benchmarks.cli import main
+
+SHORT = ("data=digits", "train.epochs=1", "train.max_steps=2", "train.batch_size=16", "train.threads=1")
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs the command with its store in `tmp_path`."""
+    with few_digits():
+        yield lambda *words: main(teacher.COMMAND, [*words, f"output={tmp_path / 'runs'}"])
+
+
+def cards(tmp_path):
+    return [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/teachers/*/*/card.json"))]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A checkpoint in RepDistiller's form, of an untrained network."""
+    torch.manual_seed(3)
+    path = tmp_path / "ckpt_epoch_240.pth"
+    torch.save({"epoch": 240, "model": models.create("resnet8", 10).state_dict()}, path)
+    return path
+
+
+def test_trains_and_stores_a_teacher_once(command, tmp_path, capsys):
+    assert command("network=resnet8", *SHORT) == 0
+    (card,) = cards(tmp_path)
+    assert (card["network"], card["source"], card["protocol"]["epochs"]) == ("resnet8", "trained here", 1)
+    assert len(card["history"]) == 1
+    assert not list(tmp_path.glob("runs/teachers/*/*/checkpoint-*"))
+    capsys.readouterr()
+    assert command("network=resnet8", *SHORT) == 0
+    assert "there already" in capsys.readouterr().out
+    assert cards(tmp_path) == [card]
+
+
+def test_takes_the_teacher_of_a_pair(command, tmp_path):
+    words = ["pair=custom", "pair.teacher=resnet8", "pair.student=resnet14"]
+    assert command(*words, *SHORT) == 0
+    assert [card["network"] for card in cards(tmp_path)] == ["resnet8"]
+
+
+def test_imports_a_published_checkpoint_for_runs_to_find(command, published, tmp_path):
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}") == 0
+    (card,) = cards(tmp_path)
+    assert str(published) in card["source"]
+    assert (card["protocol"]["epochs"], card["split"]) == (3, "test")
+
+    run = run_of("pair=custom", "pair.teacher=resnet8", "pair.student=resnet14", "data=digits")
+    place = teachers.TeacherPlan.of(run).folder
+    assert (tmp_path / "runs" / place.relative_to("runs") / "card.json").is_file()
+
+
+def test_another_teacher_needs_replace(command, published, tmp_path, capsys):
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}") == 0
+    torch.manual_seed(4)
+    torch.save(models.create("resnet8", 10).state_dict(), tmp_path / "other.pth")
+    words = ["network=resnet8", "data=digits", f"checkpoint={tmp_path / 'other.pth'}"]
+    before = cards(tmp_path)
+    assert command(*words) == 2
+    assert "replace=true" in capsys.readouterr().err
+    assert cards(tmp_path) == before
+    assert command(*words, "replace=true") == 0
+    assert cards(tmp_path)[0]["sha256"] != before[0]["sha256"]
+
+
+def test_lists_the_store(command, published, capsys):
+    assert command("list") == 0
+    assert "0 teachers" in capsys.readouterr().out
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}") == 0
+    capsys.readouterr()
+    assert command("list") == 0
+    shown = capsys.readouterr().out
+    assert "1 teachers" in shown
+    assert "resnet8" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "network="),
+        (["network=resnet8", "pair=vgg13_vgg8"], "network="),
+        (["network=vgg9"], "vgg8"),
+        (["network=resnet8", "checkpoint=/nowhere.pth"], "/nowhere.pth"),
+        (["network=resnet8", "train.epochs=0"], "train.epochs=0"),
+        (["network=resnet8", "train.lr=abc"], "train.lr=abc"),
+    ],
+)
+def test_wrong_lines(command, tmp_path, capsys, words, expected):
+    assert command(*words, "data=digits") == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_refuses_another_architecture_and_number_of_classes(command, published, tmp_path, capsys):
+    assert command("network=vgg8", "data=digits", f"checkpoint={published}") == 2
+    assert "not a vgg8" in capsys.readouterr().err
+    assert command("network=resnet8", "data=cifar100", f"checkpoint={published}") == 2
+    assert "10 classes" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
