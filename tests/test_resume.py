@@ -291,7 +291,7 @@ class Process:
         said = []
         for line in self.process.stdout:
             said.append(line)
-            if line.startswith("epoch"):
+            if line.startswith("epoch "):
                 break
         time.sleep(0.2)
         self.process.send_signal(signum)
