@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import models
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from benchmarks.files import read_tensors, write_tensors
 
 # What torch says of a file that holds more than tensors and plain values.
@@ -83,7 +83,7 @@ def _unpickle(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
             raise UserError(_way_out(path)) from None
         # torch explains every such failure with the safety of pickles, which is beside the point here.
-        reason = "no weights in it" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        reason = "no weights in it" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise UserError(f"{path} is damaged or no checkpoint ({reason})") from None
 
 
@@ -98,10 +98,6 @@ def _way_out(path: Path) -> str:
         "  Where you trust the file, keep its weights only, and give weights.pth instead:\n"
         f"  python -c {shlex.quote(code)}"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:

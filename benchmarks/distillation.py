@@ -89,8 +89,10 @@ class Distillation:
             Interrupted: by a signal; everything is saved.
         """
         run = self.run
-        if (self.teacher or not self.needs_teacher) and all(job.result for job in self.jobs()):
-            return self._already_complete()
+        if self.teacher or not self.needs_teacher:
+            jobs = self.jobs()
+            if all(job.result for job in jobs):
+                return self._already_complete(jobs)
         check_login(run.tracking)
         check_writable(Path(run.output))
         self._announce()
@@ -106,8 +108,7 @@ class Distillation:
             raise RunFailed("\n".join(failures))
         return 0
 
-    def _already_complete(self) -> int:
-        jobs = self.jobs()
+    def _already_complete(self, jobs: list[Job]) -> int:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (rerun=true runs again)")
         for job in jobs:

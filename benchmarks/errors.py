@@ -7,6 +7,11 @@ class UserError(Exception):
     """A mistake in what the user typed or supplied: a few clear lines, exit status 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def require(ok: bool, message: str) -> None:
     """Raise `UserError(message)` unless `ok`."""
     if not ok:

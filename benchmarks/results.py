@@ -100,7 +100,7 @@ class RunFolder:
 
 
 def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> RunFolder:
-    """Where a student's run is kept; with `rerun` the first further attempt that is not complete."""
+    """Where a student's run is kept; with `rerun` the first attempt that is not complete."""
     parent = output / slug(config.pair.name) / slug(config.label)
     attempt = 0
     while True:
@@ -125,7 +125,6 @@ def summarise(history: list[dict[str, float]], split: str, teacher_top1: float |
 
 def student_alone(output: Path, config: StudentConfig, split: str) -> float | None:
     """Top-1 of the same student without distillation, under the same protocol and seed, if it was run."""
-
     none = configure("none")
     alone = dataclasses.replace(config, method=none, loss=LossConfig().resolve(none))
     try:

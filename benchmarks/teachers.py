@@ -22,7 +22,7 @@ from benchmarks.errors import UserError
 from benchmarks.files import read_tensors, write_json
 from benchmarks.identity import code_version, environment, short_hash, weights_sha256
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
-from benchmarks.training.build import place
+from benchmarks.training.build import frozen, place
 from methods import FeatureSpec, configure
 from methods.schedules import LossConfig
 
@@ -65,8 +65,7 @@ class Teacher:
     def load(self, num_classes: int, device: torch.device) -> models.Network:
         """The frozen network, in eval mode."""
         network = checkpoints.load_network(self.network, num_classes, self.checkpoint)
-        network.requires_grad_(False).eval()
-        return place(network, device)
+        return place(frozen(network), device)
 
 
 @dataclass(frozen=True)

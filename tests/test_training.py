@@ -16,9 +16,8 @@ from benchmarks import metrics, models
 from benchmarks.config import Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.protocol import StudentConfig
-from benchmarks.training.build import build_member, feature_spec
+from benchmarks.training.build import build_member, feature_spec, frozen
 from benchmarks.training.cohort import Cohort, Observer, Seat, autocast, teacher_features, union_of_needs
-from benchmarks.training.contract import frozen
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints

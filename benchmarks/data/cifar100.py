@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from benchmarks.data.dataset import Augmentation, DataInfo, Split
-from benchmarks.errors import UserError, require
+from benchmarks.errors import UserError, first_line, require
 from benchmarks.files import read_tensors, write_tensors
 from benchmarks.vision import torchvision
 
@@ -188,7 +188,7 @@ def _read_parquet(path: Path) -> Split:
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is no readable parquet file of CIFAR-100 with columns img (struct with bytes) and "
-            f"fine_label: {_first_line(error)}"
+            f"fine_label: {first_line(error)}"
         ) from None
 
 
@@ -227,7 +227,7 @@ def _decode(files: Sequence[Any], labels: Sequence[int], where: str) -> Split:
         try:
             images = list(pool.map(_decode_one, files, chunksize=256))
         except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{where} holds a damaged image: {_first_line(error)}") from None
+            raise UserError(f"{where} holds a damaged image: {first_line(error)}") from None
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Split(stacked, torch.tensor(labels, dtype=torch.int64))
 
@@ -239,10 +239,6 @@ def _decode_one(file: Any) -> np.ndarray:
         if image.size != (SIDE, SIDE):  # known before anything is decoded
             raise ValueError(f"an image of {image.width} × {image.height} instead of {SIDE} × {SIDE}")
         return np.asarray(image.convert("RGB"))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 INFO = DataInfo(

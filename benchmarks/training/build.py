@@ -35,6 +35,11 @@ def place(network: models.Network, device: torch.device) -> models.Network:
     return network
 
 
+def frozen(network: models.Network) -> models.Network:
+    """A network as a teacher: in eval mode, without gradients."""
+    return network.eval().requires_grad_(False)
+
+
 def build_member(
     config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], targets: Tensor, num_steps: int
 ) -> Member:

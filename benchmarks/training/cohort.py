@@ -73,7 +73,7 @@ class Cohort:
         self.train, self.observers = train, observers
         self.step = 0  # training steps done
         self.needs = union_of_needs(seat.member for seat in self.seats)
-        self._teacher_state = None if teacher is None else _copy_state(teacher)
+        self._teacher_state = None if teacher is None else copy_state(teacher)
         self._committed = time.monotonic()
 
     @property
@@ -110,7 +110,7 @@ class Cohort:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
                 started, done_before = time.perf_counter(), self.step
                 self._train_epoch(epoch, interruption)
-                _wait(self.batches.device)
+                wait_for(self.batches.device)
                 trained = time.perf_counter() - started
                 self._end_epoch(epoch, started, trained, self.step - done_before)
                 if not self.active:
@@ -175,9 +175,8 @@ class Cohort:
         if self.teacher is None:
             return
         assert self._teacher_state is not None
-        for name, tensor in self.teacher.state_dict().items():
-            if not torch.equal(tensor, self._teacher_state[name]):
-                raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
+        if name := changed_entry(self.teacher, self._teacher_state):
+            raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
 
     def _commit(self) -> None:
         for seat in self.active:
@@ -209,11 +208,18 @@ def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")
 
 
-def _copy_state(network: Network) -> dict[str, Tensor]:
+def copy_state(network: Network) -> dict[str, Tensor]:
+    """A network's state as it is now."""
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def _wait(device: torch.device) -> None:
+def changed_entry(network: Network, before: dict[str, Tensor]) -> str | None:
+    """An entry of the state that is no longer what it was, bit for bit; None if all are."""
+    state = network.state_dict()
+    return next((name for name, tensor in before.items() if not torch.equal(state[name], tensor)), None)
+
+
+def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given: times measure work, not queues."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

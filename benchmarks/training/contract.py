@@ -17,8 +17,15 @@ from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.protocol import StudentConfig
-from benchmarks.training.build import build_member, build_network
-from benchmarks.training.cohort import autocast, teacher_features, union_of_needs
+from benchmarks.training.build import build_member, build_network, frozen
+from benchmarks.training.cohort import (
+    autocast,
+    changed_entry,
+    copy_state,
+    teacher_features,
+    union_of_needs,
+    wait_for,
+)
 from benchmarks.training.member import Member
 from methods import Features, FeatureSpec
 
@@ -51,13 +58,8 @@ def rehearse(
     return _time_step(members, teacher, batch, train)
 
 
-def frozen(network: models.Network) -> models.Network:
-    """A network as a teacher: in eval mode, without gradients."""
-    return network.eval().requires_grad_(False)
-
-
 def _check_member(student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch) -> None:
-    before = None if teacher is None else {k: v.clone() for k, v in teacher.state_dict().items()}
+    before = None if teacher is None else copy_state(teacher)
     precision = autocast(student.train, batch.images.device)
     shown = teacher_features(teacher, member.needs, batch, precision)
     versions = [tensor._version for tensor in _tensors(shown)]
@@ -108,9 +110,8 @@ def _check_learners(member: Member, losses: Tensor) -> None:
 def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Tensor]) -> None:
     if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
         raise RunFailed(f"{name} takes the teacher out of its frozen eval mode")
-    for key, tensor in teacher.state_dict().items():
-        if not torch.equal(tensor, before[key]):
-            raise RunFailed(f"{name} changes the teacher's {key}")
+    if key := changed_entry(teacher, before):
+        raise RunFailed(f"{name} changes the teacher's {key}")
 
 
 def _step(members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig) -> None:
@@ -123,14 +124,9 @@ def _step(members: Sequence[Member], teacher: models.Network | None, batch: Batc
 def _time_step(
     members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig
 ) -> float:
-    _wait(batch)
+    wait_for(batch.images.device)
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
         _step(members, teacher, batch, train)
-    _wait(batch)
+    wait_for(batch.images.device)
     return (time.perf_counter() - started) / TIMED_STEPS
-
-
-def _wait(batch: Batch) -> None:
-    if batch.images.device.type == "cuda":
-        torch.cuda.synchronize(batch.images.device)

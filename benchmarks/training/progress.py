@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically
 
 
@@ -45,8 +45,9 @@ class Checkpoints:
         try:
             load(torch.load(path, map_location=device, weights_only=True))
         except Exception as error:  # damage shows itself in almost any of them
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is damaged ({reason}).\n  Delete it to begin this run anew.") from None
+            raise UserError(
+                f"{path} is damaged ({first_line(error)}).\n  Delete it to begin this run anew."
+            ) from None
 
     def delete(self, keep: int | None = None) -> None:
         """Delete all checkpoints but that of step `keep`."""
