@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks import models
 from benchmarks.errors import UserError, first_line
-from benchmarks.files import read_tensors, write_tensors
+from benchmarks.tensors import read_tensors, write_tensors
 
 # What torch says of a file that holds more than tensors and plain values.
 UNSAFE = r"unsupported (global|class)"

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from benchmarks.errors import RunFailed, UserError
 
@@ -36,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:  # no space left, say
+    except OSError as error:  # no space left, say
         raise RunFailed(f"writing {path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -53,26 +49,3 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: safetensors.torch.save_file(content, temporary, metadata))
-
-
-def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Args:
-        path: the file.
-        advice: what to do where it is damaged.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        hint = f"; {advice}" if advice else ""
-        raise UserError(f"{path} is no readable safetensors file ({error}){hint}") from None

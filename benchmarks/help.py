@@ -1,4 +1,4 @@
-"""Help and listings, generated from the registries and from the fields of the configuration dataclasses."""
+"""Help, generated from the fields of the configuration dataclasses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks import data
-from methods import available, default_of, get
+from methods import default_of
 
 WIDTH = 100
 
@@ -59,6 +58,8 @@ def _section(
 
 
 def _method(name: str) -> Iterator[str]:
+    from methods import get  # loads torch, which commands without methods do not need
+
     method = get(name)
     yield f"  {name}: {method.summary}"
     if method.reference:
@@ -100,21 +101,3 @@ def _meaning(field: dataclasses.Field[Any]) -> str:
     if field.metadata["search"]:
         notes.append(f"search: {field.metadata['search']}")
     return "; ".join(notes)
-
-
-def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], examples: Sequence[str]) -> str:
-    """What there is: methods with their papers, pairs, data sets and examples."""
-    lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
-    for method in available():
-        cls = get(method)
-        reference = (
-            f" ({cls.reference.authors}, {cls.reference.venue} {cls.reference.year})" if cls.reference else ""
-        )
-        lines.append(f"  {method:10} {cls.summary}{reference}")
-    lines += ["", "Pairs (pair=…):"]
-    lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]
-    lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Data sets (data=…):"]
-    lines += [f"  {entry:10} {info.summary}" for entry, info in data.INFO.items()]
-    lines += ["", "Examples:", *(f"  {example}" for example in examples)]
-    lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]
-    return "\n".join(lines)

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.config import RunConfig
 from benchmarks.errors import Interrupted
-from benchmarks.files import write_json, write_tensors
+from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
 from benchmarks.results import COMPLETE, Job, summarise
 from benchmarks.teachers import Teacher
+from benchmarks.tensors import write_tensors
 from benchmarks.tracking import Tracker
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.member import Member, Row

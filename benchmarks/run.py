@@ -11,7 +11,7 @@ from benchmarks.cli import Command, main
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
-from benchmarks.help import overview
+from benchmarks.overview import overview
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import resolve
 from benchmarks.workbench import prepare_torch

@@ -19,9 +19,10 @@ from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import read_tensors, write_json
+from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment, short_hash, weights_sha256
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
+from benchmarks.tensors import read_tensors
 from benchmarks.training.build import frozen, place
 from methods import FeatureSpec, configure
 from methods.schedules import LossConfig

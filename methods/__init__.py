@@ -6,7 +6,11 @@ Imports torch and nothing else of this project, so a method can be used in any t
     terms = method(student_features, teacher_features, target, index)
 """
 
-from methods.base import Context, Method, Reference
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from methods.config import (
     DistillConfig,
     InvalidSetting,
@@ -17,9 +21,19 @@ from methods.config import (
     default_of,
     option,
     require,
+    unknown,
 )
 from methods.features import Features, FeatureSpec
-from methods.registry import available, build, configure, create, get, register, unknown
+
+if TYPE_CHECKING:
+    from methods.base import Context, Method, Reference
+    from methods.registry import available, build, configure, create, get, register
+
+# Imported when first asked for: they need torch, and a reader of logs has use for the settings alone.
+_NEED_TORCH = {
+    "methods.base": ("Context", "Method", "Reference"),
+    "methods.registry": ("available", "build", "configure", "create", "get", "register"),
+}
 
 __all__ = [
     "Context",
@@ -44,3 +58,10 @@ __all__ = [
     "require",
     "unknown",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _NEED_TORCH.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'methods' has no attribute '{name}'")

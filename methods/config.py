@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -15,6 +16,14 @@ from methods.features import FeatureSpec
 
 class InvalidSetting(ValueError):
     """A configuration that cannot work; the message names the value and what would do."""
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
+    """The message for an unknown name: the closest valid ones first, then all."""
+    valid = list(valid)
+    close = difflib.get_close_matches(name.lower(), valid, n=3, cutoff=0.5)
+    guess = f"\n  closest: {', '.join(close)}" if close else ""
+    return f"unknown {kind} '{name}'{guess}\n  valid: {', '.join(valid)}"
 
 
 @dataclass(frozen=True)

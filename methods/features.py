@@ -6,8 +6,10 @@ Legend: B batch, C channels, H W height and width of a map, D embedding, K class
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # configurations refer to shapes, and readers of logs use them without torch
+    from torch import Tensor
 
 MapShape = tuple[int, int, int]  # C, H, W
 

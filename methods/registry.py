@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Context, Method, Reference
-from methods.config import InvalidSetting, MethodConfig, dead_settings, default_of
+from methods.config import InvalidSetting, MethodConfig, dead_settings, default_of, unknown
 from methods.features import FeatureSpec
 
 _METHODS: dict[str, type[Method[Any]]] = {}
@@ -63,14 +62,6 @@ def get(name: str) -> type[Method[Any]]:
     if name not in available():
         raise InvalidSetting(unknown("method", name, available()))
     return _METHODS[name]
-
-
-def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
-    """The message for an unknown name: the closest valid ones first, then all."""
-    valid = list(valid)
-    close = difflib.get_close_matches(name.lower(), valid, n=3, cutoff=0.5)
-    guess = f"\n  closest: {', '.join(close)}" if close else ""
-    return f"unknown {kind} '{name}'{guess}\n  valid: {', '.join(valid)}"
 
 
 def configure(name: str, **settings: Any) -> MethodConfig:

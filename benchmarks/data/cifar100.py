@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.data.dataset import Augmentation, DataInfo, Split
 from benchmarks.errors import UserError, first_line, require
-from benchmarks.files import read_tensors, write_tensors
+from benchmarks.tensors import read_tensors, write_tensors
 from benchmarks.vision import torchvision
 
 NUM_CLASSES = 100

@@ -1,0 +1,26 @@
+"""What there is: the listing that a command without arguments prints, generated from the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks import data
+from methods import available, get
+
+
+def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], examples: Sequence[str]) -> str:
+    """Methods with their papers, pairs, data sets and examples."""
+    lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
+    for method in available():
+        cls = get(method)
+        reference = (
+            f" ({cls.reference.authors}, {cls.reference.venue} {cls.reference.year})" if cls.reference else ""
+        )
+        lines.append(f"  {method:10} {cls.summary}{reference}")
+    lines += ["", "Pairs (pair=…):"]
+    lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]
+    lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Data sets (data=…):"]
+    lines += [f"  {entry:10} {info.summary}" for entry, info in data.INFO.items()]
+    lines += ["", "Examples:", *(f"  {example}" for example in examples)]
+    lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]
+    return "\n".join(lines)
