@@ -35,11 +35,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.at import magnitude
 from methods.base import Context, Method, Reference
-from methods.config import Search, StageConfig, option, require
+from methods.config import Search, StageConfig, acts_with, option, require
+from methods.connectors import conv_bn
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
+from methods.maps import magnitude
 from methods.registry import register
 
 EPS = 1e-6
@@ -86,17 +87,15 @@ def default_block_size(student_side: int, teacher_side: int, least_grid: int = 1
     return side // grid
 
 
-def _transfers(config: AFTKDConfig) -> bool:
-    return config.weights.get("afb", 0.0) > 0
+def _attends(config: AFTKDConfig) -> bool:
+    return config.content == Content.attention or (config.content == Content.both and config.degree > 0)
 
 
-def _uses_attention(config: AFTKDConfig) -> bool:
-    content = config.content
-    return _transfers(config) and (content == Content.attention or (content == Content.both and config.degree > 0))
+def _has_blocks(config: AFTKDConfig) -> bool:
+    return config.content != Content.attention or config.attention != Attention.channel
 
 
-def _uses_maps(config: AFTKDConfig) -> bool:
-    return _transfers(config) and (config.content != Content.attention or config.attention != Attention.channel)
+_WITH_ATTENTION = acts_with("afb", _attends, "(content=attention, or content=both and degree above 0)")
 
 
 @dataclass(frozen=True)
@@ -115,57 +114,50 @@ class AFTKDConfig(StageConfig):
         "what an AFB holds: attention (process), features (result) or both",
         source="abstract: only one of them is unsatisfactory",
         search=Search(choices=tuple(Content)),
-        live=_transfers,
-        live_when="with weights.afb above 0",
+        **acts_with("afb"),
     )
     degree: float = option(
         0.5,
         "d in [0, 1]: how much of the process enters beside the result",
         source="this project; abstract: transferred to different degrees",
         search=Search(0.0, 1.0),
-        live=lambda config: _transfers(config) and config.content == Content.both,
-        live_when="with weights.afb above 0 and content=both",
+        **acts_with("afb", lambda config: config.content == Content.both, "content=both"),
     )
     attention: Attention = option(
         Attention.both,
         "which attention enters: spatial, channel or both",
         source="this project",
         search=Search(choices=tuple(Attention)),
-        live=_uses_attention,
-        live_when="with weights.afb above 0, and content=attention, or content=both and degree above 0",
+        **_WITH_ATTENTION,
     )
     p: float = option(
         1.0,
         "exponent of the attention",
         source="this project",
         search=Search(0.5, 2.0),
-        live=_uses_attention,
-        live_when="with weights.afb above 0, and content=attention, or content=both and degree above 0",
+        **_WITH_ATTENTION,
     )
     block_size: list[int] | None = option(
         None,
         "side of the square blocks of each matched stage, a divisor of the smaller map's side; "
         "default: at most 4 x 4 blocks of at least 2 x 2",
         source="this project",
-        live=_uses_maps,
-        live_when="with weights.afb above 0, unless channel attention is all there is",
+        **acts_with("afb", _has_blocks, "anything but channel attention alone"),
     )
     center: bool = option(
         True,
         "subtract the running mean of the teacher's AFB from both sides",
         source="this project: a constant student output already comes near an uncentred AFB",
         search=Search(choices=(True, False)),
-        live=_transfers,
-        live_when="with weights.afb above 0",
+        **acts_with("afb"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
         require(0 <= self.degree <= 1, f"degree={self.degree} must be in [0, 1]")
         require(0 < self.p < math.inf, f"p={self.p} must be a finite number above 0")
         resolved = super().resolve(student, teacher)
-        assert resolved.stages is not None
-        sides = [(student.stages[s][1], teacher.stages[t][1]) for s, t in resolved.stages]
-        if not _uses_maps(self):
+        sides = [(s[1], t[1]) for s, t in resolved.matched(student, teacher)]
+        if "afb" not in self.terms or not _has_blocks(self):
             return resolved
         compares_spatial = self.content == Content.attention  # and not by channel alone, which has no blocks
         sizes = self.block_size
@@ -236,14 +228,7 @@ class BlockTransfer(nn.Module):
             dims += [teacher_channels] * (config.attention != Attention.spatial)
         # Spatial attention alone is read from the raw map: a connector would never learn.
         only_spatial = config.content == Content.attention and config.attention == Attention.spatial
-        self.connector = (
-            nn.Identity()
-            if only_spatial
-            else nn.Sequential(
-                nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False),
-                nn.BatchNorm2d(teacher_channels),
-            )
-        )
+        self.connector = nn.Identity() if only_spatial else conv_bn(student_channels, teacher_channels)
         self.centers = _running_means(dims if config.center else [])
         self.directions = _running_means(dims)
 
@@ -326,10 +311,9 @@ class AFTKD(Method[AFTKDConfig]):
 
     def __init__(self, config: AFTKDConfig, context: Context) -> None:
         super().__init__(config, context)
-        assert config.stages is not None  # resolved
         transfers = nn.ModuleList()
-        for k, (s, t) in enumerate(config.stages if self.active("afb") else []):
-            student, teacher = context.student.stages[s], context.teacher.stages[t]
+        matched = config.matched(context.student, context.teacher) if self.active("afb") else []
+        for k, (student, teacher) in enumerate(matched):
             # Channel attention alone has no blocks.
             grid = 1 if config.block_size is None else grid_of(config.block_size[k], student[1], teacher[1])
             transfers.append(BlockTransfer(config, student[0], teacher[0], grid))
@@ -338,9 +322,8 @@ class AFTKD(Method[AFTKDConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("afb"):
-            assert self.config.stages is not None
-            pairs = zip(self.transfers, self.config.stages, strict=True)
-            losses = [transfer(student.stages[s], teacher.stages[t]) for transfer, (s, t) in pairs]
+            pairs = zip(self.transfers, self.config.matched(student, teacher), strict=True)
+            losses = [transfer(*pair) for transfer, pair in pairs]
             terms["afb"] = torch.stack(losses).sum()
         return terms
 

@@ -16,19 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import Search, StageConfig, option, require
+from methods.config import Search, StageConfig, acts_with, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
+from methods.maps import magnitude, pool_to_smaller
 from methods.registry import register
-
-
-def magnitude(feature: Tensor, p: float) -> Tensor:
-    """|F|^p with finite gradients for every p > 0: at 0, where a root's is infinite, it is 0."""
-    if p == 1:
-        return feature.abs()
-    if p == 2:
-        return feature.square()
-    return feature.abs().clamp_min(torch.finfo(feature.dtype).tiny).pow(p)
 
 
 def attention_map(feature: Tensor, p: float) -> Tensor:
@@ -54,11 +46,7 @@ def at_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:
     Returns:
         scalar.
     """
-    side = min(student.shape[-1], teacher.shape[-1])
-    if student.shape[-1] != side:
-        student = F.adaptive_avg_pool2d(student, side)
-    if teacher.shape[-1] != side:
-        teacher = F.adaptive_avg_pool2d(teacher, side)
+    student, teacher = pool_to_smaller(student, teacher)
     return (attention_map(student, p) - attention_map(teacher, p)).square().mean()
 
 
@@ -72,7 +60,11 @@ class ATConfig(StageConfig):
         search=Search(100.0, 10000.0, log=True),
     )
     p: float = option(
-        2.0, "exponent of the attention map", source="AT (ICLR 2017), sec. 4", search=Search(1.0, 4.0)
+        2.0,
+        "exponent of the attention map",
+        source="AT (ICLR 2017), sec. 4",
+        search=Search(1.0, 4.0),
+        **acts_with("at"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> ATConfig:
@@ -100,7 +92,6 @@ class AT(Method[ATConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("at"):
-            assert self.config.stages is not None  # resolved
-            pairs = [(student.stages[s], teacher.stages[t]) for s, t in self.config.stages]
-            terms["at"] = torch.stack([at_loss(*pair, self.config.p) for pair in pairs]).sum()
+            losses = [at_loss(*pair, self.config.p) for pair in self.config.matched(student, teacher)]
+            terms["at"] = torch.stack(losses).sum()
         return terms

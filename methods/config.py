@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from methods.features import FeatureSpec
+
+T = TypeVar("T", covariant=True)
 
 
 class InvalidSetting(ValueError):
@@ -76,6 +78,20 @@ def option(
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def acts_with(term: str, also: Callable[[Any], bool] = lambda config: True, when: str = "") -> Any:
+    """Arguments of `option` for a field that acts only while a loss term has weight.
+
+    Args:
+        term: the term.
+        also: a further condition on the configuration.
+        when: that condition in words.
+    """
+    return {
+        "live": lambda config: term in config.terms and also(config),
+        "live_when": f"with weights.{term} above 0" + (f" and {when}" if when else ""),
+    }
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
@@ -168,23 +184,44 @@ def require(ok: bool, message: str) -> None:
         raise InvalidSetting(message)
 
 
+def temperature_of(term: str, default: float, source: str) -> Any:
+    """The field `temperature` of a configuration whose `term` compares softened class probabilities."""
+    return option(
+        default,
+        f"temperature of the softened class probabilities in the term {term}",
+        source=source,
+        search=Search(1.0, 8.0),
+        **acts_with(term),
+    )
+
+
+def standardise_of(term: str) -> Any:
+    """The field `standardise` of a configuration whose `term` compares softened class probabilities."""
+    return option(
+        False,
+        f"z-score each sample's logits before the term {term} softens them: only their shape is to be matched",
+        source="logit standardisation (Sun et al., CVPR 2024); its best settings have temperature 2, kd = 9",
+        search=Search(choices=(True, False)),
+        **acts_with(term),
+    )
+
+
 @dataclass(frozen=True)
 class DistillConfig(MethodConfig):
-    """A method that can carry Hinton's KD term beside its own."""
+    """A method with a term of softened class probabilities: Hinton's `kd` beside its own, or one of its own.
 
-    temperature: float = option(
-        4.0,
-        "temperature of the softened class probabilities in the term kd",
-        source="CRD (ICLR 2020), sec. 4: T = 4",
-        search=Search(1.0, 8.0),
-        live=lambda config: config.weights.get("kd", 0.0) > 0,
-        live_when="while weights.kd > 0",
-    )
+    With one of its own it says so in `soft_term` and declares both fields for it.
+    """
+
+    soft_term: ClassVar[str] = "kd"
+
+    temperature: float = temperature_of("kd", 4.0, "CRD (ICLR 2020), sec. 4: T = 4")
+    standardise: bool = standardise_of("kd")
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")
         require(
-            student.logits == teacher.logits or "kd" not in self.terms,
+            student.logits == teacher.logits or self.soft_term not in self.terms,
             f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
         )
         return super().resolve(student, teacher)
@@ -221,6 +258,13 @@ def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: Feature
         )
 
 
+class _Staged(Protocol[T]):
+    """`Features`, whose stages are maps, or a `FeatureSpec`, whose stages are shapes."""
+
+    @property
+    def stages(self) -> tuple[T, ...]: ...
+
+
 @dataclass(frozen=True)
 class StageConfig(DistillConfig):
     """A method that compares maps stage by stage."""
@@ -234,3 +278,8 @@ class StageConfig(DistillConfig):
         check_stages(stages, student, teacher)
         resolved = dataclasses.replace(self, stages=stages)
         return super(StageConfig, resolved).resolve(student, teacher)
+
+    def matched(self, student: _Staged[T], teacher: _Staged[T]) -> list[tuple[T, T]]:
+        """The stages that meet, of a resolved configuration: maps or shapes, the student's first."""
+        assert self.stages is not None
+        return [(student.stages[s], teacher.stages[t]) for s, t in self.stages]

@@ -18,14 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, Search, option, require
+from methods.config import DistillConfig, Search, acts_with, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
@@ -115,13 +114,6 @@ class MemoryBank(nn.Module):
         self.rows.index_copy_(0, index, F.normalize(moved, dim=1))
 
 
-def _contrasts(config: CRDConfig) -> bool:
-    return config.weights.get("crd", 0.0) > 0
-
-
-_LIVE: Any = {"live": _contrasts, "live_when": "with weights.crd above 0"}
-
-
 @dataclass(frozen=True)
 class CRDConfig(DistillConfig):
     name: str = option("crd", "contrastive representation distillation")
@@ -136,23 +128,25 @@ class CRDConfig(DistillConfig):
         "length of the embeddings that are compared",
         source="CRD (ICLR 2020)",
         search=Search(choices=(64, 128, 256)),
-        **_LIVE,
+        **acts_with("crd"),
     )
     num_negatives: int = option(
         16384,
         "negatives for each image, or as many as there are of other classes",
         source="CRD (ICLR 2020), sec. 4: N = 16384",
         search=Search(choices=(1024, 4096, 16384)),
-        **_LIVE,
+        **acts_with("crd"),
     )
     contrast_temperature: float = option(
         0.07,
         "temperature of the scores",
         source="RepDistiller: nce_t = 0.07",
         search=Search(0.02, 0.3, log=True),
-        **_LIVE,
+        **acts_with("crd"),
     )
-    momentum: float = option(0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5", **_LIVE)
+    momentum: float = option(
+        0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5", **acts_with("crd")
+    )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CRDConfig:
         require(self.dim > 0, f"dim={self.dim} must be above 0")

@@ -12,14 +12,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, InvalidSetting, Search, check_stages, match_stages, option
+from methods.config import DistillConfig, InvalidSetting, Search, acts_with, check_stages, match_stages, option
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
 from methods.registry import register
@@ -29,13 +28,6 @@ class Activation(StrEnum):
     auto = "auto"
     relu = "relu"
     linear = "linear"
-
-
-def _hints(config: FitNetConfig) -> bool:
-    return config.weights.get("hint", 0.0) > 0
-
-
-_LIVE: Any = {"live": _hints, "live_when": "with weights.hint above 0"}
 
 
 @dataclass(frozen=True)
@@ -52,21 +44,21 @@ class FitNetConfig(DistillConfig):
         "the student's stage that gets the hint, 0 the stem",
         source="RepDistiller: hint_layer = 2",
         search=Search(choices=(1, 2, 3)),
-        **_LIVE,
+        **acts_with("hint"),
     )
     teacher_stage: int | None = option(
-        None, "the teacher's stage that is the hint; default: the one that meets the student's", **_LIVE
+        None, "the teacher's stage that is the hint; default: the one that meets the student's", **acts_with("hint")
     )
     activation: Activation = option(
         Activation.auto,
         "of the regressor: relu, linear, or auto: relu unless the hint takes negative values",
         source="RepDistiller: relu",
-        **_LIVE,
+        **acts_with("hint"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> FitNetConfig:
         resolved = super().resolve(student, teacher)
-        if not _hints(self):
+        if "hint" not in self.terms:
             return resolved
         stages = {0: 0} | {pair[0]: pair[1] for pair in match_stages(student, teacher)}
         hint = stages.get(self.stage) if self.teacher_stage is None else self.teacher_stage

@@ -34,6 +34,22 @@ def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float) 
     return divergence * temperature**2
 
 
+def standardise(logits: Tensor) -> Tensor:
+    """Each sample's z-score, `[B, K]`: mean 0 and (biased) standard deviation 1 over the classes."""
+    return F.layer_norm(logits, logits.shape[1:], eps=1e-7)
+
+
+def compared_logits(config: DistillConfig, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
+    """The logits whose softened probabilities are compared: as they are, or standardised.
+
+    Sun, Ren, Li, Wang & Cao, *Logit standardization in knowledge distillation*, CVPR 2024, arXiv:2403.01427,
+    equation (13) and algorithm 1: so the student need not match the range of the teacher's logits.
+    """
+    if config.standardise:
+        return standardise(student.logits), standardise(teacher.logits)
+    return student.logits, teacher.logits
+
+
 @dataclass(frozen=True)
 class KDConfig(DistillConfig):
     name: str = option("kd", "Hinton's knowledge distillation")
@@ -67,4 +83,4 @@ def kd_term(method: Method[DistillConfig], student: Features, teacher: Features)
     """The term `kd` of a method whose configuration carries one, or nothing where it has no weight."""
     if not method.active("kd"):
         return {}
-    return {"kd": kd_loss(student.logits, teacher.logits, method.config.temperature)}
+    return {"kd": kd_loss(*compared_logits(method.config, student, teacher), method.config.temperature)}

@@ -1,0 +1,27 @@
+"""What methods do with maps, `[B, C, H, W]`, before they compare them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pool_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps with the smaller one's side: the larger is averaged over blocks, the other stays as it is."""
+    side = min(first.shape[-1], second.shape[-1])
+    return pool_to(first, side), pool_to(second, side)
+
+
+def pool_to(feature: Tensor, side: int) -> Tensor:
+    """Block means, `[B, C, side, side]`; a map of this side as it is."""
+    return feature if feature.shape[-1] == side else F.adaptive_avg_pool2d(feature, side)
+
+
+def magnitude(feature: Tensor, p: float) -> Tensor:
+    """|F|^p with finite gradients for every p > 0: at 0, where a root's is infinite, it is 0."""
+    if p == 1:
+        return feature.abs()
+    if p == 2:
+        return feature.square()
+    return feature.abs().clamp_min(torch.finfo(feature.dtype).tiny).pow(p)
