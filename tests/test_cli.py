@@ -275,7 +275,13 @@ def test_line_that_cannot_be_completed(words, fragments, tmp_path, capsys, monke
 def test_message_about_an_unknown_setting_lists_only_settings_that_can_be_set(capsys):
     assert run("method=kd", *TINY, "method.foo=1") == 2
     valid = capsys.readouterr().err.partition("valid: ")[2].strip().split(", ")
-    assert set(valid) == {"method.label", "method.weights.ce", "method.weights.kd", "method.temperature"}
+    assert set(valid) == {
+        "method.label",
+        "method.weights.ce",
+        "method.weights.kd",
+        "method.temperature",
+        "method.standardise",
+    }
 
 
 def composed(*words):
