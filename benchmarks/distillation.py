@@ -22,6 +22,7 @@ from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Seat
+from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
 from methods import InvalidSetting, MethodConfig, get
@@ -175,7 +176,7 @@ class Distillation:
         for job in jobs:
             if warning := job.folder.remember_code():
                 self.console.print(f"warning: {warning}", style="yellow")
-        teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
+        teacher = fold_batch_norms(self.teacher.load(self.num_classes, self.device)) if self.teacher else None
         batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
         seats = [

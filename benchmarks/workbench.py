@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Sequence
 
 import torch
@@ -23,13 +25,30 @@ from benchmarks.training.contract import rehearse
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.progress import Checkpoints
 
+# glibc's numbers for what `mallopt` sets (malloc.h)
+MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
+
 
 def prepare_torch(train: TrainConfig) -> None:
-    """Threads, and determinism where it is asked for, of this process."""
+    """Threads, memory, and determinism where it is asked for, of this process."""
     torch.set_num_threads(train.threads)
+    _keep_freed_memory()
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep large blocks that are freed.
+
+    A step allocates the same maps as the one before; by default each goes back to the kernel, which then hands out
+    every page anew, zeroed: a tenth of a step on a CPU.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MALLOPT_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
+    libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class Workbench:

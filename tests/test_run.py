@@ -354,7 +354,7 @@ class TeacherSpoiler(Method[InjectedConfig]):
         if type(self).calls > self.after:
             for each in gc.get_objects():
                 if issubclass(type(each), Network) and not each.training:
-                    next(each.buffers()).add_(1)
+                    next(iter(each.state_dict().values())).add_(1)
         return {"injected": student.logits.square().mean()}
 
 

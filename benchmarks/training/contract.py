@@ -26,6 +26,7 @@ from benchmarks.training.cohort import (
     union_of_needs,
     wait_for,
 )
+from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
 from methods import Features, FeatureSpec
 
@@ -52,7 +53,8 @@ def rehearse(
     members = [build_member(student, specs, batches.targets, num_steps) for student in students]
     teacher = None
     if any(member.needs for member in members):
-        teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
+        network = build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device)
+        teacher = fold_batch_norms(frozen(network))
     for student, member in zip(students, members, strict=True):
         _check_member(student, member, teacher, batch)
     return _time_step(members, teacher, batch, train)

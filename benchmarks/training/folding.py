@@ -1,0 +1,70 @@
+"""Batch norm folded into the convolutions before it: in eval mode it is an affine map, and one pass less each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from benchmarks.models import Network
+from methods import Features
+
+
+def fold_batch_norms(network: Network) -> Network:
+    """Fold, in place, every batch norm that is the only reader of a convolution's output.
+
+    A convolution whose output something else reads too (the shortcut beside a Wide ResNet's first block, or a
+    method, as one of the network's features) stays as it is.
+
+    Args:
+        network: frozen, in eval mode; its features are the same afterwards but for rounding.
+    """
+    calls: dict[Any, nn.Module] = {}  # by the node that the module's output has in autograd's graph
+
+    def note(module: nn.Module, _: Any, output: Tensor) -> None:
+        calls[output.grad_fn] = module
+
+    hooks = [
+        module.register_forward_hook(note)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    reads = _reads(_probe(network))
+    for hook in hooks:
+        hook.remove()
+    names = {module: name for name, module in network.named_modules()}
+    for node, norm in calls.items():
+        before = node.next_functions[0][0]
+        convolution = calls.get(before)
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d) and reads[before] == 1:
+            folded = fuse_conv_bn_eval(convolution, norm)
+            network.set_submodule(names[convolution], folded)
+            network.set_submodule(names[norm], nn.Identity())
+    return network
+
+
+def _probe(network: Network) -> Features:
+    """Features with a graph behind them, which a frozen network has only if its input asks for one."""
+    like = next(network.parameters())
+    with torch.enable_grad():
+        return network.features(like.new_zeros(1, 3, 32, 32).requires_grad_(), preacts=True)
+
+
+def _reads(features: Features) -> Counter[Any]:
+    """How often each node's output is read, within the graph or as one of the features."""
+    shown = (*features.stages, *features.preacts, features.embedding, features.logits)
+    todo = [tensor.grad_fn for tensor in shown]
+    reads = Counter(todo)
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        following = [child for child, _ in node.next_functions]
+        reads.update(following)
+        todo += following
+    return reads
