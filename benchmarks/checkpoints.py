@@ -152,9 +152,9 @@ def load_network(name: str, num_classes: int, checkpoint: Checkpoint) -> models.
 
 
 def _classifier(network: models.Network) -> str:
-    """Prefix of the last linear layer's parameters."""
-    linear = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
-    return linear[-1] + "."
+    """Prefix of its parameters."""
+    head = network.head
+    return next(name for name, module in network.named_modules() if module is head) + "."
 
 
 def write(path: Path, network: models.Network, card: dict[str, Any]) -> None:

@@ -176,13 +176,13 @@ class Distillation:
         for job in jobs:
             if warning := job.folder.remember_code():
                 self.console.print(f"warning: {warning}", style="yellow")
-        teacher = fold_batch_norms(self.teacher.load(self.num_classes, self.device)) if self.teacher else None
+        teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
         batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
-        seats = [
-            Seat(build_member(job.config, self.specs, batches.targets, num_steps), Checkpoints(job.folder.path))
-            for job in jobs
-        ]
+        members = [build_member(job.config, self.specs, batches.targets, num_steps, teacher) for job in jobs]
+        if teacher is not None:  # once the methods have seen it as it is
+            fold_batch_norms(teacher)
+        seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1) as recorder:
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder])
             for job, seat in zip(jobs, seats, strict=True):

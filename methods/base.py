@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,15 @@ class Context:
     generator: torch.Generator
 
 
+class Network(Protocol):
+    """What a method may ask of a network itself, once, in `Method.prepare`."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """The layer that makes the logits of the embedding."""
+        ...
+
+
 class Method(nn.Module, Generic[ConfigT]):
     """A distillation method: named loss terms from a student's and a teacher's features.
 
@@ -79,6 +88,19 @@ class Method(nn.Module, Generic[ConfigT]):
     def terms(self) -> tuple[str, ...]:
         """Names of the terms with weight, `ce` (the harness's own) included."""
         return self.config.terms
+
+    def prepare(self, teacher: Network, student: Network) -> None:
+        """Read of the networks themselves what features do not show, before the first step.
+
+        What is kept is a copy in a buffer, which is saved with the run: the teacher stays as it is, bit for bit,
+        and nothing of it trains.
+        """
+
+    def epoch(self, e: int) -> None:
+        """Told when epoch `e` begins, counted from 0, and again where a run is resumed within it.
+
+        So what it sets, such as a warm-up's factor, depends on `e` alone.
+        """
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The unweighted loss terms of one batch.

@@ -26,6 +26,12 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def head(self) -> nn.Linear:
+        """The layer that makes the logits of the embedding."""
+        *_, last = (module for module in self.modules() if isinstance(module, nn.Linear))
+        return last
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[B, K]` of normalised images `[B, 3, H, W]`."""
         return self.features(x).logits

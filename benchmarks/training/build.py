@@ -41,7 +41,11 @@ def frozen(network: models.Network) -> models.Network:
 
 
 def build_member(
-    config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], targets: Tensor, num_steps: int
+    config: StudentConfig,
+    specs: tuple[FeatureSpec, FeatureSpec],
+    targets: Tensor,
+    num_steps: int,
+    teacher: models.Network | None = None,
 ) -> Member:
     """A student, its method and its loss weights, each from the streams of its seed.
 
@@ -50,6 +54,7 @@ def build_member(
         specs: of student and teacher.
         targets: labels of the training set, on the training device.
         num_steps: steps of the whole training.
+        teacher: what the method may look at, where there is one.
     """
     device = targets.device
     num_classes = specs[0].logits
@@ -57,5 +62,7 @@ def build_member(
     # The stream goes by the method, not its label: variants of one method share their connectors' start.
     generator = stream(config.seed, "method", config.method.name, device=device)
     method = build(config.method, *specs, num_classes, targets, generator)
+    if teacher is not None and method.needs:
+        method.prepare(teacher, network)
     weights = LossWeights(config.loss, method.terms, num_steps)
     return Member(config.label, network, method, weights, config.train)

@@ -124,7 +124,7 @@ class Cohort:
 
     def _train_epoch(self, epoch: int, interruption: Interruption) -> None:
         for seat in self.active:
-            seat.member.set_lr(self.lr(epoch))
+            seat.member.begin_epoch(epoch, self.lr(epoch))
         precision = autocast(self.train, self.batches.device)
         for batch in self.batches.epoch(epoch, start=self.step % self.batches.steps_per_epoch):
             teacher = teacher_features(self.teacher, self.needs, batch, precision)

@@ -28,7 +28,7 @@ from benchmarks.training.cohort import (
 )
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
-from methods import Features, FeatureSpec
+from methods import Features, FeatureSpec, get
 
 TIMED_STEPS = 2
 
@@ -50,11 +50,12 @@ def rehearse(
     """
     train = students[0].train
     batch = batches.probe(train.batch_size)
-    members = [build_member(student, specs, batches.targets, num_steps) for student in students]
     teacher = None
-    if any(member.needs for member in members):
-        network = build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device)
-        teacher = fold_batch_norms(frozen(network))
+    if any(get(student.method.name).needs for student in students):
+        teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
+    members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
+    if teacher is not None:
+        fold_batch_norms(teacher)
     for student, member in zip(students, members, strict=True):
         _check_member(student, member, teacher, batch)
     return _time_step(members, teacher, batch, train)
@@ -65,6 +66,7 @@ def _check_member(student: StudentConfig, member: Member, teacher: models.Networ
     precision = autocast(student.train, batch.images.device)
     shown = teacher_features(teacher, member.needs, batch, precision)
     versions = [tensor._version for tensor in _tensors(shown)]
+    member.begin_epoch(0, student.train.lr)
     try:
         losses, _ = member.losses(batch, shown, precision)
         _check_learners(member, losses)

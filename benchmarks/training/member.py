@@ -53,7 +53,9 @@ class Member:
         """What its method reads of the networks' features."""
         return self.method.needs
 
-    def set_lr(self, lr: float) -> None:
+    def begin_epoch(self, epoch: int, lr: float) -> None:
+        """Begin or continue `epoch`, counted from 0, at a learning rate."""
+        self.method.epoch(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
