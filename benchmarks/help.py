@@ -99,5 +99,11 @@ def _meaning(field: dataclasses.Field[Any]) -> str:
     if field.metadata["source"]:
         notes.append(f"[{field.metadata['source']}]")
     if field.metadata["search"]:
-        notes.append(f"search: {field.metadata['search']}")
+        notes.append(f"search: {_range(field.metadata['search'])}")
     return "; ".join(notes)
+
+
+def _range(search: Any) -> str:
+    if isinstance(search, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in search.items())
+    return str(search)

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import Search, StageConfig, acts_with, option, require
+from methods.config import Search, SearchEach, StageConfig, acts_with, option, require
 from methods.connectors import conv_bn
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
@@ -87,6 +87,12 @@ def default_block_size(student_side: int, teacher_side: int, least_grid: int = 1
     return side // grid
 
 
+def valid_block_sizes(student_side: int, teacher_side: int) -> tuple[int, ...]:
+    """Sides of square blocks, ascending, that cut both maps of a stage into equal grids."""
+    side, larger = sorted((student_side, teacher_side))
+    return tuple(size for size in range(1, side + 1) if side % size == 0 and larger % (side // size) == 0)
+
+
 def _attends(config: AFTKDConfig) -> bool:
     return config.content == Content.attention or (config.content == Content.both and config.degree > 0)
 
@@ -107,7 +113,7 @@ class AFTKDConfig(StageConfig):
         {"ce": 1.0, "kd": 1.0, "afb": 3.0},
         "weight of each loss term",
         source="this project: at afb = 1 its gradient on the student is about that of ce at the start",
-        search=Search(0.3, 30.0, log=True),
+        search={"kd": Search(0.1, 10.0, log=True), "afb": Search(0.3, 30.0, log=True)},
     )
     content: Content = option(
         Content.both,
@@ -142,6 +148,9 @@ class AFTKDConfig(StageConfig):
         "side of the square blocks of each matched stage, a divisor of the smaller map's side; "
         "default: at most 4 x 4 blocks of at least 2 x 2",
         source="this project",
+        search=SearchEach(
+            lambda config, *specs: [Search(choices=sizes) for sizes in config.valid_block_sizes(*specs)]
+        ),
         **acts_with("afb", _has_blocks, "anything but channel attention alone"),
     )
     center: bool = option(
@@ -151,6 +160,10 @@ class AFTKDConfig(StageConfig):
         search=Search(choices=(True, False)),
         **acts_with("afb"),
     )
+
+    def valid_block_sizes(self, student: FeatureSpec, teacher: FeatureSpec) -> list[tuple[int, ...]]:
+        """The block sizes that fit each matched stage, ascending, of a configuration whose stages are resolved."""
+        return [valid_block_sizes(s[1], t[1]) for s, t in self.matched(student, teacher)]
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
         require(0 <= self.degree <= 1, f"degree={self.degree} must be in [0, 1]")
@@ -163,7 +176,7 @@ class AFTKDConfig(StageConfig):
         sizes = self.block_size
         if sizes is None:
             sizes = [default_block_size(*pair, least_grid=2 if compares_spatial else 1) for pair in sides]
-        _check_block_sizes(sizes, sides)
+        _check_block_sizes(sizes, resolved.valid_block_sizes(student, teacher))
         if compares_spatial:
             require(
                 all(size < min(pair) for size, pair in zip(sizes, sides, strict=True)),
@@ -172,20 +185,14 @@ class AFTKDConfig(StageConfig):
         return dataclasses.replace(resolved, block_size=sizes)
 
 
-def _check_block_sizes(sizes: list[int], sides: list[tuple[int, int]]) -> None:
-    valid = [_valid_block_sizes(*pair) for pair in sides]
+def _check_block_sizes(sizes: list[int], valid: list[tuple[int, ...]]) -> None:
     choices = "valid for " + "; ".join(f"stage {k}: {', '.join(map(str, v))}" for k, v in enumerate(valid, start=1))
     require(
-        len(sizes) == len(sides),
-        f"block_size={sizes} has {len(sizes)} entries for {len(sides)} matched stages; {choices}",
+        len(sizes) == len(valid),
+        f"block_size={sizes} has {len(sizes)} entries for {len(valid)} matched stages; {choices}",
     )
     for size, allowed in zip(sizes, valid, strict=True):
         require(size in allowed, f"block_size={sizes}: {size} does not divide its map; {choices}")
-
-
-def _valid_block_sizes(student_side: int, teacher_side: int) -> list[int]:
-    side, larger = sorted((student_side, teacher_side))
-    return [size for size in range(1, side + 1) if side % size == 0 and larger % (side // size) == 0]
 
 
 class RunningMean(nn.Module):

@@ -57,7 +57,7 @@ class ATConfig(StageConfig):
         {"ce": 1.0, "kd": 0.0, "at": 1000.0},
         "weight of each loss term",
         source="RepDistiller's script: beta = 1000",
-        search=Search(100.0, 10000.0, log=True),
+        search={"at": Search(100.0, 10000.0, log=True)},
     )
     p: float = option(
         2.0,

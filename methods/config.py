@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -43,12 +43,26 @@ class Search:
         return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
 
 
+@dataclass(frozen=True)
+class SearchEach:
+    """Where to look for a list's entries, which the networks' shapes decide.
+
+    Attributes:
+        of: from the resolved configuration and the shapes of student and teacher, a range for each entry.
+    """
+
+    of: Callable[[Any, FeatureSpec, FeatureSpec], list[Search]]
+
+    def __str__(self) -> str:
+        return "each entry, by the networks' shapes"
+
+
 def option(
     default: Any,
     help: str,
     *,
     source: str = "",
-    search: Search | None = None,
+    search: Search | SearchEach | Mapping[str, Search] | None = None,
     live: Callable[[Any], bool] | None = None,
     live_when: str = "",
     identity: bool = True,
@@ -59,7 +73,7 @@ def option(
         default: its value; a list, dict or callable is taken as or made a factory.
         help: its meaning in one line, with the unit.
         source: where the default comes from (paper and table, or whose code).
-        search: range for studies.
+        search: range for studies; of a dict such as the weights, by the keys that a study may change.
         live: tells from the configuration whether the field can act at all; setting a dead one is an error.
         live_when: the same in words, for the message.
         identity: whether the field can change a run's result and so belongs to its identity.

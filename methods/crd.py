@@ -121,7 +121,7 @@ class CRDConfig(DistillConfig):
         {"ce": 1.0, "kd": 0.0, "crd": 0.8},
         "weight of each loss term",
         source="CRD (ICLR 2020): beta = 0.8; CRD+KD: kd = 1",
-        search=Search(0.1, 5.0, log=True),
+        search={"crd": Search(0.1, 5.0, log=True)},
     )
     dim: int = option(
         128,

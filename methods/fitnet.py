@@ -37,7 +37,7 @@ class FitNetConfig(DistillConfig):
         {"ce": 1.0, "kd": 0.0, "hint": 100.0},
         "weight of each loss term",
         source="RepDistiller's script: beta = 100",
-        search=Search(10.0, 1000.0, log=True),
+        search={"hint": Search(10.0, 1000.0, log=True)},
     )
     stage: int = option(
         2,

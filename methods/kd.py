@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import DistillConfig, option
+from methods.config import DistillConfig, Search, option
 from methods.features import Features
 from methods.registry import register
 
@@ -54,7 +54,10 @@ def compared_logits(config: DistillConfig, student: Features, teacher: Features)
 class KDConfig(DistillConfig):
     name: str = option("kd", "Hinton's knowledge distillation")
     weights: dict[str, float] = option(
-        {"ce": 0.1, "kd": 0.9}, "weight of each loss term", source="CRD (ICLR 2020), RepDistiller's script"
+        {"ce": 0.1, "kd": 0.9},
+        "weight of each loss term",
+        source="CRD (ICLR 2020), RepDistiller's script",
+        search={"kd": Search(0.1, 10.0, log=True)},
     )
 
 

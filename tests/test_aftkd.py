@@ -1,5 +1,7 @@
 """AFT-KD's blocks and distance against a NumPy reference, its running means, floor and block sizes."""
 
+import contextlib
+import dataclasses
 import itertools
 
 import numpy as np
@@ -314,3 +316,15 @@ def test_any_divisor_of_the_smaller_map_will_do(block_size, monkeypatch):
         monkeypatch.setitem(GRIDS, side, side // size)
     expected = afb_reference(method, student, teacher)
     assert terms_of(method, student, teacher)["afb"].item() == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [((8, 4), (8, 8)), ((6, 4), (4, 6)), ((8, 4), (4, 8))])
+def test_studies_are_offered_exactly_the_block_sizes_that_are_accepted(student, teacher):
+    specs = (spec_of_sides((2, *student)), spec_of_sides((2, *teacher)))
+    config = configure("aftkd").resolve(*specs)
+    (field,) = [field for field in dataclasses.fields(config) if field.name == "block_size"]
+    for k, search in enumerate(field.metadata["search"].of(config, *specs)):
+        for size in range(1, 9):
+            sizes = [*config.block_size[:k], size, *config.block_size[k + 1 :]]
+            with contextlib.nullcontext() if size in search.choices else pytest.raises(InvalidSetting):
+                dataclasses.replace(config, block_size=sizes).resolve(*specs)

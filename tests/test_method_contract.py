@@ -21,7 +21,7 @@ from helpers import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
-from methods import FeatureSpec, InvalidSetting, Method, Search, configure, default_of, get, register
+from methods import FeatureSpec, InvalidSetting, Method, SearchEach, configure, get, register
 from methods.schedules import LossConfig, LossWeights
 
 NAMES = methods.available()
@@ -249,19 +249,29 @@ def test_the_configuration_describes_itself(name):
         assert (field.metadata["live"] is None) == (not field.metadata["live_when"]), field.name
 
 
+def check_range(search, default):
+    if search.choices:
+        assert default in search.choices
+    else:
+        assert search.low <= default <= search.high
+        assert search.low > 0 or not search.log
+
+
 @every_method
 def test_defaults_lie_in_their_search_ranges(name):
-    config = configure(name)
+    specs = tuple(map(FeatureSpec.of, pair()))
+    config = configure(name).resolve(*specs)
     for field in dataclasses.fields(config):
-        search, value = field.metadata["search"], default_of(field)
-        if not isinstance(search, Search):
-            continue
-        if search.choices:
-            assert value in search.choices, field.name
-        elif isinstance(value, dict):  # the range is that of the method's own term, its last
-            assert search.low <= list(value.values())[-1] <= search.high
-        else:
-            assert search.low <= value <= search.high, field.name
+        search, default = field.metadata["search"], getattr(config, field.name)
+        if isinstance(default, dict):
+            for key, each in (search or {}).items():  # cross entropy sets the scale of the others
+                assert key != "ce"
+                check_range(each, default[key])
+        elif isinstance(search, SearchEach):
+            for each, entry in zip(search.of(config, *specs), default, strict=True):
+                check_range(each, entry)
+        elif search is not None:
+            check_range(search, default)
 
 
 @every_variant
