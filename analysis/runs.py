@@ -1,0 +1,209 @@
+"""One logged run, wherever it was read, and the columns that it becomes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import metrics
+
+STATES = ("complete", "failed", "interrupted")
+UNFINISHED = "unfinished"
+EXACT = 2**53  # whole numbers up to here are floats, too
+
+# What may differ between runs that are compared, or has a column of its own.
+APART = frozenset(
+    {"method", "label", "pair", "seed", "loss", "id", "attempt", "teacher"}
+    | {"tracking", "output", "code", "environment", "_wandb"}
+)
+# What a run computes on and where its data lie, and the rate, which is the student's and so the pair's.
+NO_PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": {"root", "cache"}}
+
+INTEGERS = ("seed", "attempt", "epochs")
+NESTED = ("config", "summary")
+FLOATS = ("top1_last", "top1_best", "teacher_top1", "created")
+
+
+@dataclass
+class LoggedRun:
+    """A run, or one segment of a run that was interrupted and resumed.
+
+    Attributes:
+        id: W&B's.
+        source: what it was read from, as the user named it.
+        folder: directory of its W&B files, or its page.
+        name, group: as in W&B.
+        created: when it began, in seconds since 1970.
+        config, summary: nested, as logged.
+        history: a column for each metric, one entry for each epoch.
+        note: what could not be read of it.
+    """
+
+    id: str
+    source: str = ""
+    folder: str = ""
+    name: str = ""
+    group: str = ""
+    created: float = 0.0
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def state(self) -> str:
+        """`complete`, `failed`, `interrupted`; `unfinished` where no end was logged."""
+        status = self.summary.get(metrics.STATUS)
+        return status if status in STATES else UNFINISHED
+
+
+def column(values: Sequence[Any]) -> np.ndarray:
+    """Values of one metric as an array: of floats where that changes none of them, else of objects.
+
+    None, as W&B logs what is missing, becomes NaN among floats.
+    """
+    kinds = set(map(type, values))
+    whole = int in kinds and any(type(value) is int and abs(value) > EXACT for value in values)
+    if kinds <= {int, float, type(None)} and not whole:
+        return np.array(values, dtype=np.float64)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Rows as columns; what a row lacks is None."""
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: column([row.get(name) for row in rows]) for name in names}
+
+
+def get(content: Any, *path: str) -> Any:
+    """A value deep in nested mappings; None where there is no such place."""
+    for key in path:
+        if not isinstance(content, Mapping):
+            return None
+        content = content.get(key)
+    return content
+
+
+def split_of(config: Mapping[str, Any]) -> str:
+    """What a run was evaluated on: "val", a part of the training set, or "test"."""
+    return "val" if get(config, "data", "validation") else "test"
+
+
+def protocol(config: Mapping[str, Any]) -> str:
+    """What must agree before two runs may be averaged or compared, in a few words and a hash.
+
+    Method, loss weights, pair, seed, and the machine are left out; so are teacher and learning rate, which are
+    the pair's.
+    """
+    content: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in APART:
+            skip = NO_PROTOCOL.get(key, set())
+            content[key] = (
+                {k: v for k, v in value.items() if k not in skip} if isinstance(value, Mapping) else value
+            )
+    train = get(config, "train") or {}
+    words = [str(get(config, "data", "name")), split_of(config), f"{train.get('epochs')} epochs"]
+    words += [f"of {train['max_steps']} steps"] if train.get("max_steps") else []
+    words += [str(train["precision"])] if train.get("precision") else []
+    return f"{' '.join(words)} {_hash(json.dumps(content, sort_keys=True))}"
+
+
+@functools.cache
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def describe(run: LoggedRun) -> dict[str, Any]:
+    """A run as a row of the table of runs."""
+    config, summary, split = run.config, run.summary, split_of(run.config)
+    return {
+        "run_id": run.id,
+        "source": run.source,
+        "folder": run.folder,
+        "name": run.name,
+        "group": run.group,
+        "state": run.state,
+        "created": run.created,
+        "pair": get(config, "pair", "name"),
+        "teacher": get(config, "pair", "teacher"),
+        "student": get(config, "pair", "student"),
+        "method": get(config, "method", "name"),
+        "label": config.get("label") or get(config, "method", "name"),
+        "data": get(config, "data", "name"),
+        "split": split,
+        "seed": config.get("seed"),
+        "attempt": config.get("attempt"),
+        "protocol": protocol(config),
+        "epochs": get(config, "train", "epochs"),
+        "teacher_sha256": get(config, "teacher", "sha256"),
+        "commit": get(config, "code", "commit"),
+        "sources": get(config, "code", "sources"),
+        "device": get(config, "environment", "device"),
+        "config": config,
+        "summary": summary,
+        "top1_last": summary.get(metrics.evaluation(split, metrics.TOP1_LAST)),
+        "top1_best": summary.get(metrics.evaluation(split, metrics.TOP1_BEST)),
+        "teacher_top1": summary.get(metrics.TEACHER_TOP1),
+    }
+
+
+def frame_of_runs(runs: Sequence[LoggedRun]) -> pd.DataFrame:
+    """The table of runs, a row for each id."""
+    names = list(describe(LoggedRun("")))
+    rows = [describe(run) for run in runs]
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in names})
+    return typed(frame.set_index("run_id"))
+
+
+def typed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The columns of numbers as numbers, the others as text or None; configuration and summary as they are."""
+    text = {
+        name: runs[name].map(lambda value: None if value is None else str(value)).astype(object)
+        for name in runs.columns.difference([*INTEGERS, *FLOATS, *NESTED])
+    }
+    whole = {name: pd.to_numeric(runs[name], errors="coerce").astype("Int64") for name in INTEGERS}
+    real = {name: pd.to_numeric(runs[name], errors="coerce").astype(np.float64) for name in FLOATS}
+    return runs.assign(**text, **whole, **real)
+
+
+def frame_of_history(runs: Sequence[LoggedRun]) -> pd.DataFrame:
+    """The table of histories: a row for each run and epoch, in their order.
+
+    Args:
+        runs: segments of one run in the order in which they began; the later one's row counts.
+    """
+    names = sorted({name for run in runs for name in run.history} - {metrics.EPOCH})
+    runs = [run for run in runs if run.history]
+    lengths = [len(run.history[metrics.EPOCH]) for run in runs]
+    frame = pd.DataFrame(
+        {
+            "run_id": pd.Series(np.repeat([run.id for run in runs], lengths), dtype=object),
+            metrics.EPOCH: _joined(runs, metrics.EPOCH, lengths).astype(np.int64),
+            **{name: _joined(runs, name, lengths) for name in names},
+        }
+    )
+    frame = frame.drop_duplicates(["run_id", metrics.EPOCH], keep="last")
+    return frame.sort_values(["run_id", metrics.EPOCH], ignore_index=True)
+
+
+def _joined(runs: Sequence[LoggedRun], name: str, lengths: Sequence[int]) -> np.ndarray:
+    """One metric of all runs, NaN (None among objects) where a run does not have it."""
+    parts = [run.history.get(name) for run in runs]
+    missing: Any = np.nan if all(part is None or part.dtype != object for part in parts) else None
+    dtype = np.float64 if missing is not None else object
+    filled = [
+        np.full(length, missing, dtype=dtype) if part is None else part.astype(dtype, copy=False)
+        for part, length in zip(parts, lengths, strict=True)
+    ]
+    return np.concatenate(filled) if filled else np.empty(0, dtype=dtype)
