@@ -1,0 +1,226 @@
+"""`python -m benchmarks.throughput`: how fast this suite trains, against a plain loop in the same process."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import data, groups
+from benchmarks.cli import Command, main
+from benchmarks.config import RunConfig
+from benchmarks.console import make_console
+from benchmarks.data import DataSet, TrainBatches
+from benchmarks.distillation import Distillation, device_name
+from benchmarks.errors import require
+from benchmarks.files import write_json
+from benchmarks.identity import code_version, environment
+from benchmarks.overview import overview
+from benchmarks.pairs import PAIRS
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.protocol import StudentConfig, plain, resolve
+from benchmarks.training.build import build_member, build_network, frozen
+from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.stopwatch import Loop, matrix_product_peak, operations, parts, seconds
+from benchmarks.workbench import prepare_torch
+from methods import option
+
+NAME = "benchmarks.throughput"
+SUMMARY = "images a second of a plain loop, of this suite's, and of a cohort, measured in turn in one process"
+EXAMPLES = (
+    "python -m benchmarks.throughput pair=vgg13_vgg8 methods=[kd,at,fitnet,crd,aftkd]",
+    "python -m benchmarks.throughput pair=vgg13_vgg8 method=kd data=digits repeats=3 out=throughput.json",
+)
+
+
+@dataclass(frozen=True)
+class ThroughputConfig(RunConfig):
+    """What is measured."""
+
+    repeats: int = option(5, "rounds; in each, all loops are measured in turn")
+    steps: int = option(10, "training steps of a loop in each round")
+    workers: int | None = option(None, "of the plain loop's DataLoader; default: as many as serve best, by trial")
+    out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of a step in each round: of each method's plain loop, of ours alone, of the cohort."""
+
+    plain: dict[str, list[float]]
+    alone: dict[str, list[float]]
+    cohort: list[float]
+
+
+class Throughput:
+    """Loops of one pair's students, side by side. Weights are random: a step takes as long with any.
+
+    Args:
+        config: resolved.
+        students: resolved, one for each method.
+        distillation: knows the networks' shapes and the device.
+        dataset: loaded.
+    """
+
+    def __init__(self, config: ThroughputConfig, distillation: Distillation, dataset: DataSet) -> None:
+        self.config, self.dataset = config, dataset
+        self.students, self.specs = distillation.students, distillation.specs
+        self.device = distillation.device
+        teacher = build_network(config.pair.teacher, dataset.num_classes, 0, self.device)
+        self.teacher = fold_batch_norms(frozen(teacher))
+        labels = [student.label for student in self.students]
+        plain_loops = [
+            PlainLoop(student, self.specs, dataset, self.device, config.workers) for student in self.students
+        ]
+        self.plain = dict(zip(labels, plain_loops, strict=True))
+        self.alone = {student.label: self._loop([student]) for student in self.students}
+        self.cohort = self._loop(self.students)
+
+    def _loop(self, students: list[StudentConfig]) -> Loop:
+        train = self.config.train
+        batches = TrainBatches(self.dataset, train.batch_size, self.config.seed, self.device, train.max_steps)
+        members = [build_member(student, self.specs, batches.targets, num_steps=1) for student in students]
+        return Loop(self.teacher, members, batches, train)
+
+    def rounds(self) -> Rounds:
+        """Measure all loops in turn, after one round that does not count."""
+        loops: dict[tuple[str, str], Any] = {
+            (kind, label): loop
+            for label in self.alone
+            for kind, loop in (("plain", self.plain[label]), ("alone", self.alone[label]))
+        }
+        loops["cohort", ""] = self.cohort
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
+        for loop in loops.values():
+            loop.run(2)
+        for _ in range(self.config.repeats):
+            for key, loop in loops.items():
+                times[key].append(seconds(loop.run, self.config.steps, self.device))
+        return Rounds(
+            {label: times["plain", label] for label in self.plain},
+            {label: times["alone", label] for label in self.alone},
+            times["cohort", ""],
+        )
+
+
+def execute(typed: DictConfig, given: frozenset[str]) -> int:
+    """The command, from its composed configuration."""
+    config, methods = resolve(typed, given)
+    assert isinstance(config, ThroughputConfig)
+    for name in ("repeats", "steps"):
+        require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
+    require(config.workers is None or config.workers >= 0, f"workers={config.workers} must be at least 0")
+    prepare_torch(config.train)
+    console = make_console()
+    distillation = Distillation(config, methods, console)
+    dataset = data.load(config.data.name, Path(config.data.root), Path(config.data.cache), config.data.validation)
+    bench = Throughput(config, distillation, dataset)
+    console.print(
+        f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "
+        f"{config.train.precision}, on {device_name(bench.device, config.train.threads)}; "
+        f"{config.repeats} rounds of {config.steps} steps"
+    )
+    rounds = bench.rounds()
+    _print_rates(console, bench, rounds)
+    shares = _print_parts(console, bench, rounds)
+    if config.out:
+        _write(Path(config.out), bench, rounds, shares)
+        console.print(f"raw figures: {config.out}")
+    return 0
+
+
+def _print_rates(console: Console, bench: Throughput, rounds: Rounds) -> None:
+    batch, size = bench.config.train.batch_size, len(bench.students)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("images/s per student", "plain loop", "ours alone", "ratio", f"in the cohort of {size}", "ratio"):
+        table.add_column(name, justify="left" if name.startswith("images") else "right")
+    share = [step / size for step in rounds.cohort]
+    for label in bench.alone:
+        slow, fast = rounds.plain[label], rounds.alone[label]
+        table.add_row(
+            label,
+            _rate(slow, batch),
+            _rate(fast, batch),
+            _ratio(slow, fast),
+            _rate(share, batch),
+            _ratio(slow, share),
+        )
+    console.print(table)
+    console.print("ratios to the method's own plain loop: median over the rounds, and their range")
+    workers = {label: loop.num_workers for label, loop in bench.plain.items()}
+    console.print(f"DataLoader workers of the plain loops: {', '.join(f'{k} {v}' for k, v in workers.items())}")
+
+
+def _rate(times: list[float], batch_size: int) -> str:
+    return f"{batch_size / statistics.median(times):.0f}"
+
+
+def _ratio(slow: list[float], fast: list[float]) -> str:
+    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[str, dict[str, float]]:
+    """Where a step of ours goes, and how near it comes to the device's matrix products; returns the figures."""
+    dtype = torch.bfloat16 if bench.config.train.precision == "bf16" else torch.float32
+    peak = matrix_product_peak(bench.device, dtype)
+    columns = ("data", "teacher", "student", "optimiser", "method")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("ours alone, % of a step", *columns, "ms", "GFLOP", "% of peak"):
+        table.add_column(name, justify="left" if name.startswith("ours") else "right")
+    figures = {}
+    for label, loop in bench.alone.items():
+        step, count = statistics.median(rounds.alone[label]), operations(loop)
+        spent = parts(loop, bench.config.steps)
+        spent["method"] = step - sum(spent.values())
+        figures[label] = spent | {"step": step, "operations": count, "peak": peak}
+        table.add_row(
+            label,
+            *(f"{100 * spent[name] / step:.0f}" for name in columns),
+            f"{1000 * step:.0f}",
+            f"{count / 1e9:.1f}",
+            f"{100 * count / step / peak:.0f}",
+        )
+    console.print(table)
+    console.print(
+        "each part was measured by itself; the method's is what remains of a step, and so takes in their noise; "
+        f"peak: the best {str(dtype).removeprefix('torch.')} matrix product, {peak / 1e12:.2f} TFLOP/s"
+    )
+    return figures
+
+
+def _write(path: Path, bench: Throughput, rounds: Rounds, shares: dict[str, dict[str, float]]) -> None:
+    write_json(
+        path,
+        {
+            "config": plain(bench.config),
+            "seconds_of_a_step": {"plain": rounds.plain, "alone": rounds.alone, "cohort": rounds.cohort},
+            "workers": {label: loop.num_workers for label, loop in bench.plain.items()},
+            "parts": shares,
+            "environment": environment(bench.device),
+            "code": code_version(),
+        },
+    )
+
+
+COMMAND = Command(
+    name=NAME,
+    summary=SUMMARY,
+    examples=EXAMPLES,
+    config=ThroughputConfig,
+    groups={"method": groups.methods(), "pair": groups.pairs(), "data": groups.data_sets()},
+    defaults={"method": None, "pair": None, "data": "cifar100"},
+    run=execute,
+    overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

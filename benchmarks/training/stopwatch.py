@@ -1,0 +1,113 @@
+"""How long the parts of a training step take, and how much arithmetic they are."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.config import TrainConfig
+from benchmarks.data import Batch, TrainBatches
+from benchmarks.models import Network
+from benchmarks.training.cohort import autocast, teacher_features, union_of_needs, wait_for
+from benchmarks.training.member import Member
+
+PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
+
+
+class Loop:
+    """Our training steps without what surrounds an epoch.
+
+    Args:
+        teacher: frozen, or None.
+        members: of the cohort.
+        batches: on the members' device.
+        train: the protocol.
+    """
+
+    def __init__(
+        self, teacher: Network | None, members: Sequence[Member], batches: TrainBatches, train: TrainConfig
+    ) -> None:
+        self.teacher, self.members, self.device = teacher, list(members), batches.device
+        self.needs = union_of_needs(members)
+        self.precision = autocast(train, batches.device)
+        self.batches = _endless(batches)
+
+    def run(self, num_steps: int) -> None:
+        """Train for `num_steps` steps."""
+        for batch in itertools.islice(self.batches, num_steps):
+            self.step(batch)
+
+    def step(self, batch: Batch) -> None:
+        """One step of teacher and students."""
+        teacher = teacher_features(self.teacher, self.needs, batch, self.precision)
+        for member in self.members:
+            member.step(batch, teacher, self.precision, step=0)
+
+
+def _endless(batches: TrainBatches) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from batches.epoch(epoch)
+
+
+def seconds(work: Callable[[int], object], num_steps: int, device: torch.device) -> float:
+    """Seconds of one step, over `num_steps` of them."""
+    wait_for(device)
+    started = time.perf_counter()
+    work(num_steps)
+    wait_for(device)
+    return (time.perf_counter() - started) / num_steps
+
+
+def parts(loop: Loop, num_steps: int) -> dict[str, float]:
+    """Seconds of the parts of one student's step, each measured by itself.
+
+    Returns:
+        data, teacher, student (forward, cross entropy, backward), optimiser; what a whole step takes beyond them
+        is the method's.
+    """
+    (member,) = loop.members
+    batch = next(loop.batches)
+
+    def student() -> None:
+        with loop.precision:
+            logits = member.network(batch.images)
+        member.optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits.float(), batch.targets).backward()
+
+    work: Mapping[str, Callable[[], object]] = {
+        "data": lambda: next(loop.batches),
+        "teacher": lambda: teacher_features(loop.teacher, loop.needs, batch, loop.precision),
+        "student": student,
+        "optimiser": member.optimizer.step,
+    }
+    return {name: seconds(_times(each), num_steps, loop.device) for name, each in work.items()}
+
+
+def _times(work: Callable[[], object]) -> Callable[[int], None]:
+    def repeat(count: int) -> None:
+        for _ in range(count):
+            work()
+
+    return repeat
+
+
+def operations(loop: Loop) -> int:
+    """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
+    batch = next(loop.batches)
+    with FlopCounterMode(display=False) as counter:
+        loop.step(batch)
+    return int(counter.get_total_flops())
+
+
+def matrix_product_peak(device: torch.device, dtype: torch.dtype, num_steps: int = 8) -> float:
+    """The device's best rate in a large matrix product, in operations a second."""
+    side = PEAK_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    product = _times(lambda: left @ right)
+    product(2)
+    return 2 * side**3 / min(seconds(product, 1, device) for _ in range(num_steps))

@@ -1,0 +1,99 @@
+"""The throughput command: its plain loop does the same work as ours, and its figures are what they say."""
+
+import json
+import re
+
+import pytest
+import torch
+from commands import TINY, few_digits
+
+from benchmarks import costs, throughput
+from benchmarks.cli import compose_config, main
+from benchmarks.console import make_console
+from benchmarks.data import Batch, load
+from benchmarks.distillation import Distillation
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.protocol import resolve
+from benchmarks.throughput import Throughput
+from benchmarks.training.build import build_member
+from benchmarks.training.cohort import teacher_features
+from benchmarks.training.stopwatch import operations
+
+WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")
+
+
+def run(*words):
+    with few_digits():
+        return main(throughput.COMMAND, [*WORDS, *words])
+
+
+@pytest.fixture
+def bench(tmp_path):
+    config, methods = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
+    distillation = Distillation(config, methods, make_console())
+    with few_digits():
+        return Throughput(config, distillation, load("digits", tmp_path, tmp_path, 0.0))
+
+
+def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
+    out = tmp_path / "figures" / "raw.json"
+    assert run(f"out={out}") == 0
+    printed = capsys.readouterr().out
+    raw = json.loads(out.read_text())
+    times = raw["seconds_of_a_step"]
+    slow, fast = times["plain"]["kd"], times["alone"]["kd"]
+    ratios = sorted(one / other for one, other in zip(slow, fast, strict=True))
+    assert len(times["cohort"]) == len(slow) == 2
+    assert f"{sum(ratios) / 2:.2f} ({ratios[0]:.2f}–{ratios[1]:.2f})" in printed
+    assert len(re.findall(r"^ aftkd ", printed, re.MULTILINE)) == 2
+    assert raw["environment"]["libraries"]["torch"] == torch.__version__
+    parts = raw["parts"]["kd"]
+    names = ("data", "teacher", "student", "optimiser", "method")
+    assert sum(parts[name] for name in names) == pytest.approx(parts["step"])
+
+
+@pytest.mark.parametrize("word", ["repeats=0", "steps=-1", "workers=-1"])
+def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
+    config = [words for words in WORDS if words.split("=")[0] != word.split("=")[0]]
+    assert main(throughput.COMMAND, [*config, word, f"out={tmp_path / 'raw.json'}"]) == 2
+    assert word in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", ["kd", "aftkd"])
+def test_the_plain_loop_computes_the_same_loss(bench, label):
+    (student,) = (student for student in bench.students if student.label == label)
+    loop = PlainLoop(student, bench.specs, bench.dataset, bench.device, num_workers=0)
+    member = build_member(student, bench.specs, bench.dataset.train.targets, num_steps=10)
+    member.network.load_state_dict(loop.student.state_dict())
+    member.method.load_state_dict(loop.method.state_dict())
+    images, targets, index = next(loop.batches)
+    precision = torch.autocast("cpu", enabled=False)
+    batch = Batch(images, targets, index)
+    shown = teacher_features(loop.teacher, member.needs, batch, precision)
+    losses, _ = member.losses(batch, shown, precision)
+    loss, _ = loop._step(images, targets, index)
+    assert loss == pytest.approx((losses * member.base_weights).sum().item(), rel=1e-4)
+
+
+def test_the_plain_loop_learns(bench):
+    loop = bench.plain["kd"]
+    images, targets, index = next(loop.batches)
+    losses = [loop._step(images, targets, index)[0] for _ in range(8)]
+    assert losses[-1] < losses[0]
+
+
+def test_plain_images_are_normalised_and_their_crops_vary(bench):
+    image, target, index = (images := bench.plain["kd"].images)[3]
+    assert (target, index) == (images.targets[3], 3)
+    assert image.shape == (3, 32, 32)
+    black = (0 - torch.tensor(bench.dataset.mean)) / torch.tensor(bench.dataset.std)
+    assert torch.allclose(image.amin(dim=(1, 2)), black, atol=1e-5)  # digits have black corners
+    assert any(not torch.equal(images[3][0], image) for _ in range(5))
+
+
+def test_operations_are_a_teacher_forward_and_a_student_forward_and_backward(bench):
+    macs = costs.cost("resnet8", 10).macs
+    counted = operations(bench.alone["kd"])
+    # The backward pass is twice the forward one, but for the first layer, whose images need no gradient.
+    assert 0.9 * 4 < counted / (2 * 16 * macs) < 4
