@@ -1,0 +1,196 @@
+"""Which runs a table or a figure may put together, and which it leaves out and why.
+
+Runs share a cell when nothing but the seed distinguishes them: one protocol, one pair under one teacher and
+learning rate, one method with one set of settings. Where a label stands for several settings, each gets a row of
+its own that names them; where a pair was run with several teachers or rates, each gets a column of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import get
+from benchmarks.errors import UserError
+from methods import unknown
+
+ALONE = "none"  # the method that is the student alone
+VALUES = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The runs that count, by cell.
+
+    Attributes:
+        cells: a row for each run in each of its cells: `protocol`, `column`, `row`, `seed`, `value` (top-1 in
+            percent), `run_id`, and `pair`, `teacher`, `student`, `data`, `split`, `method`, `label`,
+            `teacher_sha256`. A student alone is under every teacher of its pair, since it has none.
+        excluded: what was left out: `run_id` and `reason`.
+    """
+
+    cells: pd.DataFrame
+    excluded: pd.DataFrame
+
+
+CELL = ("protocol", "column", "row")
+KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256", "seed")
+
+
+def select(
+    runs: pd.DataFrame,
+    *,
+    epoch: str = "last",
+    methods: Sequence[str] = (),
+    pairs: Sequence[str] = (),
+    protocol: str | None = None,
+) -> Selection:
+    """Sort runs into cells.
+
+    Args:
+        runs: the table of runs.
+        epoch: "last", or "best" of the evaluation, which flatters.
+        methods: labels or names of methods to take; all unless given.
+        pairs: likewise.
+        protocol: a part of the protocol's text, which only one must have; all unless given.
+
+    Raises:
+        UserError: a name that no run has, or a protocol that none or several are.
+    """
+    runs = _asked(runs, methods, pairs)
+    reasons = {run_id: reason for run_id, run in runs.iterrows() if (reason := _unfit(run, VALUES[epoch]))}
+    fit = runs.drop(index=list(reasons)).assign(value=lambda frame: frame[VALUES[epoch]])
+    if protocol is not None:
+        chosen = choose(protocol, fit["protocol"].unique())
+        reasons |= {
+            run_id: f"another protocol: {other}" for run_id, other in fit["protocol"].items() if other != chosen
+        }
+        fit = fit[fit["protocol"] == chosen]
+    cells = _with_rows(_with_columns(fit))
+    latest, doubles = _one_a_seed(cells)
+    excluded = pd.DataFrame(sorted((reasons | doubles).items()), columns=["run_id", "reason"], dtype=object)
+    return Selection(latest, excluded)
+
+
+def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> pd.DataFrame:
+    for kind, wanted, names in (("method", methods, ("label", "method")), ("pair", pairs, ("pair",))):
+        if wanted:
+            there = {name for column in names for name in runs[column].dropna()}
+            for name in wanted:
+                if name not in there:
+                    raise UserError(f"{kind}s: " + unknown(f"{kind} in these logs", name, sorted(there)))
+            runs = runs[runs[list(names)].isin(set(wanted)).any(axis=1)]
+    return runs
+
+
+def _unfit(run: pd.Series, value: str) -> str:
+    """Why a run has no place in a table; nothing where it has."""
+    if run[["pair", "method", "teacher", "student"]].isna().any() or pd.isna(run["seed"]):
+        return "no run of this suite: its configuration names no pair, method or seed"
+    if run["state"] != "complete":
+        failure = run["summary"].get("failure")
+        return f"{run['state']}: {failure}" if failure else str(run["state"])
+    return f"no {value} in its summary" if pd.isna(run[value]) else ""
+
+
+def choose(protocol: str, there: Iterable[str]) -> str:
+    """The one protocol whose text has `protocol` in it.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    there = sorted(there)
+    found = [text for text in there if protocol in text]
+    if len(found) == 1:
+        return found[0]
+    what = "several protocols have this in their names" if found else "no protocol has this in its name"
+    raise UserError(f"protocol={protocol}: {what}\n  " + "\n  ".join(found or there))
+
+
+def _with_columns(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each run with its column; a student alone once for each teacher of its pair."""
+    parts = [_columns_of(group) for _, group in runs.groupby(["protocol", "pair"], sort=False)]
+    return pd.concat(parts) if parts else runs.assign(column=[])
+
+
+def _columns_of(runs: pd.DataFrame) -> pd.DataFrame:
+    rates = runs["config"].map(lambda config: get(config, "train", "lr"))
+    runs = runs.assign(column=runs["pair"].map(printable))
+    if rates.nunique() > 1:
+        runs["column"] += rates.map(" lr {}".format)
+    return pd.concat([_under_each_teacher(group) for _, group in runs.groupby("column", sort=False)])
+
+
+def _under_each_teacher(runs: pd.DataFrame) -> pd.DataFrame:
+    teachers = list(runs["teacher_sha256"].dropna().unique())
+    if len(teachers) < 2:
+        return runs
+    parts = []
+    for sha256 in teachers:
+        under = runs[runs["teacher_sha256"].isna() | (runs["teacher_sha256"] == sha256)]
+        parts.append(under.assign(column=under["column"] + f" teacher {sha256[:6]}"))
+    return pd.concat(parts)
+
+
+def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each run with its row: its label, and the settings in which runs of that label differ within a column."""
+    names = pd.Series("", index=range(len(runs)), dtype=object)
+    runs = runs.reset_index()
+    settings = runs["config"].map(settings_of)
+    for (_, label), group in runs.groupby(["protocol", "label"], sort=False):
+        varying = set[str]().union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
+        for place in group.index:
+            names[place] = _row_name(str(label), settings[place], sorted(varying))
+    return runs.assign(row=names)
+
+
+def _differing(settings: Iterable[Mapping[str, str]]) -> set[str]:
+    settings = list(settings)
+    keys = {key for each in settings for key in each}
+    return {key for key in keys if len({each.get(key) for each in settings}) > 1}
+
+
+def _row_name(label: str, settings: Mapping[str, str], keys: Sequence[str]) -> str:
+    told = ", ".join(f"{key}={settings.get(key, '–')}" for key in keys)
+    return printable(f"{label} ({told})" if told else label)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a method was told, its loss schedule included, by the keys of the command line behind `method.`."""
+    flat: dict[str, str] = {}
+    _flatten(config.get("method"), "", flat)
+    _flatten(config.get("loss"), "loss.", flat)
+    return {key: value for key, value in flat.items() if key not in ("name", "label")}
+
+
+def _flatten(content: Any, prefix: str, flat: dict[str, str]) -> None:
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            _flatten(value, f"{prefix}{key}.", flat)
+    elif content is not None and prefix:
+        flat[prefix[:-1]] = json.dumps(content, separators=(",", ":")).strip('"')
+
+
+def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The latest attempt of each seed in each cell, and why the others do not count."""
+    ordered = cells.sort_values(["attempt", "created", "run_id"], kind="stable", na_position="first")
+    older = ordered.duplicated([*CELL, "seed"], keep="last")
+    latest = ordered[~older]
+    by_cell = latest.set_index([*CELL, "seed"])["run_id"]
+    doubles = {
+        run["run_id"]: f"seed {run['seed']} again: {by_cell[tuple(run[[*CELL, 'seed']])]} is the latest"
+        for _, run in ordered[older].iterrows()
+    }
+    order = [*CELL, "seed", "value", "run_id"]
+    columns = [*order, *(name for name in KEPT if name not in order)]
+    return latest[columns].sort_values(order, ignore_index=True), doubles
+
+
+def printable(name: str) -> str:
+    """A name without control characters, which could do anything to a terminal or a file."""
+    return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)

@@ -1,0 +1,214 @@
+"""How sure a difference is: paired over seeds, ranked over pairs. Arrays in, numbers and arrays out.
+
+Standard deviations are those of a sample (n - 1). Whatever is drawn comes from the generator that is given. Where
+there are too few values for a test its p-value is NaN, never a number that means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+MIN_SEEDS = 3  # for an interval or a t test of a difference
+MIN_PAIRS_WILCOXON = 6  # with fewer, no outcome of Wilcoxon's two-sided test is below 0.05
+RESAMPLES = 9999
+NOTHING: Interval = (np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference.
+
+    Attributes:
+        n: matched values.
+        mean, std: of the difference; NaN where there are too few.
+        interval_t: of the mean, by Student's t.
+        interval_bootstrap: of the mean, bias-corrected and accelerated.
+        p: of the two-sided paired t test; NaN where there is none.
+    """
+
+    n: int
+    mean: float
+    std: float
+    interval_t: Interval
+    interval_bootstrap: Interval
+    p: float
+
+
+def matched(first: pd.Series, second: pd.Series) -> tuple[Array, Array]:
+    """The values of two series that share an index (the seed), in its order."""
+    shared = first.index.intersection(second.index).sort_values()
+    return first[shared].to_numpy(np.float64), second[shared].to_numpy(np.float64)
+
+
+def std(values: Array) -> float:
+    """Standard deviation of a sample; NaN for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+
+
+def interval_t(values: Array, confidence: float = 0.95) -> Interval:
+    """Student's interval of the mean."""
+    if len(values) < MIN_SEEDS:
+        return NOTHING
+    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def interval_bootstrap(values: Array, generator: np.random.Generator, confidence: float = 0.95) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval of the mean."""
+    if len(values) < MIN_SEEDS:
+        return NOTHING
+    if np.ptp(values) == 0:  # every resample is the sample
+        return float(values[0]), float(values[0])
+    result = stats.bootstrap(
+        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, rng=generator, method="BCa"
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_difference(
+    values: Array, reference: Array, generator: np.random.Generator, confidence: float = 0.95
+) -> Difference:
+    """`values` - `reference`, matched by position.
+
+    Args:
+        values, reference: of the same seeds.
+        generator: for the bootstrap.
+        confidence: of both intervals.
+    """
+    difference = values - reference
+    return Difference(
+        len(difference),
+        float(np.mean(difference)) if len(difference) else np.nan,
+        std(difference),
+        interval_t(difference, confidence),
+        interval_bootstrap(difference, generator, confidence),
+        paired_p(values, reference),
+    )
+
+
+def paired_p(values: Array, reference: Array) -> float:
+    """p of the two-sided paired t test; NaN below `MIN_SEEDS`, and where all differ by the same."""
+    difference = values - reference
+    if len(difference) < MIN_SEEDS:
+        return np.nan
+    if np.ptp(difference) == 0:  # no spread to measure the difference by
+        return np.nan if difference[0] else 1.0
+    return float(stats.ttest_rel(values, reference).pvalue)
+
+
+def holm(p: Array) -> Array:
+    """Holm's adjusted p-values (Scand. J. Statist. 6, 1979); NaN was not tested and does not count."""
+    adjusted = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted
+
+
+def wilcoxon_p(values: Array, reference: Array) -> float:
+    """p of Wilcoxon's two-sided signed-rank test over pairs; NaN below `MIN_PAIRS_WILCOXON` that differ.
+
+    Args:
+        values, reference: one mean for each pair.
+    """
+    difference = values - reference
+    if np.count_nonzero(difference) < MIN_PAIRS_WILCOXON:
+        return np.nan
+    return float(stats.wilcoxon(difference).pvalue)
+
+
+def ranks(table: Array) -> Array:
+    """Ranks of methods in each pair, 1 the highest value; equal values share the mean of their ranks.
+
+    Args:
+        table: [pairs, methods].
+    """
+    return stats.rankdata(-table, axis=1)
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Methods ranked over pairs (Demšar, JMLR 7, 2006).
+
+    Attributes:
+        mean_ranks: of each method.
+        friedman_p: of all methods being alike; NaN with fewer than three methods or two pairs.
+        critical_difference: of mean ranks, by Nemenyi's test.
+    """
+
+    mean_ranks: Array
+    friedman_p: float
+    critical_difference: float
+
+
+def rank_test(table: Array, alpha: float = 0.05) -> RankTest:
+    """Friedman's test and Nemenyi's critical difference.
+
+    Args:
+        table: [pairs, methods], without gaps.
+        alpha: level.
+    """
+    num_pairs, num_methods = table.shape
+    enough = num_pairs > 1 and num_methods > 2
+    p = float(stats.friedmanchisquare(*table.T).pvalue) if enough else np.nan
+    quantile = stats.studentized_range.ppf(1 - alpha, num_methods, np.inf) / np.sqrt(2)
+    difference = quantile * np.sqrt(num_methods * (num_methods + 1) / (6 * num_pairs))
+    return RankTest(ranks(table).mean(axis=0), p, float(difference))
+
+
+def improvement(values: list[Array], reference: list[Array]) -> float:
+    """Probability that a run of one method is better than a run of another on the same pair (Agarwal et al., 2021).
+
+    Equal runs count half; the mean over pairs.
+
+    Args:
+        values, reference: for each pair the runs of either method, any number of seeds.
+    """
+    chances = [
+        stats.mannwhitneyu(ours, theirs, method="asymptotic").statistic / (len(ours) * len(theirs))
+        for ours, theirs in zip(values, reference, strict=True)
+    ]
+    return float(np.mean(chances)) if chances else np.nan
+
+
+def improvement_interval(
+    values: list[Array], reference: list[Array], generator: np.random.Generator, confidence: float = 0.95
+) -> Interval:
+    """Percentile bootstrap of `improvement`, the runs of each pair and method resampled apart."""
+    if min((len(runs) for runs in [*values, *reference]), default=0) < MIN_SEEDS:
+        return NOTHING
+    draws = np.mean([_resampled(*pair, generator) for pair in zip(values, reference, strict=True)], axis=0)
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _resampled(ours: Array, theirs: Array, generator: np.random.Generator) -> Array:
+    """The probability on one pair, in each resample."""
+    better = (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)  # [runs, runs]
+    rows = generator.integers(len(ours), size=(RESAMPLES, len(ours), 1))
+    columns = generator.integers(len(theirs), size=(RESAMPLES, 1, len(theirs)))
+    return better[rows, columns].mean(axis=(1, 2))
+
+
+def relative_improvement(values: Array, baseline: Array, alone: Array) -> float:
+    """Average relative improvement over a baseline, in percent, as CRD (ICLR 2020) defines it.
+
+    The mean over pairs of (method - baseline) / (baseline - student alone). NaN where a baseline is no better than
+    the student alone: the quotient then says nothing.
+
+    Args:
+        values, baseline, alone: a mean for each pair.
+    """
+    gain = baseline - alone
+    if len(values) == 0 or not (gain > 0).all():
+        return np.nan
+    return float(np.mean((values - baseline) / gain) * 100)
