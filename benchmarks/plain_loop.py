@@ -76,6 +76,8 @@ class PlainLoop:
         self.method = build(
             config.method, *specs, data.num_classes, targets, torch.Generator(device).manual_seed(0)
         )
+        self.method.prepare(self.teacher, self.student)
+        self.method.epoch(0)
         train = config.train
         self.optimizer = torch.optim.SGD(
             [*self.student.parameters(), *self.method.parameters()],

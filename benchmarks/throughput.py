@@ -74,8 +74,7 @@ class Throughput:
         self.config, self.dataset = config, dataset
         self.students, self.specs = distillation.students, distillation.specs
         self.device = distillation.device
-        teacher = build_network(config.pair.teacher, dataset.num_classes, 0, self.device)
-        self.teacher = fold_batch_norms(frozen(teacher))
+        self.teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
         labels = [student.label for student in self.students]
         plain_loops = [
             PlainLoop(student, self.specs, dataset, self.device, config.workers) for student in self.students
@@ -83,11 +82,17 @@ class Throughput:
         self.plain = dict(zip(labels, plain_loops, strict=True))
         self.alone = {student.label: self._loop([student]) for student in self.students}
         self.cohort = self._loop(self.students)
+        fold_batch_norms(self.teacher)  # once the methods have seen it as it is
 
     def _loop(self, students: list[StudentConfig]) -> Loop:
         train = self.config.train
         batches = TrainBatches(self.dataset, train.batch_size, self.config.seed, self.device, train.max_steps)
-        members = [build_member(student, self.specs, batches.targets, num_steps=1) for student in students]
+        members = [
+            build_member(student, self.specs, batches.targets, num_steps=1, teacher=self.teacher)
+            for student in students
+        ]
+        for member in members:
+            member.begin_epoch(0, train.lr)
         return Loop(self.teacher, members, batches, train)
 
     def rounds(self) -> Rounds:
