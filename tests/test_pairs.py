@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import methods
 from benchmarks import cli, models, pair_table, run
@@ -78,8 +79,24 @@ def test_multiply_accumulates_are_the_known_ones(network, macs):
     assert round(cost(network, 10).macs / 1e6) == macs
 
 
-def test_cost_counts_parameters_without_computing():
+def test_cost_counts_parameters():
     assert cost("vgg13", 100).parameters == sum(p.numel() for p in models.create("vgg13").parameters())
+
+
+@pytest.mark.parametrize(
+    "network", ["resnet8x4", "wrn_16_2", "vgg8", "ResNet50", "MobileNetV2", "ShuffleV1", "ShuffleV2"]
+)
+def test_multiply_accumulates_are_those_of_torchs_counter(network):
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        models.create(network).eval()(torch.zeros(1, 3, 32, 32))
+    assert cost(network, 100).macs == counter.get_total_flops() // 2
+
+
+def test_measuring_a_cost_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    cost.__wrapped__("resnet8", 10)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_table_names_every_pair_and_its_published_figures(capsys, tmp_path):
