@@ -111,6 +111,11 @@ class TrackingConfig:
     project: str = option("kd-benchmarks", "W&B project", identity=False)
     entity: str | None = option(None, "W&B user or team; default: the account's", identity=False)
     group: str | None = option(None, "W&B group; default: the pair", identity=False)
+    artifacts: bool = option(
+        False,
+        "also write logits, embeddings, attention maps and AFBs on evaluation images, for figures",
+        identity=False,
+    )
 
 
 @dataclass(frozen=True)

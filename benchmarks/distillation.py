@@ -12,16 +12,18 @@ import torch
 from rich.console import Console
 
 from benchmarks import data, report, teachers
+from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
 from benchmarks.config import RunConfig
-from benchmarks.data import DataSet
+from benchmarks.data import DataSet, EvaluationBatches
 from benchmarks.errors import RunFailed, UserError
+from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig, plain
 from benchmarks.recorder import Recorder
 from benchmarks.results import Job, run_folder
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
-from benchmarks.training.cohort import Seat
+from benchmarks.training.cohort import Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
@@ -113,6 +115,9 @@ class Distillation:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (rerun=true runs again)")
         for job in jobs:
+            if self.run.tracking.artifacts and not (job.folder.path / ARTIFACTS_FILE).exists():
+                note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
+                self.console.print(note, style="yellow")
             if job.of_other_code:
                 warning = f"warning: {job.config.label} was run by another version of the code"
                 self.console.print(warning, style="yellow")
@@ -183,11 +188,16 @@ class Distillation:
         if teacher is not None:  # once the methods have seen it as it is
             fold_batch_norms(teacher)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
-        with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1) as recorder:
+        artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
+        with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder:
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder])
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
         return [f"{seat.member.name}: {seat.failure}" for seat in seats if seat.failure]
+
+    def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
+        evaluation = EvaluationBatches(bench.dataset, self.device)
+        return Artifacts(teacher, evaluation, autocast(self.run.train, self.device))
 
 
 def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -13,6 +13,7 @@ TOP1_LAST = "top1_last"  # behind the evaluation split's name, as in test/top1_l
 TOP1_BEST = "top1_best"
 TEACHER_TOP1 = "teacher/top1"
 STATUS = "status"
+ARTIFACTS = "artifacts"  # the file with a run's arrays, where it wrote them
 
 
 def train_term(term: str) -> str:

@@ -8,7 +8,10 @@ from typing import Any, Self
 
 import torch
 
+from benchmarks import data, metrics
+from benchmarks.artifacts import Artifacts
 from benchmarks.config import RunConfig
+from benchmarks.costs import cost
 from benchmarks.errors import Interrupted
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
@@ -29,6 +32,7 @@ class Recorder(Observer):
         jobs: the students to be trained.
         split: name of the evaluation split.
         teacher, teacher_top1: the teacher, and what it was measured to reach; None where none is needed.
+        artifacts: writes each student's arrays; None: they are not wanted.
     """
 
     def __init__(
@@ -38,9 +42,11 @@ class Recorder(Observer):
         split: str,
         teacher: Teacher | None,
         teacher_top1: float | None,
+        artifacts: Artifacts | None = None,
     ) -> None:
         self.run, self.jobs = run, jobs
         self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
+        self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
         self.trackers: dict[str, Tracker] = {}
 
@@ -62,11 +68,19 @@ class Recorder(Observer):
             "id": job.folder.id,
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
+            "costs": self._costs(),
+            "cohort": [each.config.label for each in self.jobs],
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
             "code": code_version(),
             "environment": self.environment,
         }
+
+    def _costs(self) -> dict[str, Any]:
+        """Parameters and multiply–accumulates of the two networks."""
+        num_classes = data.INFO[self.run.data.name].num_classes
+        pair = {"student": self.run.pair.student, "teacher": self.run.pair.teacher}
+        return {role: plain(cost(network, num_classes)) for role, network in pair.items()}
 
     def _teacher_content(self, teacher: Teacher) -> dict[str, Any]:
         return plain(self.run.teacher) | {
@@ -112,7 +126,10 @@ class Recorder(Observer):
         history = seat.member.history
         summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)
         where = tracker.where
-        tracker.finish(COMPLETE, summary)
+        written = {}
+        if self.artifacts:
+            written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, seat.member).resolve())
+        tracker.finish(COMPLETE, summary | written)
         write_tensors(job.folder.path / "student.safetensors", seat.member.network.state_dict())
         job.result = {
             "status": COMPLETE,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -44,6 +44,7 @@ from methods.maps import magnitude
 from methods.registry import register
 
 EPS = 1e-6
+TwoMaps = tuple[Tensor, Tensor]  # of student and teacher, [B, C_s, H, W] and [B, C_t, H', W']
 
 
 class Content(StrEnum):
@@ -278,21 +279,29 @@ class BlockTransfer(nn.Module):
             student: `[B, C_s, H, W]`.
             teacher: `[B, C_t, H', W']`.
         """
-        ours = self.blocks(self.connector(student), student)
-        theirs = self.blocks(teacher, teacher)
-        distances = [self._distance(k, *pair) for k, pair in enumerate(zip(ours, theirs, strict=True))]
+        distances = []
+        for part, (ours, theirs) in enumerate(self._compared(student, teacher)):
+            if self.training:
+                self.directions[part].update(theirs)
+            distances.append((ours - theirs).square().sum(dim=1).mean())
         return torch.stack(distances).sum()
 
-    def _distance(self, part: int, student: Tensor, teacher: Tensor) -> Tensor:
-        if self.config.center:
-            if self.training:
-                self.centers[part].update(teacher)
-            mean = self.centers[part].mean
-            student, teacher = student - mean, teacher - mean
-        student, teacher = (F.normalize(x, dim=1, eps=EPS) for x in (student, teacher))
-        if self.training:
-            self.directions[part].update(teacher)
-        return (student - teacher).square().sum(dim=1).mean()
+    def _compared(self, student: Tensor, teacher: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each part of both AFBs as the distance takes it: centred and of unit length, `[B, D]`."""
+        blocks = zip(self.blocks(self.connector(student), student), self.blocks(teacher, teacher), strict=True)
+        for part, (ours, theirs) in enumerate(blocks):
+            if self.config.center:
+                if self.training:
+                    self.centers[part].update(theirs)
+                mean = self.centers[part].mean
+                ours, theirs = ours - mean, theirs - mean
+            yield F.normalize(ours, dim=1, eps=EPS), F.normalize(theirs, dim=1, eps=EPS)
+
+    def maps(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """What is compared of positions, laid out over the cells: `[B, C, g, g]`."""
+        ours, theirs = next(self._compared(student, teacher))  # spatial attention comes before channel attention
+        cells = (-1, self.grid, self.grid)
+        return ours.unflatten(1, cells), theirs.unflatten(1, cells)
 
     def floor(self) -> float:
         """The distance that the best constant student output would reach: 2 − 2‖E[t]‖ over unit vectors t."""
@@ -329,10 +338,23 @@ class AFTKD(Method[AFTKDConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("afb"):
-            pairs = zip(self.transfers, self.config.matched(student, teacher), strict=True)
-            losses = [transfer(*pair) for transfer, pair in pairs]
+            losses = [transfer(*pair) for transfer, pair in self._matched(student, teacher)]
             terms["afb"] = torch.stack(losses).sum()
         return terms
+
+    def _matched(self, student: Features, teacher: Features) -> Iterator[tuple[BlockTransfer, TwoMaps]]:
+        """Each transfer with the maps of its two stages."""
+        return zip(self.transfers, self.config.matched(student, teacher), strict=True)
+
+    def exhibits(self, student: Features, teacher: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """`afb/1`, `afb/2` …: the AFBs of each matched stage as they are compared, `[B, C, g, g]`.
+
+        Spatial attention, `[B, 1, g, g]`, with content=attention; nothing where channels alone are compared.
+        """
+        if not self.active("afb") or not _has_blocks(self.config):
+            return {}
+        matched = enumerate(self._matched(student, teacher), start=1)
+        return {f"afb/{k}": transfer.maps(*pair) for k, (transfer, pair) in matched}
 
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
         """`afb_floor`, the best constant output's distance, and `afb_relative`, the term over it."""

@@ -120,6 +120,10 @@ class Method(nn.Module, Generic[ConfigT]):
         """Figures worth logging at the end of an epoch, given the epoch's mean `terms`."""
         return {}
 
+    def exhibits(self, student: Features, teacher: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Maps that the method compares, by name the student's and the teacher's, `[B, C, h, w]`, for figures."""
+        return {}
+
     # The generator belongs to the method's state: a resumed run must draw on where it stopped.
     def get_extra_state(self) -> Tensor:
         return self.generator.get_state()

@@ -94,7 +94,7 @@ def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
         "output",
         "rerun",
         *(f"teacher.{name}" for name in ("root", "checkpoint", "epochs", "seed")),
-        *(f"tracking.{name}" for name in ("mode", "project", "entity", "group")),
+        *(f"tracking.{name}" for name in ("mode", "project", "entity", "group", "artifacts")),
     }
 
 
