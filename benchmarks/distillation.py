@@ -23,11 +23,12 @@ from benchmarks.results import Job, run_folder
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
-from benchmarks.training.cohort import Seat, autocast
+from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
 from methods import InvalidSetting, MethodConfig, get
+from methods.schedules import LossConfig
 
 
 class Distillation:
@@ -37,12 +38,19 @@ class Distillation:
         run: resolved configuration.
         methods: of the students, not yet resolved for the networks.
         console: where to say what happens.
+        losses: schedules of the students' loss weights; default: the run's for all.
 
     Raises:
         UserError: a setting or a checkpoint that cannot work, before anything is written.
     """
 
-    def __init__(self, run: RunConfig, methods: Sequence[MethodConfig], console: Console) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        methods: Sequence[MethodConfig],
+        console: Console,
+        losses: Sequence[LossConfig] | None = None,
+    ) -> None:
         self.run, self.console = run, console
         self.device = torch.device(run.train.device.value)
         self.num_classes = data.INFO[run.data.name].num_classes
@@ -50,16 +58,17 @@ class Distillation:
             feature_spec(run.pair.student, self.num_classes),
             feature_spec(run.pair.teacher, self.num_classes),
         )
-        self.students = [self._student(method) for method in methods]
+        losses = losses or [run.loss] * len(methods)
+        self.students = [self._student(*variant) for variant in zip(methods, losses, strict=True)]
         self.needs_teacher = any(get(student.method.name).needs for student in self.students)
         self.plan = TeacherPlan.of(run)
         self.teacher = self._find_teacher() if self.needs_teacher else None
 
-    def _student(self, method: MethodConfig) -> StudentConfig:
+    def _student(self, method: MethodConfig, loss: LossConfig) -> StudentConfig:
         run = self.run
         try:
             method = method.resolve(*self.specs)
-            loss = run.loss.resolve(method)
+            loss = loss.resolve(method)
         except InvalidSetting as error:
             raise UserError(f"method {method.name} on {run.pair.name}: {error}") from None
         return StudentConfig(method, run.pair, run.data, run.seed, run.train, loss)
@@ -101,15 +110,33 @@ class Distillation:
         self._announce()
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
         bench = Workbench(dataset, self.device, self.console)
-        self._rehearse(bench)
-        teacher_top1 = self._prepare_teacher(bench) if self.needs_teacher else None
-        jobs = self.jobs()
-        failures = self._train([job for job in jobs if job.result is None], bench, teacher_top1)
+        self.rehearse(bench)
+        jobs = self.train(bench)
         self.console.print()
         report.print_results(self.console, run, [job for job in jobs if job.result], dataset.evaluation_name)
-        if failures:
+        if failures := [f"{job.config.label}: {job.failure}" for job in jobs if job.failure]:
             raise RunFailed("\n".join(failures))
         return 0
+
+    def train(self, bench: Workbench, observers: Sequence[Observer] = ()) -> list[Job]:
+        """See to the teacher, then train the students that are not complete.
+
+        Args:
+            bench: with the run's data, on its device.
+            observers: told about steps and epochs; they may stop a student.
+
+        Returns:
+            every student: with its result, or why it failed, or neither where an observer stopped it.
+
+        Raises:
+            UserError: an output folder that cannot be written, a wrong teacher.
+            RunFailed: the teacher's training failed.
+            Interrupted: by a signal; everything is saved.
+        """
+        teacher_top1 = self._prepare_teacher(bench) if self.needs_teacher else None
+        jobs = self.jobs()
+        self._train([job for job in jobs if job.result is None], bench, teacher_top1, observers)
+        return jobs
 
     def _already_complete(self, jobs: list[Job]) -> int:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
@@ -145,7 +172,7 @@ class Distillation:
         if run.data.name != "digits":
             self.console.print("the quick way to see it work is data=digits: minutes, without any download")
 
-    def _rehearse(self, bench: Workbench) -> None:
+    def rehearse(self, bench: Workbench) -> None:
         """A few steps show that it can be done, and how long it takes."""
         self.console.print(describe(bench.dataset))
         bench.rehearse("distillation", self.students, self.specs)
@@ -161,23 +188,25 @@ class Distillation:
             self.console.print(note, style="yellow")
         return top1
 
-    def _train(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
-        """Train the students; their results go into the jobs, what failed is returned.
+    def _train(
+        self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
+    ) -> None:
+        """Train the students; results and failures go into the jobs.
 
         Those that share a checkpoint's step go on together, so that nobody's progress is given up for another's
         sake. A student's result is the same in any cohort.
         """
-        failures = []
         with contextlib.ExitStack() as stack:
             for job in jobs:
                 stack.enter_context(job.folder.lock())
                 job.result = job.folder.result()  # another process may have finished it
             waiting = [job for job in jobs if job.result is None]
             for group in by_shared_step(waiting):
-                failures += self._train_cohort(group, bench, teacher_top1)
-        return failures
+                self._train_cohort(group, bench, teacher_top1, observers)
 
-    def _train_cohort(self, jobs: list[Job], bench: Workbench, teacher_top1: float | None) -> list[str]:
+    def _train_cohort(
+        self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
+    ) -> None:
         for job in jobs:
             if warning := job.folder.remember_code():
                 self.console.print(f"warning: {warning}", style="yellow")
@@ -190,10 +219,9 @@ class Distillation:
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder:
-            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder])
+            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder, *observers])
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
-        return [f"{seat.member.name}: {seat.failure}" for seat in seats if seat.failure]
 
     def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
         evaluation = EvaluationBatches(bench.dataset, self.device)

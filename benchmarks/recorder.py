@@ -16,7 +16,7 @@ from benchmarks.errors import Interrupted
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
-from benchmarks.results import COMPLETE, Job, summarise
+from benchmarks.results import COMPLETE, FAILED, STOPPED, Job, summarise
 from benchmarks.teachers import Teacher
 from benchmarks.tensors import write_tensors
 from benchmarks.tracking import Tracker
@@ -95,14 +95,14 @@ class Recorder(Observer):
             for job in self.jobs:
                 self.trackers[job.config.label] = self._tracker(job)
         except BaseException:
-            self._end("failed")
+            self._end(FAILED)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end("interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed")
+        self._end("interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else FAILED)
 
     def _end(self, status: str) -> None:
         for tracker in self.trackers.values():
@@ -117,11 +117,16 @@ class Recorder(Observer):
     def on_epoch(self, member: Member, row: Row) -> None:
         self.trackers[member.name].log(row)
 
+    def on_stop(self, member: Member) -> None:
+        self.trackers[member.name].finish(STOPPED, summarise(member.history, self.split, None))
+
     def finish(self, job: Job, seat: Seat) -> None:
-        """Write a student's result, or note its failure."""
+        """Write a student's result, or note its failure; one that was stopped leaves its W&B run alone."""
         tracker = self.trackers[job.config.label]
+        job.failure = seat.failure
         if seat.failure:
-            tracker.finish("failed", {"failure": seat.failure})
+            tracker.finish(FAILED, {"failure": seat.failure})
+        if not seat.trains:
             return
         history = seat.member.history
         summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)

@@ -19,7 +19,8 @@ from benchmarks.protocol import StudentConfig
 from methods import configure, get
 from methods.schedules import LossConfig
 
-COMPLETE = "complete"
+# A run's status at its end
+COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Job:
     config: StudentConfig
     folder: RunFolder
     result: dict[str, Any] | None
+    failure: str | None = None
 
     @property
     def needs_teacher(self) -> bool:

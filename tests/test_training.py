@@ -370,3 +370,38 @@ def test_evaluation_between_epochs_leaves_the_student_in_training_mode(tmp_path)
     cohort(["fitnet"], tmp_path, observers=[Modes()]).run()
     assert modes
     assert all(modes)
+
+
+class Stops(Observer):
+    """Stops a student after an epoch."""
+
+    def __init__(self, name, epoch):
+        self.name, self.epoch, self.stopped = name, epoch, []
+
+    def on_epoch(self, member, row):
+        member.stopped = member.name == self.name and row["epoch"] == self.epoch
+
+    def on_stop(self, member):
+        self.stopped.append(member.name)
+
+
+def test_a_student_that_is_stopped_leaves_and_the_others_stay_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.training.cohort.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    undisturbed, observer = cohort(["kd", "aftkd", "at"], tmp_path / "one"), Stops("aftkd", epoch=2)
+    undisturbed.run()
+    students = cohort(["kd", "aftkd", "at"], tmp_path / "other", observers=[observer])
+    students.run()
+    assert observer.stopped == ["aftkd"]
+    assert [len(seat.member.history) for seat in students.seats] == [4, 2, 4]
+    assert [bool(seat.checkpoints.steps()) for seat in students.seats] == [True, False, True]
+    for k in (0, 2):
+        one, other = (each.seats[k].member.network.state_dict() for each in (undisturbed, students))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert undisturbed.seats[1].member.history[1]["test/top1"] == students.seats[1].member.history[1]["test/top1"]
+
+
+def test_a_cohort_whose_students_are_all_stopped_ends(tmp_path):
+    students = cohort(["kd"], tmp_path, observers=[Stops("kd", epoch=1)])
+    students.run()
+    assert students.step == 3
+    assert students.active == []

@@ -33,7 +33,10 @@ class Observer:
         """After training step `step`, counted from 1 over the whole training."""
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        """After an epoch, for each student."""
+        """After an epoch, for each student; `member.stopped = True` makes it leave the cohort."""
+
+    def on_stop(self, member: Member) -> None:
+        """After a student was stopped and has left."""
 
 
 @dataclass
@@ -43,6 +46,11 @@ class Seat:
     member: Member
     checkpoints: Checkpoints
     failure: str | None = field(default=None)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is still in the cohort, or was to the end."""
+        return self.failure is None and not self.member.stopped
 
 
 class Cohort:
@@ -84,7 +92,7 @@ class Cohort:
     @property
     def active(self) -> list[Seat]:
         """Seats of the students that still train."""
-        return [seat for seat in self.seats if seat.failure is None]
+        return [seat for seat in self.seats if seat.trains]
 
     def _resume(self) -> None:
         """Go on at the last step that all students have a checkpoint of."""
@@ -97,7 +105,8 @@ class Cohort:
     def run(self) -> None:
         """Train to the end, from where an earlier process stopped.
 
-        A student whose loss is not finite leaves with `failure` set; the others go on.
+        A student whose loss is not finite leaves with `failure` set, and one that an observer stops; the others go
+        on.
 
         Raises:
             Interrupted: by SIGINT or SIGTERM, with a checkpoint of this step written.
@@ -156,9 +165,18 @@ class Cohort:
             seat.member.history.append(row)
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
             self._commit()
-        for seat, row in zip(self.active, rows, strict=True):
+        evaluated = self.active
+        for seat, row in zip(evaluated, rows, strict=True):
             for observer in self.observers:
                 observer.on_epoch(seat.member, row)
+        for seat in evaluated:
+            if seat.member.stopped:
+                self._dismiss(seat)
+
+    def _dismiss(self, seat: Seat) -> None:
+        seat.checkpoints.delete()
+        for observer in self.observers:
+            observer.on_stop(seat.member)
 
     def _row(self, member: Member, epoch: int) -> Row:
         row: Row = {metrics.EPOCH: epoch + 1, metrics.LR: self.lr(epoch)} | member.end_epoch()

@@ -45,6 +45,7 @@ class Member:
             fused=True,
         )
         self.history: list[Row] = []
+        self.stopped = False  # an observer of the cohort has seen enough of it
         network.train()
         method.train()
 
