@@ -16,6 +16,7 @@ from benchmarks.errors import Interrupted
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
+from benchmarks.repeat import repeat
 from benchmarks.results import COMPLETE, FAILED, STOPPED, Job, summarise
 from benchmarks.teachers import Teacher
 from benchmarks.tensors import write_tensors
@@ -68,6 +69,7 @@ class Recorder(Observer):
             "id": job.folder.id,
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
+            "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(),
             "cohort": [each.config.label for each in self.jobs],
             "tracking": plain(self.run.tracking),
