@@ -71,7 +71,7 @@ class Recorder(Observer):
             "teacher": teacher and self._teacher_content(teacher),
             "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(),
-            "cohort": [each.config.label for each in self.jobs],
+            "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
             "code": code_version(),

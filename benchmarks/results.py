@@ -21,16 +21,31 @@ from methods.schedules import LossConfig
 
 # A run's status at its end
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+# What a look at a run's state may hold its lock for.
+BRIEFLY = 0.2  # seconds
+
+
+class Taken(UserError):
+    """Another process is training the run."""
 
 
 @dataclass
 class Job:
-    """One student of a command, from its configuration to its result."""
+    """One student of a command, from its configuration to its result.
+
+    Attributes:
+        config: resolved.
+        folder: its run's.
+        result: content of `result.json`; None while it is not complete.
+        failure: why it left its cohort.
+        taken: whether it is left to another process.
+    """
 
     config: StudentConfig
     folder: RunFolder
     result: dict[str, Any] | None
     failure: str | None = None
+    taken: bool = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -77,14 +92,15 @@ class RunFolder:
             wait: for the other process to end.
 
         Raises:
-            UserError: another process trains it, or the folder cannot be written.
+            Taken: another process trains it.
+            UserError: the folder cannot be written.
         """
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return lock.acquire(blocking=wait)
+            return lock.acquire(timeout=-1 if wait else BRIEFLY)
         except Timeout:
-            raise UserError(f"another process is training {self.path}") from None
+            raise Taken(f"another process is training {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
 

@@ -123,8 +123,12 @@ class Workbench:
         self._measured[teacher.sha256] = top1
         return top1
 
-    def train_teacher(self, plan: TeacherPlan) -> Teacher:
+    def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.
+
+        Args:
+            plan: which one it is.
+            observers: told about steps and epochs.
 
         Raises:
             RunFailed: its loss is not finite.
@@ -138,7 +142,7 @@ class Workbench:
             batches = self.batches(config)
             num_steps = config.train.epochs * batches.steps_per_epoch
             seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
-            self.train(f"teacher {plan.network}", None, [seat], batches, config.train)
+            self.train(f"teacher {plan.network}", None, [seat], batches, config.train, observers)
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")
             history = seat.member.history

@@ -29,8 +29,8 @@ def run(*words):
 
 @pytest.fixture
 def bench(tmp_path):
-    config, methods = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
-    distillation = Distillation(config, methods, make_console())
+    config, variants = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
+    distillation = Distillation(config, variants, make_console())
     with few_digits():
         return Throughput(config, distillation, load("digits", tmp_path, tmp_path, 0.0))
 

@@ -57,7 +57,11 @@ def rehearse(
     if teacher is not None:
         fold_batch_norms(teacher)
     for student, member in zip(students, members, strict=True):
-        _check_member(student, member, teacher, batch)
+        try:
+            _check_member(student, member, teacher, batch)
+        except (UserError, RunFailed) as error:
+            error.student = member.name
+            raise
     return _time_step(members, teacher, batch, train)
 
 
