@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -37,6 +38,10 @@ class WhenTaken(Enum):
     refuse = auto()
     leave = auto()
     wait = auto()  # and train what that process leaves unfinished
+
+
+# In the place of a checkpoint's step, which is negative in a stage before the main training.
+NOT_BEGUN = -sys.maxsize
 
 
 class Distillation:
@@ -239,7 +244,7 @@ class Distillation:
 def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs in groups that have a checkpoint of one step in common, the largest group first."""
     left, groups = list(jobs), []
-    steps = {id(job): Checkpoints(job.folder.path).steps() or {0} for job in jobs}
+    steps = {id(job): Checkpoints(job.folder.path).steps() or {NOT_BEGUN} for job in jobs}
     while left:
         counts = Counter(step for job in left for step in steps[id(job)])
         step = max(counts, key=lambda each: (counts[each], each))

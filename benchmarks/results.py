@@ -21,6 +21,8 @@ from methods.schedules import LossConfig
 
 # A run's status at its end
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+# The student's weights in a run's folder, and those of a method that takes part in its prediction.
+STUDENT, METHOD = "student.safetensors", "method.safetensors"
 # What a look at a run's state may hold its lock for.
 BRIEFLY = 0.2  # seconds
 
@@ -129,8 +131,13 @@ def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, 
         attempt += 1
 
 
-def summarise(history: list[dict[str, float]], split: str, teacher_top1: float | None) -> dict[str, float]:
-    """The summary of a finished training: last epoch, best epoch as a diagnostic, the teacher."""
+def summarise(
+    history: list[dict[str, float]],
+    split: str,
+    teacher_top1: float | None,
+    pretraining: list[dict[str, float]],
+) -> dict[str, float]:
+    """The summary of a finished training: last epoch, best epoch as a diagnostic, the teacher, what came before."""
     top1 = [row[metrics.evaluation(split, "top1")] for row in history]
     summary = {
         metrics.evaluation(split, metrics.TOP1_LAST): top1[-1],
@@ -138,6 +145,9 @@ def summarise(history: list[dict[str, float]], split: str, teacher_top1: float |
     }
     if teacher_top1 is not None:
         summary[metrics.TEACHER_TOP1] = teacher_top1
+    if pretraining:
+        summary[metrics.PRETRAINING_EPOCHS] = len(pretraining)
+        summary[metrics.PRETRAINING_SECONDS] = sum(row[metrics.EPOCH_SECONDS] for row in pretraining)
     return summary
 
 

@@ -125,9 +125,9 @@ def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, mon
     starts = []
     original = TrainBatches.epoch
 
-    def epoch(self, number, start=0):
+    def epoch(self, number, start=0, view=0):
         starts.append((number, start))
-        return original(self, number, start)
+        return original(self, number, start, view)
 
     monkeypatch.setattr(TrainBatches, "epoch", epoch)
     assert distil(*lines) == 0
