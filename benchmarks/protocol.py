@@ -24,6 +24,7 @@ from benchmarks.config import (
     TrainConfig,
 )
 from benchmarks.errors import UserError, first_line, require
+from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
 from methods import FeatureSpec, InvalidSetting, MethodConfig, dead_settings, get, unknown
 from methods.schedules import LossConfig, Schedule
@@ -144,7 +145,7 @@ def _fill(config: DictConfig) -> None:
 def fill_data(config: DictConfig) -> None:
     """Where data sets are and where decoded images go."""
     _default(config.data, "root", os.environ.get("KD_DATA") or "data")
-    _default(config.data, "cache", str(_user_cache()))
+    _default(config.data, "cache", str(user_cache()))
 
 
 def fill_train(config: DictConfig, network: str) -> None:
@@ -171,10 +172,6 @@ def fill_store(config: DictConfig) -> None:
 def _default(node: DictConfig, key: str, value: Any) -> None:
     if OmegaConf.is_missing(node, key):
         node[key] = value
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"
 
 
 def scaled_milestones(epochs: int) -> list[int]:
