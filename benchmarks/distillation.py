@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -19,9 +17,9 @@ from benchmarks.config import RunConfig
 from benchmarks.data import DataSet, EvaluationBatches
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.models import Network
-from benchmarks.protocol import StudentConfig, Variant, plain
+from benchmarks.protocol import StudentConfig, plain
 from benchmarks.recorder import Recorder
-from benchmarks.results import Job, Taken, run_folder
+from benchmarks.results import Job, run_folder
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
@@ -29,19 +27,8 @@ from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
-from methods import get
-
-
-class WhenTaken(Enum):
-    """What to do about a run that another process is training."""
-
-    refuse = auto()
-    leave = auto()
-    wait = auto()  # and train what that process leaves unfinished
-
-
-# In the place of a checkpoint's step, which is negative in a stage before the main training.
-NOT_BEGUN = -sys.maxsize
+from methods import InvalidSetting, MethodConfig, get
+from methods.schedules import LossConfig
 
 
 class Distillation:
@@ -49,9 +36,9 @@ class Distillation:
 
     Args:
         run: resolved configuration.
-        variants: what each student is trained with.
+        methods: of the students, not yet resolved for the networks.
         console: where to say what happens.
-        when_taken: what to do about runs that another process is training.
+        losses: schedules of the students' loss weights; default: the run's for all.
 
     Raises:
         UserError: a setting or a checkpoint that cannot work, before anything is written.
@@ -60,21 +47,31 @@ class Distillation:
     def __init__(
         self,
         run: RunConfig,
-        variants: Sequence[Variant],
+        methods: Sequence[MethodConfig],
         console: Console,
-        when_taken: WhenTaken = WhenTaken.refuse,
+        losses: Sequence[LossConfig] | None = None,
     ) -> None:
-        self.run, self.console, self.when_taken = run, console, when_taken
+        self.run, self.console = run, console
         self.device = torch.device(run.train.device.value)
         self.num_classes = data.INFO[run.data.name].num_classes
         self.specs = (
             feature_spec(run.pair.student, self.num_classes),
             feature_spec(run.pair.teacher, self.num_classes),
         )
-        self.students = [variant.resolve(run, self.specs) for variant in variants]
+        losses = losses or [run.loss] * len(methods)
+        self.students = [self._student(*variant) for variant in zip(methods, losses, strict=True)]
         self.needs_teacher = any(get(student.method.name).needs for student in self.students)
         self.plan = TeacherPlan.of(run)
         self.teacher = self._find_teacher() if self.needs_teacher else None
+
+    def _student(self, method: MethodConfig, loss: LossConfig) -> StudentConfig:
+        run = self.run
+        try:
+            method = method.resolve(*self.specs)
+            loss = loss.resolve(method)
+        except InvalidSetting as error:
+            raise UserError(f"method {method.name} on {run.pair.name}: {error}") from None
+        return StudentConfig(method, run.pair, run.data, run.seed, run.train, loss)
 
     def _find_teacher(self) -> teachers.Teacher | None:
         if self.run.teacher.checkpoint is None:
@@ -129,8 +126,7 @@ class Distillation:
             observers: told about steps and epochs; they may stop a student.
 
         Returns:
-            every student: with its result, or why it failed, or that another process has it, or nothing of these
-            where an observer stopped it.
+            every student: with its result, or why it failed, or neither where an observer stopped it.
 
         Raises:
             UserError: an output folder that cannot be written, a wrong teacher.
@@ -201,21 +197,12 @@ class Distillation:
         sake. A student's result is the same in any cohort.
         """
         with contextlib.ExitStack() as stack:
-            self._lock(jobs, stack)
-            waiting = [job for job in jobs if job.result is None and not job.taken]
+            for job in jobs:
+                stack.enter_context(job.folder.lock())
+                job.result = job.folder.result()  # another process may have finished it
+            waiting = [job for job in jobs if job.result is None]
             for group in by_shared_step(waiting):
                 self._train_cohort(group, bench, teacher_top1, observers)
-
-    def _lock(self, jobs: list[Job], stack: contextlib.ExitStack) -> None:
-        """Lock the jobs, in one order for all processes: those that wait never wait in a ring."""
-        for job in sorted(jobs, key=lambda job: job.folder.path):
-            try:
-                stack.enter_context(job.folder.lock(wait=self.when_taken == WhenTaken.wait))
-            except Taken:
-                if self.when_taken == WhenTaken.refuse:
-                    raise
-                job.taken = True
-            job.result = job.folder.result()  # another process may have finished it
 
     def _train_cohort(
         self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
@@ -244,7 +231,7 @@ class Distillation:
 def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs in groups that have a checkpoint of one step in common, the largest group first."""
     left, groups = list(jobs), []
-    steps = {id(job): Checkpoints(job.folder.path).steps() or {NOT_BEGUN} for job in jobs}
+    steps = {id(job): Checkpoints(job.folder.path).steps() or {0} for job in jobs}
     while left:
         counts = Counter(step for job in left for step in steps[id(job)])
         step = max(counts, key=lambda each: (counts[each], each))
@@ -259,7 +246,9 @@ def _settings(student: StudentConfig) -> str:
         key: value for key, value in plain(student.method).items() if key not in ("name", "label", "weights")
     }
     weights = {f"weights.{term}": f"{weight:g}" for term, weight in student.method.weights.items()}
-    shown = weights | settings | {"loss.schedule": student.loss.schedule}
+    warm_up = student.loss.warm_up
+    loss = {"loss.schedule": student.loss.schedule} | ({"loss.warm_up": f"{warm_up:.4g}"} if warm_up else {})
+    shown = weights | settings | loss
     return "  ".join(f"{key}={str(value).replace(' ', '')}" for key, value in shown.items())
 
 

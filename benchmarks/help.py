@@ -70,6 +70,8 @@ def _method(name: str) -> Iterator[str]:
             subsequent_indent="  ",
             break_on_hyphens=False,
         )
+    for pair, settings in method.config_class.by_pair.items():
+        yield f"  for {pair}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
 
 
 def _fields(config: type, prefix: str, values: Any) -> Iterator[str]:

@@ -102,7 +102,7 @@ def _has_blocks(config: AFTKDConfig) -> bool:
     return config.content != Content.attention or config.attention != Attention.channel
 
 
-_WITH_ATTENTION = acts_with("afb", _attends, "(content=attention, or content=both and degree above 0)")
+_WITH_ATTENTION = acts_with("afb", also=_attends, when="(content=attention, or content=both and degree above 0)")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class AFTKDConfig(StageConfig):
         "d in [0, 1]: how much of the process enters beside the result",
         source="this project; abstract: transferred to different degrees",
         search=Search(0.0, 1.0),
-        **acts_with("afb", lambda config: config.content == Content.both, "content=both"),
+        **acts_with("afb", also=lambda config: config.content == Content.both, when="content=both"),
     )
     attention: Attention = option(
         Attention.both,
@@ -152,7 +152,7 @@ class AFTKDConfig(StageConfig):
         search=SearchEach(
             lambda config, *specs: [Search(choices=sizes) for sizes in config.valid_block_sizes(*specs)]
         ),
-        **acts_with("afb", _has_blocks, "anything but channel attention alone"),
+        **acts_with("afb", also=_has_blocks, when="anything but channel attention alone"),
     )
     center: bool = option(
         True,

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -94,17 +94,18 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def acts_with(term: str, also: Callable[[Any], bool] = lambda config: True, when: str = "") -> Any:
+def acts_with(*terms: str, also: Callable[[Any], bool] = lambda config: True, when: str = "") -> Any:
     """Arguments of `option` for a field that acts only while a loss term has weight.
 
     Args:
-        term: the term.
+        terms: one of them suffices.
         also: a further condition on the configuration.
         when: that condition in words.
     """
+    weights = " or ".join(f"weights.{term}" for term in terms)
     return {
-        "live": lambda config: term in config.terms and also(config),
-        "live_when": f"with weights.{term} above 0" + (f" and {when}" if when else ""),
+        "live": lambda config: not set(terms).isdisjoint(config.terms) and also(config),
+        "live_when": f"with {weights} above 0" + (f" and {when}" if when else ""),
     }
 
 
@@ -163,6 +164,11 @@ class MethodConfig:
 
     #: Schedule of the loss weights when `loss.schedule=default`.
     schedule: ClassVar[str] = "fixed"
+    #: Part of the training over which the distillation terms warm up unless `loss.warm_up` says otherwise.
+    warm_up: ClassVar[float] = 0.0
+    #: Settings that the paper chose pair by pair, as `{pair: {"weights.kd": 1.0}}`: they stand between the
+    #: defaults and what the user sets. Only who knows a pair's name can apply them: see `for_pair`.
+    by_pair: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str = option("???", "the method")
     label: str = option("", "name of this variant in tables; part of the run's identity")
@@ -175,6 +181,17 @@ class MethodConfig:
     def terms(self) -> tuple[str, ...]:
         """Names of the terms with weight, `ce` (the harness's own) included."""
         return tuple(term for term, weight in self.weights.items() if weight > 0)
+
+    def for_pair(self, pair: str, given: Collection[str]) -> Self:
+        """With the paper's settings for a pair, but for those in `given` and those that cannot act."""
+        config = self
+        for key, value in self.by_pair.get(pair, {}).items():
+            name, _, term = key.partition(".")
+            live = self.__dataclass_fields__[name].metadata["live"]
+            if {name, key}.isdisjoint(given) and (live is None or live(self)):
+                setting: dict[str, Any] = {name: {**config.weights, term: value} if term else value}
+                config = dataclasses.replace(config, **setting)
+        return config
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         """Fill in what depends on the networks and check everything.
@@ -198,44 +215,44 @@ def require(ok: bool, message: str) -> None:
         raise InvalidSetting(message)
 
 
-def temperature_of(term: str, default: float, source: str) -> Any:
-    """The field `temperature` of a configuration whose `term` compares softened class probabilities."""
+def temperature_of(*terms: str, default: float, source: str) -> Any:
+    """The field `temperature` of a configuration whose `terms` compare softened class probabilities."""
     return option(
         default,
-        f"temperature of the softened class probabilities in the term {term}",
+        f"temperature of the softened class probabilities in {', '.join(terms)}",
         source=source,
         search=Search(1.0, 8.0),
-        **acts_with(term),
+        **acts_with(*terms),
     )
 
 
-def standardise_of(term: str) -> Any:
-    """The field `standardise` of a configuration whose `term` compares softened class probabilities."""
+def standardise_of(*terms: str) -> Any:
+    """The field `standardise` of a configuration whose `terms` compare softened class probabilities."""
     return option(
         False,
-        f"z-score each sample's logits before the term {term} softens them: only their shape is to be matched",
-        source="logit standardisation (Sun et al., CVPR 2024); its best settings have temperature 2, kd = 9",
+        f"z-score each sample's logits before {', '.join(terms)} read them, so that only their shape is matched",
+        source="logit standardisation (Sun et al., CVPR 2024), which takes temperature 2 and kd = 9 for most pairs",
         search=Search(choices=(True, False)),
-        **acts_with(term),
+        **acts_with(*terms),
     )
 
 
 @dataclass(frozen=True)
 class DistillConfig(MethodConfig):
-    """A method with a term of softened class probabilities: Hinton's `kd` beside its own, or one of its own.
+    """A method that compares softened class probabilities: in Hinton's term `kd` beside its own, or in its own.
 
-    With one of its own it says so in `soft_term` and declares both fields for it.
+    One with terms of its own names them in `soft_terms` and declares both fields for them.
     """
 
-    soft_term: ClassVar[str] = "kd"
+    soft_terms: ClassVar[tuple[str, ...]] = ("kd",)
 
-    temperature: float = temperature_of("kd", 4.0, "CRD (ICLR 2020), sec. 4: T = 4")
-    standardise: bool = standardise_of("kd")
+    temperature: float = temperature_of(*soft_terms, default=4.0, source="CRD (ICLR 2020), sec. 4: T = 4")
+    standardise: bool = standardise_of(*soft_terms)
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")
         require(
-            student.logits == teacher.logits or self.soft_term not in self.terms,
+            student.logits == teacher.logits or set(self.soft_terms).isdisjoint(self.terms),
             f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
         )
         return super().resolve(student, teacher)
@@ -287,8 +304,12 @@ class StageConfig(DistillConfig):
         None, "pairs [student stage, teacher stage], 0 the stem; default: all but the stem, by position"
     )
 
+    def default_stages(self, student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
+        """The pairs where none are given."""
+        return match_stages(student, teacher)
+
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
-        stages = match_stages(student, teacher) if self.stages is None else self.stages
+        stages = self.default_stages(student, teacher) if self.stages is None else self.stages
         check_stages(stages, student, teacher)
         resolved = dataclasses.replace(self, stages=stages)
         return super(StageConfig, resolved).resolve(student, teacher)

@@ -6,6 +6,9 @@ the training, r_k = clamp(L̄_k(w−1) / L̄_k(w−2), 0.8, 1.25), smoothed; λ 
 renormalised to sum K; 1 in the first two windows. It resembles dynamic weight averaging (Liu et al., *End-to-end
 multi-task learning with attention*, CVPR 2019), whose τ = 2 does nothing here: r stays within a few percent of 1.
 The second form takes the rate against the first window, L̄_k(w−1) / L̄_k(0), as GradNorm (Chen et al., ICML 2018).
+
+Beside every schedule the distillation terms can warm up: their factors rise linearly from 0 to the schedule's
+within the first part of the training. A part and not a number of epochs: a short training has a short warm-up.
 """
 
 from __future__ import annotations
@@ -59,6 +62,12 @@ class LossConfig:
         "factor on the loss weights over time: default (the method's own choice), fixed, linear, cosine, adaptive",
         search=Search(choices=("fixed", "linear", "cosine", "adaptive")),
     )
+    warm_up: float | None = option(
+        None,
+        "part of the training in which the distillation terms' weights rise from 0; "
+        "default: the method's own choice",
+        search=Search(0.0, 0.2),
+    )
     start: float = option(
         1.0, "factor on the distillation terms at the first step", search=Search(0.0, 2.0), **_RAMP
     )
@@ -93,9 +102,10 @@ class LossConfig:
             InvalidSetting: a value that cannot work, or a schedule that cannot serve the method.
         """
         schedule = method.schedule if self.schedule == Schedule.default else self.schedule
+        warm_up = method.warm_up if self.warm_up is None else self.warm_up
         if set(method.terms) <= {"ce"}:  # nothing to balance: the student alone is the same under every schedule
-            schedule = Schedule.fixed
-        resolved = dataclasses.replace(self, schedule=Schedule(schedule))
+            schedule, warm_up = Schedule.fixed, 0.0
+        resolved = dataclasses.replace(self, schedule=Schedule(schedule), warm_up=float(warm_up))
         dead: Any = {
             field.name: field.default
             for field in dataclasses.fields(self)
@@ -106,6 +116,8 @@ class LossConfig:
         return resolved
 
     def _check(self, method: MethodConfig) -> None:
+        assert self.warm_up is not None  # resolved
+        require(0 <= self.warm_up <= 1, f"loss.warm_up={self.warm_up} must be in [0, 1]")
         for name in ("start", "end"):
             value = getattr(self, name)
             require(
@@ -143,12 +155,16 @@ class LossWeights(nn.Module):
         self.config = config
         self.num_steps = num_steps
         self.window = max(1, round(num_steps / config.windows))
+        assert config.warm_up is not None  # resolved
+        self.warm_steps = round(num_steps * config.warm_up)
         num_terms = len(terms)
         self.register_buffer("factors", torch.ones(num_terms))
+        self.register_buffer("scheduled", torch.ones(num_terms))  # the factors but for the warm-up
         self.register_buffer("distils", torch.tensor([term != "ce" for term in terms]), persistent=False)
         for name in ("total", "first", "previous", "rate"):
             self.register_buffer(name, torch.ones(num_terms) if name == "rate" else torch.zeros(num_terms))
         self.factors: Tensor
+        self.scheduled: Tensor
         self.distils: Tensor
         self.total: Tensor
         self.first: Tensor
@@ -158,10 +174,13 @@ class LossWeights(nn.Module):
     def advance(self, step: int) -> None:
         """Set `factors` for training step `step`, counted from 0; to be called once for each step."""
         if _ramp(self.config):
-            factor = self._ramp_factor(step)
-            self.factors.copy_(torch.where(self.distils, factor, 1.0))
+            self.scheduled.copy_(torch.where(self.distils, self._ramp_factor(step), 1.0))
         elif _adaptive(self.config) and step and step % self.window == 0:
             self._close_window(num_closed=step // self.window)
+        elif step >= self.warm_steps:
+            return  # nothing has moved
+        warmth = min(1.0, (step + 1) / max(1, self.warm_steps))
+        self.factors.copy_(self.scheduled * torch.where(self.distils, warmth, 1.0))
 
     def _ramp_factor(self, step: int) -> float:
         progress = step / max(1, self.num_steps - 1)
@@ -180,7 +199,7 @@ class LossWeights(nn.Module):
             self.first.copy_(mean)
         else:
             self._update_rate(mean)
-            self.factors.copy_(self._balance())
+            self.scheduled.copy_(self._balance())
         self.previous.copy_(mean)
         self.total.zero_()
 

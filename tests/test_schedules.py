@@ -67,6 +67,27 @@ def test_a_ramp_of_one_step_is_its_start(schedule):
     np.testing.assert_allclose(weights.factors.numpy(), [1, 0.5, 0.5])
 
 
+# Warm-up
+def test_distillation_terms_rise_linearly_from_the_start():
+    factors = factors_of(weights_of(40, schedule="fixed", warm_up=0.25), decaying(40))
+    expected = np.minimum((np.arange(40) + 1) / 10, 1)
+    np.testing.assert_array_equal(factors[:, 0], 1)
+    for term in (1, 2):
+        np.testing.assert_allclose(factors[:, term], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "adaptive"])
+@pytest.mark.parametrize("warm_up", [0.3, 1.0])
+def test_the_warm_up_multiplies_the_schedule(schedule, warm_up):
+    config = {"schedule": schedule} | ({"windows": 6} if schedule == "adaptive" else {})
+    losses = decaying(60)
+    plain = factors_of(weights_of(60, **config), losses)
+    warmed = factors_of(weights_of(60, warm_up=warm_up, **config), losses)
+    expected = np.minimum((np.arange(60) + 1) / (60 * warm_up), 1)
+    np.testing.assert_allclose(warmed[:, 0], plain[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(warmed[:, 1:], plain[:, 1:] * expected[:, None], rtol=1e-5)
+
+
 # Adaptive
 def simulate(losses, *, windows, rate="previous", temperature=0.1, smoothing=0.5, floor=0.2):
     """Factors at every step, each computed afresh from the losses so far."""
@@ -149,10 +170,11 @@ def test_a_term_that_is_zero_does_no_harm(rate, last):
     np.testing.assert_allclose(factors.sum(axis=1), 3, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("schedule", "stop"), [("adaptive", 27), ("adaptive", 30), ("linear", 27)])
-def test_resumes_from_its_state_inside_a_window(schedule, stop):
+@pytest.mark.parametrize(("schedule", "stop"), [("adaptive", 27), ("adaptive", 30), ("linear", 27), ("fixed", 27)])
+@pytest.mark.parametrize("warm_up", [0.0, 0.4, 0.6])
+def test_resumes_from_its_state_inside_a_window(schedule, stop, warm_up):
     losses = decaying(60)
-    config = {"schedule": schedule} | ({"windows": 6} if schedule == "adaptive" else {})
+    config = {"schedule": schedule, "warm_up": warm_up} | ({"windows": 6} if schedule == "adaptive" else {})
     expected = factors_of(weights_of(60, **config), losses)
     first = weights_of(60, **config)
     factors_of(first, losses[:stop])
@@ -172,6 +194,10 @@ def test_default_is_the_methods_own_choice():
     assert LossConfig().resolve(method_of("aftkd")).schedule == "adaptive"
     assert LossConfig().resolve(method_of("kd")).schedule == "fixed"
     assert LossConfig(schedule="cosine").resolve(method_of("aftkd")).schedule == "cosine"
+    assert LossConfig().resolve(method_of("dkd")).warm_up == pytest.approx(20 / 240)
+    assert LossConfig(warm_up=0).resolve(method_of("dkd")).warm_up == 0
+    assert LossConfig().resolve(method_of("kd")).warm_up == 0
+    assert LossConfig(warm_up=0.5).resolve(method_of("none")).warm_up == 0  # nothing to warm up
 
 
 @pytest.mark.parametrize("schedule", ["default", "fixed", "linear", "cosine", "adaptive"])
@@ -195,6 +221,9 @@ def test_signed_terms_are_refused_by_adaptive_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("schedule", "key", "value"),
     [
+        ("fixed", "warm_up", -0.1),
+        ("fixed", "warm_up", 1.1),
+        ("fixed", "warm_up", math.nan),
         ("linear", "start", -0.1),
         ("cosine", "end", math.inf),
         ("linear", "end", math.nan),
