@@ -14,15 +14,21 @@ def gram(rows: Tensor) -> Tensor:
     return rows @ rows.T
 
 
+def off_diagonal(square: Tensor) -> Tensor:
+    """A matrix like `square`, `[B, B]`, with 0 on the diagonal and 1 elsewhere."""
+    return 1 - torch.eye(len(square), dtype=square.dtype, device=square.device)
+
+
 def pairwise_distances(rows: Tensor) -> Tensor:
     """Euclidean distances of all pairs, `[B, D]` to `[B, B]`; 0 on the diagonal, with finite gradients.
 
-    From the inner products, as the field does: B² values instead of B² D.
+    From the inner products: B² values instead of B² D. The rows are centred first, since what they have in common
+    cancels in the distances, but not exactly.
     """
-    products = gram(rows)
+    products = gram(rows - rows.mean(dim=0))
     squares = products.diagonal()
-    squared = (squares[:, None] + squares[None, :] - 2 * products).clamp_min(EPS)
-    return squared.sqrt() * (1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
+    squared = squares[:, None] + squares[None, :] - 2 * products
+    return squared.clamp_min(EPS).sqrt() * off_diagonal(squared)
 
 
 def channel_products(first: Tensor, second: Tensor) -> Tensor:
