@@ -1,0 +1,178 @@
+"""What replaces or refines Hinton's KD (DKD, NKD, DIST, standardisation) against its definition, class by class."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from helpers import TARGET, make, student_features, teacher_features, terms_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import methods
+from methods import get
+from methods.dist import pearson_distance
+from methods.dkd import nckd_loss, other_classes, tckd_loss
+from methods.kd import kd_loss, standardise
+from methods.nkd import others_loss, target_loss
+
+LABELS = torch.tensor([0, 6, 3, 3, 1])
+
+
+def logits(seed, batch=5, classes=7, scale=3.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
+
+
+def softmax(x):
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()
+
+
+def samples(*batches):
+    return zip(*(batch.numpy() for batch in batches), strict=True)
+
+
+# DKD
+def tckd_reference(student, teacher, labels, temperature):
+    total = 0.0
+    for s, t, k in samples(student, teacher, labels):
+        q, p = softmax(s / temperature)[k], softmax(t / temperature)[k]
+        total += p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    return temperature**2 * total / len(labels)
+
+
+def nckd_reference(student, teacher, labels, temperature):
+    total = 0.0
+    for s, t, k in samples(student, teacher, labels):
+        q, p = softmax(np.delete(s, k) / temperature), softmax(np.delete(t, k) / temperature)
+        total += (p * np.log(p / q)).sum()
+    return temperature**2 * total / len(labels)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_dkd_divides_the_divergence(temperature):
+    student, teacher = logits(0), logits(1)
+    expected = tckd_reference(student, teacher, LABELS, temperature)
+    assert tckd_loss(student, teacher, LABELS, temperature).item() == pytest.approx(expected, rel=1e-10)
+    expected = nckd_reference(student, teacher, LABELS, temperature)
+    assert nckd_loss(student, teacher, LABELS, temperature).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_dkds_parts_put_together_are_kd():
+    """KD = TCKD + (1 − p_label) NCKD, for each sample."""
+    student, teacher = logits(0), logits(1)
+    for k in range(5):
+        own = slice(k, k + 1)
+        uncertainty = 1 - softmax(teacher[k].numpy() / 4)[LABELS[k]]
+        label, others = (loss(student[own], teacher[own], LABELS[own], 4.0) for loss in (tckd_loss, nckd_loss))
+        torch.testing.assert_close(kd_loss(student[own], teacher[own], 4.0), label + uncertainty * others)
+
+
+def test_the_other_classes_keep_their_order():
+    values = torch.arange(7.0).expand(5, 7)
+    for row, label in zip(other_classes(values, LABELS), LABELS, strict=True):
+        assert row.tolist() == [k for k in range(7) if k != label]
+
+
+def test_dkd_vanishes_at_equality_and_stays_finite_for_certain_predictions():
+    teacher = logits(1)
+    assert tckd_loss(teacher, teacher, LABELS, 4.0).item() == pytest.approx(0, abs=1e-12)
+    assert nckd_loss(teacher, teacher, LABELS, 4.0).item() == pytest.approx(0, abs=1e-12)
+    student = (1e3 * logits(0)).float().requires_grad_()
+    loss = sum(loss(student, (1e3 * teacher).float(), LABELS, 1.0) for loss in (tckd_loss, nckd_loss))
+    loss.backward()
+    assert loss.isfinite()
+    assert student.grad.isfinite().all()
+
+
+def test_dkd_is_registered_with_its_terms_and_warm_up():
+    student, teacher = student_features(), teacher_features()
+    method = make("dkd", student, teacher, temperature=2.0)
+    assert dict(method.config.weights) == {"ce": 1, "tckd": 1, "nckd": 8}
+    assert method.config.warm_up == pytest.approx(20 / 240)
+    terms = terms_of(method, student, teacher)
+    for term, reference in (("tckd", tckd_reference), ("nckd", nckd_reference)):
+        expected = reference(student.logits, teacher.logits, TARGET, 2.0)
+        assert terms[term].item() == pytest.approx(expected, rel=1e-9)
+
+
+# NKD
+def test_nkd_is_two_cross_entropies():
+    student, teacher, temperature = logits(0), logits(1), 3.0
+    label = others = 0.0
+    for s, t, k in samples(student, teacher, LABELS):
+        label -= softmax(t)[k] * np.log(softmax(s)[k]) / 5
+        q, p = softmax(np.delete(s, k) / temperature), softmax(np.delete(t, k) / temperature)
+        others -= temperature**2 * (p * np.log(q)).sum() / 5
+    assert target_loss(student, teacher, LABELS).item() == pytest.approx(label, rel=1e-10)
+    assert others_loss(student, teacher, LABELS, temperature).item() == pytest.approx(others, rel=1e-10)
+
+
+def test_nkds_others_differ_from_dkds_by_the_teachers_entropy_alone():
+    first, second, teacher = logits(0), logits(2), logits(1)
+    difference = others_loss(first, teacher, LABELS, 3.0) - others_loss(second, teacher, LABELS, 3.0)
+    expected = nckd_loss(first, teacher, LABELS, 3.0) - nckd_loss(second, teacher, LABELS, 3.0)
+    torch.testing.assert_close(difference, expected)
+
+
+def test_nkd_softens_the_others_alone():
+    student, teacher = student_features(), teacher_features()
+    terms = terms_of(make("nkd", student, teacher, temperature=2.0), student, teacher)
+    torch.testing.assert_close(terms["target"], target_loss(student.logits, teacher.logits, TARGET))
+    torch.testing.assert_close(terms["others"], others_loss(student.logits, teacher.logits, TARGET, 2.0))
+
+
+# DIST
+def test_dist_is_the_correlation_by_sample_and_by_class():
+    student, teacher = student_features(), teacher_features()
+    q, p = (np.array([softmax(row / 4) for row in x.logits.numpy()]) for x in (student, teacher))
+    inter = 16 * np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(q, p, strict=True)])
+    intra = 16 * np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(q.T, p.T, strict=True)])
+    terms = terms_of(make("dist", student, teacher), student, teacher)
+    assert terms["inter"].item() == pytest.approx(inter, rel=1e-9)
+    assert terms["intra"].item() == pytest.approx(intra, rel=1e-9)
+
+
+@given(scale=st.floats(0.1, 10), shift=st.floats(-5, 5), seed=st.integers(0, 20))
+def test_correlation_ignores_scale_and_shift(scale, shift, seed):
+    first, second = logits(seed), logits(seed + 50)
+    torch.testing.assert_close(pearson_distance(scale * first + shift, second), pearson_distance(first, second))
+    assert pearson_distance(scale * first + shift, first).item() == pytest.approx(0, abs=1e-9)
+    assert pearson_distance(-scale * first, first).item() == pytest.approx(2, abs=1e-9)
+
+
+# Standardisation
+def zscore(row):
+    return (row - row.mean()) / np.sqrt(((row - row.mean()) ** 2).mean())
+
+
+def test_standardised_logits_have_mean_0_and_deviation_1():
+    expected = [zscore(row) for row in logits(0).numpy()]
+    np.testing.assert_allclose(standardise(logits(0)).numpy(), expected, rtol=1e-6)
+
+
+def test_standardising_a_constant_row_has_a_finite_gradient():
+    row = torch.full((2, 5), 3.0, requires_grad=True)
+    (standardise(row) * torch.arange(5.0)).sum().backward()
+    assert row.grad.isfinite().all()
+
+
+SOFT = [name for name in methods.available() if hasattr(get(name).config_class, "soft_terms")]
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_standardised_term_reads_zscores(name):
+    """Whatever carries soft targets: its terms on z-scored logits are its standardised terms."""
+    student, teacher = student_features(), teacher_features(channels=(3, 4, 6, 5))
+    soft = dict.fromkeys(get(name).config_class.soft_terms, 1.0)
+    method = make(name, student, teacher, weights=soft, standardise=True)
+    plain = make(name, student, teacher, weights=soft)
+    changed = [
+        dataclasses.replace(x, logits=torch.from_numpy(np.array([zscore(row) for row in x.logits.numpy()])))
+        for x in (student, teacher)
+    ]
+    found, expected = terms_of(method, student, teacher), terms_of(plain, *changed)
+    for term in soft:
+        torch.testing.assert_close(found[term], expected[term], rtol=1e-5, atol=1e-8)
+        assert not torch.isclose(found[term], terms_of(plain, student, teacher)[term])
