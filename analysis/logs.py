@@ -32,7 +32,8 @@ def load(sources: Sequence[str]) -> Logs:
     """Read runs.
 
     Args:
-        sources: each a directory of W&B's offline runs or a file that `analysis.export` wrote.
+        sources: each a directory of W&B's offline runs, entity/project on a W&B server, or a file that
+            `analysis.export` wrote.
 
     Raises:
         UserError: a source that is none.
@@ -48,7 +49,17 @@ def _read(source: str) -> Logs:
         from analysis.parquet import read
 
         return read(path)
-    raise UserError(f"source={source}: no such directory")
+    if names_project(source):
+        from analysis.server import read_project
+
+        return assemble(*read_project(source))
+    raise UserError(f"source={source}: no such directory; W&B's projects are entity/project, exports FILE.parquet")
+
+
+def names_project(source: str) -> bool:
+    """Whether a source has the form entity/project, and not that of a path in a folder that is there."""
+    parts = source.split("/")
+    return len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") and not Path(parts[0]).exists()
 
 
 def _read_folder(folder: Path) -> Logs:

@@ -21,7 +21,7 @@ EXACT = 2**53  # whole numbers up to here are floats, too
 # What may differ between runs that are compared, or has a column of its own.
 APART = frozenset(
     {"method", "label", "pair", "seed", "loss", "id", "attempt", "teacher"}
-    | {"costs", "cohort", "tracking", "output", "code", "environment", "_wandb"}
+    | {"command", "costs", "cohort", "tracking", "output", "code", "environment", "_wandb"}
 )
 # What a run computes on and where its data lie, and the rate, which is the student's and so the pair's.
 NO_PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": {"root", "cache"}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,8 @@ def select(
         UserError: a name that no run has, or a protocol that none or several are.
     """
     runs = _asked(runs, methods, pairs)
-    reasons = {run_id: reason for run_id, run in runs.iterrows() if (reason := _unfit(run, VALUES[epoch]))}
+    rows = zip(runs.index, runs.to_dict("records"), strict=True)
+    reasons = {run_id: reason for run_id, run in rows if (reason := _unfit(run, VALUES[epoch]))}
     fit = runs.drop(index=list(reasons)).assign(value=lambda frame: frame[VALUES[epoch]])
     if protocol is not None:
         chosen = choose(protocol, fit["protocol"].unique())
@@ -88,9 +89,9 @@ def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> 
     return runs
 
 
-def _unfit(run: pd.Series, value: str) -> str:
+def _unfit(run: Mapping[Hashable, Any], value: str) -> str:
     """Why a run has no place in a table; nothing where it has."""
-    if run[["pair", "method", "teacher", "student"]].isna().any() or pd.isna(run["seed"]):
+    if any(pd.isna(run[name]) for name in ("pair", "method", "teacher", "student", "seed")):
         return "no run of this suite: its configuration names no pair, method or seed"
     if run["state"] != "complete":
         failure = run["summary"].get("failure")
@@ -99,13 +100,13 @@ def _unfit(run: pd.Series, value: str) -> str:
 
 
 def choose(protocol: str, there: Iterable[str]) -> str:
-    """The one protocol whose text has `protocol` in it.
+    """The one protocol whose text is `protocol` or has it in it.
 
     Raises:
         UserError: there is none, or more than one.
     """
     there = sorted(there)
-    found = [text for text in there if protocol in text]
+    found = [protocol] if protocol in there else [text for text in there if protocol in text]
     if len(found) == 1:
         return found[0]
     what = "several protocols have this in their names" if found else "no protocol has this in its name"
@@ -181,10 +182,11 @@ def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     ordered = cells.sort_values(["attempt", "created", "run_id"], kind="stable", na_position="first")
     older = ordered.duplicated([*CELL, "seed"], keep="last")
     latest = ordered[~older]
-    by_cell = latest.set_index([*CELL, "seed"])["run_id"]
+    place = [*CELL, "seed", "run_id"]
+    counting = {tuple(where): run_id for *where, run_id in latest[place].itertuples(index=False)}
     doubles = {
-        run["run_id"]: f"seed {run['seed']} again: {by_cell[tuple(run[[*CELL, 'seed']])]} is the latest"
-        for _, run in ordered[older].iterrows()
+        run_id: f"seed {where[-1]} again: {counting[tuple(where)]} is the latest"
+        for *where, run_id in ordered.loc[older, place].itertuples(index=False)
     }
     order = [*CELL, "seed", "value", "run_id"]
     columns = [*order, *(name for name in KEPT if name not in order)]

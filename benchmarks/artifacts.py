@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.data import EvaluationBatches
 from benchmarks.models import Network
 from benchmarks.tensors import write_tensors
-from benchmarks.training.member import Member
+from benchmarks.training.member import Classifier, Member
 from methods import Features
 
 ARTIFACTS_FILE = "artifacts.safetensors"
@@ -53,7 +53,7 @@ class Artifacts:
             "embedded": self.embedded,
             "samples": self.samples,
             "images": split.images[self.samples],
-            **_named("student", self._outputs(member.network)),
+            **_named("student", self._outputs(member.classifier)),
         }
         student = self._sample_features(member.network)
         arrays |= _named("student", attention(student))
@@ -76,7 +76,7 @@ class Artifacts:
         return self._sample_features(self.teacher)
 
     @torch.no_grad()
-    def _outputs(self, network: Network) -> dict[str, Tensor]:
+    def _outputs(self, network: Network | Classifier) -> dict[str, Tensor]:
         """Logits of all images, embeddings of some."""
         network.eval()
         logits, embeddings = [], []

@@ -8,6 +8,7 @@ values), and turns its errors into messages that name key, value and what would 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,17 +165,18 @@ def _preset_lines(preset: Sequence[Override]) -> list[str]:
         raise UserError(f"preset={path} is no readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"preset={path} must hold keys and values")
-    return list(_flatten(content))
+    return as_overrides(content)
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+def as_overrides(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested settings as words of the command line."""
     lines = []
     for key, value in content.items():
         if isinstance(value, dict) and value:
             if not prefix and "name" in value:  # {method: {name: aftkd, degree: 0.3}}
                 lines.append(f"{key}={_literal(value['name'])}")
                 value = {name: setting for name, setting in value.items() if name != "name"}
-            lines += _flatten(value, f"{prefix}{key}.")
+            lines += as_overrides(value, f"{prefix}{key}.")
         else:
             lines.append(f"{prefix}{key}={_literal(value)}")
     return lines
@@ -189,6 +191,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
+        reserved = value.lower() in ("null", "true", "false", "nan", "inf")
+        if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and not reserved:
+            return value
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{escaped}'"
     return str(value)

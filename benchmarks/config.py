@@ -124,7 +124,9 @@ class RunConfig:
 
     method: Any = option(None, "the distillation method; its settings are method.*")
     methods: list[Any] = option(
-        [], "several methods in one cohort: names, or variants {name: kd, label: soft, temperature: 8}"
+        [],
+        "several methods in one cohort: names, or variants {name: kd, label: soft, temperature: 8}, "
+        "with a loss schedule of their own {name: aftkd, label: fixed, loss: {schedule: fixed}}",
     )
     pair: Any = option(None, "teacher and student; custom ones: pair=custom pair.teacher=… pair.student=…")
     data: Any = option(None, "the data set")

@@ -58,6 +58,7 @@ class Display(Observer):
         self.console, self.what = console, what
         self.epochs, self.batch_size = train.epochs, train.batch_size
         self.width, self.steps_per_epoch = 0, 1
+        self.pretraining_epochs = 0
         self.clock = Clock(0, 0)
         self.progress = Progress(
             TextColumn(what, markup=False),
@@ -77,7 +78,8 @@ class Display(Observer):
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
         self.width = max(len(member.name) for member in members)
-        self.steps_per_epoch = num_steps // self.epochs
+        self.pretraining_epochs = max(member.pretraining_epochs for member in members)
+        self.steps_per_epoch = num_steps // (self.pretraining_epochs + self.epochs)
         self.clock = Clock(step, num_steps)
         self.progress.update(self.task, total=num_steps, completed=step)
         if step:
@@ -91,20 +93,25 @@ class Display(Observer):
             self.console.print(f"after {ESTIMATE_AFTER} steps: {duration(self.clock.left)} left")
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        self.console.print(self._line(member.name, row))
+        epoch = f"epoch {row[metrics.EPOCH]:{len(str(self.epochs))}.0f}/{self.epochs}"
+        accuracy = f"train {row[metrics.TRAIN_TOP1]:6.2f} %  {evaluation(row)}  "
+        self.console.print(self._line(epoch, member.name, row, accuracy))
+
+    def on_pretraining_epoch(self, member: Member, row: Row) -> None:
+        epoch = f"pre-training {row[metrics.EPOCH]:.0f}/{member.pretraining_epochs}"
+        self.console.print(self._line(epoch, member.name, row))
 
     def _status(self, step: int) -> str:
         left = "" if self.clock.left is None else f", {duration(self.clock.left)} left"
-        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
-        return f"epoch {epoch}/{self.epochs}, {self.clock.images_per_s(self.batch_size):.0f} images/s{left}"
+        epoch = min(step // self.steps_per_epoch + 1 - self.pretraining_epochs, self.epochs)
+        where = f"epoch {epoch}/{self.epochs}" if epoch > 0 else "pre-training"
+        return f"{where}, {self.clock.images_per_s(self.batch_size):.0f} images/s{left}"
 
-    def _line(self, name: str, row: Row) -> str:
+    def _line(self, epoch: str, name: str, row: Row, accuracy: str = "") -> str:
         left = "" if self.clock.left is None else f"  {duration(self.clock.left)} left"
-        epoch = f"{row[metrics.EPOCH]:{len(str(self.epochs))}.0f}/{self.epochs}"
         return (
-            f"epoch {epoch}  {name:{self.width}}  lr {row[metrics.LR]:<7.3g} {terms(row)}  "
-            f"train {row[metrics.TRAIN_TOP1]:6.2f} %  {evaluation(row)}  {row[metrics.EPOCH_SECONDS]:6.1f} s  "
-            f"{row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
+            f"{epoch}  {name:{self.width}}  lr {row[metrics.LR]:<7.3g} {terms(row)}  {accuracy}"
+            f"{row[metrics.EPOCH_SECONDS]:6.1f} s  {row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -17,9 +19,9 @@ from benchmarks.config import RunConfig
 from benchmarks.data import DataSet, EvaluationBatches
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.models import Network
-from benchmarks.protocol import StudentConfig, plain
+from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.recorder import Recorder
-from benchmarks.results import Job, run_folder
+from benchmarks.results import Job, Taken, run_folder
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
@@ -27,8 +29,19 @@ from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
-from methods import InvalidSetting, MethodConfig, get
-from methods.schedules import LossConfig
+from methods import get
+
+
+class WhenTaken(Enum):
+    """What to do about a run that another process is training."""
+
+    refuse = auto()
+    leave = auto()
+    wait = auto()  # and train what that process leaves unfinished
+
+
+# In the place of a checkpoint's step, which is negative in a stage before the main training.
+NOT_BEGUN = -sys.maxsize
 
 
 class Distillation:
@@ -36,9 +49,9 @@ class Distillation:
 
     Args:
         run: resolved configuration.
-        methods: of the students, not yet resolved for the networks.
+        variants: what each student is trained with.
         console: where to say what happens.
-        losses: schedules of the students' loss weights; default: the run's for all.
+        when_taken: what to do about runs that another process is training.
 
     Raises:
         UserError: a setting or a checkpoint that cannot work, before anything is written.
@@ -47,31 +60,21 @@ class Distillation:
     def __init__(
         self,
         run: RunConfig,
-        methods: Sequence[MethodConfig],
+        variants: Sequence[Variant],
         console: Console,
-        losses: Sequence[LossConfig] | None = None,
+        when_taken: WhenTaken = WhenTaken.refuse,
     ) -> None:
-        self.run, self.console = run, console
+        self.run, self.console, self.when_taken = run, console, when_taken
         self.device = torch.device(run.train.device.value)
         self.num_classes = data.INFO[run.data.name].num_classes
         self.specs = (
             feature_spec(run.pair.student, self.num_classes),
             feature_spec(run.pair.teacher, self.num_classes),
         )
-        losses = losses or [run.loss] * len(methods)
-        self.students = [self._student(*variant) for variant in zip(methods, losses, strict=True)]
+        self.students = [variant.resolve(run, self.specs) for variant in variants]
         self.needs_teacher = any(get(student.method.name).needs for student in self.students)
         self.plan = TeacherPlan.of(run)
         self.teacher = self._find_teacher() if self.needs_teacher else None
-
-    def _student(self, method: MethodConfig, loss: LossConfig) -> StudentConfig:
-        run = self.run
-        try:
-            method = method.resolve(*self.specs)
-            loss = loss.resolve(method)
-        except InvalidSetting as error:
-            raise UserError(f"method {method.name} on {run.pair.name}: {error}") from None
-        return StudentConfig(method, run.pair, run.data, run.seed, run.train, loss)
 
     def _find_teacher(self) -> teachers.Teacher | None:
         if self.run.teacher.checkpoint is None:
@@ -126,7 +129,8 @@ class Distillation:
             observers: told about steps and epochs; they may stop a student.
 
         Returns:
-            every student: with its result, or why it failed, or neither where an observer stopped it.
+            every student: with its result, or why it failed, or that another process has it, or nothing of these
+            where an observer stopped it.
 
         Raises:
             UserError: an output folder that cannot be written, a wrong teacher.
@@ -197,12 +201,21 @@ class Distillation:
         sake. A student's result is the same in any cohort.
         """
         with contextlib.ExitStack() as stack:
-            for job in jobs:
-                stack.enter_context(job.folder.lock())
-                job.result = job.folder.result()  # another process may have finished it
-            waiting = [job for job in jobs if job.result is None]
+            self._lock(jobs, stack)
+            waiting = [job for job in jobs if job.result is None and not job.taken]
             for group in by_shared_step(waiting):
                 self._train_cohort(group, bench, teacher_top1, observers)
+
+    def _lock(self, jobs: list[Job], stack: contextlib.ExitStack) -> None:
+        """Lock the jobs, in one order for all processes: those that wait never wait in a ring."""
+        for job in sorted(jobs, key=lambda job: job.folder.path):
+            try:
+                stack.enter_context(job.folder.lock(wait=self.when_taken == WhenTaken.wait))
+            except Taken:
+                if self.when_taken == WhenTaken.refuse:
+                    raise
+                job.taken = True
+            job.result = job.folder.result()  # another process may have finished it
 
     def _train_cohort(
         self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
@@ -231,7 +244,7 @@ class Distillation:
 def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs in groups that have a checkpoint of one step in common, the largest group first."""
     left, groups = list(jobs), []
-    steps = {id(job): Checkpoints(job.folder.path).steps() or {0} for job in jobs}
+    steps = {id(job): Checkpoints(job.folder.path).steps() or {NOT_BEGUN} for job in jobs}
     while left:
         counts = Counter(step for job in left for step in steps[id(job)])
         step = max(counts, key=lambda each: (counts[each], each))

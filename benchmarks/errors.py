@@ -6,6 +6,8 @@ from __future__ import annotations
 class UserError(Exception):
     """A mistake in what the user typed or supplied: a few clear lines, exit status 2."""
 
+    student: str | None = None  # label of the one it is about, where the others of a cohort could go on
+
 
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind where it says nothing."""
@@ -20,6 +22,8 @@ def require(ok: bool, message: str) -> None:
 
 class RunFailed(Exception):
     """A failure while running: a few clear lines, exit status 1."""
+
+    student: str | None = None  # as above
 
 
 class Interrupted(Exception):

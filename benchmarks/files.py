@@ -49,3 +49,8 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def user_cache() -> Path:
+    """The user's cache for this project."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"

@@ -12,6 +12,8 @@ PEAK_MEMORY = "memory/peak_gib"
 TOP1_LAST = "top1_last"  # behind the evaluation split's name, as in test/top1_last
 TOP1_BEST = "top1_best"
 TEACHER_TOP1 = "teacher/top1"
+PRETRAINING_EPOCHS = "pretraining/epochs"  # of a stage before the main training
+PRETRAINING_SECONDS = "pretraining/time_s"
 STATUS = "status"
 ARTIFACTS = "artifacts"  # the file with a run's arrays, where it wrote them
 

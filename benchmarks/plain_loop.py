@@ -123,7 +123,7 @@ class PlainLoop:
         preacts = "preacts" in self.method.needs
         with torch.no_grad():
             teacher = self.teacher.features(images, preacts=preacts)
-        student = self.student.features(images, preacts=preacts)
+        student = self.method.predict(self.student.features(images, preacts=preacts))
         terms = self.method(student, teacher, targets, index)
         if self.method.active("ce"):
             terms["ce"] = F.cross_entropy(student.logits, targets)

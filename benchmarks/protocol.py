@@ -23,9 +23,10 @@ from benchmarks.config import (
     RunConfig,
     TrainConfig,
 )
-from benchmarks.errors import UserError, require
+from benchmarks.errors import UserError, first_line, require
+from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
-from methods import MethodConfig, dead_settings, get, unknown
+from methods import FeatureSpec, InvalidSetting, MethodConfig, dead_settings, get, unknown
 from methods.schedules import LossConfig, Schedule
 
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
@@ -49,7 +50,38 @@ class StudentConfig:
         return self.method.label or self.method.name
 
 
-def resolve(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, list[MethodConfig]]:
+@dataclass(frozen=True)
+class Variant:
+    """What one student is to be trained with, not yet resolved for the networks."""
+
+    method: MethodConfig
+    loss: LossConfig
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: the variant's label, or the method."""
+        return self.method.label or self.method.name
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of its loss weights."""
+        return Schedule(self.method.schedule) if self.loss.schedule == Schedule.default else self.loss.schedule
+
+    def resolve(self, run: RunConfig, specs: tuple[FeatureSpec, FeatureSpec]) -> StudentConfig:
+        """The student's whole configuration, for the features of student and teacher.
+
+        Raises:
+            UserError: the method cannot serve the pair.
+        """
+        try:
+            method = self.method.resolve(*specs)
+            loss = self.loss.resolve(method)
+        except InvalidSetting as error:
+            raise UserError(f"method {self.method.name} on {run.pair.name}: {error}") from None
+        return StudentConfig(method, run.pair, run.data, run.seed, run.train, loss)
+
+
+def resolve(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, list[Variant]]:
     """Fill in protocol values and check everything that needs no network.
 
     Args:
@@ -57,18 +89,18 @@ def resolve(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, list[
         given: keys that the user set.
 
     Returns:
-        the frozen configuration and each student's method, not yet resolved for the networks.
+        the frozen configuration, and what each student is to be trained with.
 
     Raises:
         UserError: a value that cannot work, naming its key.
     """
     _require_choice(config)
     _fill(config)
-    methods = _method_configs(config, given)
     run = OmegaConf.to_object(config)
     assert isinstance(run, RunConfig)
-    _check(run, methods, given)
-    return run, methods
+    variants = _variants(config, run.loss, given)
+    _check(run, variants, given)
+    return run, variants
 
 
 def _require_choice(config: DictConfig) -> None:
@@ -113,7 +145,7 @@ def _fill(config: DictConfig) -> None:
 def fill_data(config: DictConfig) -> None:
     """Where data sets are and where decoded images go."""
     _default(config.data, "root", os.environ.get("KD_DATA") or "data")
-    _default(config.data, "cache", str(_user_cache()))
+    _default(config.data, "cache", str(user_cache()))
 
 
 def fill_train(config: DictConfig, network: str) -> None:
@@ -140,10 +172,6 @@ def fill_store(config: DictConfig) -> None:
 def _default(node: DictConfig, key: str, value: Any) -> None:
     if OmegaConf.is_missing(node, key):
         node[key] = value
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"
 
 
 def scaled_milestones(epochs: int) -> list[int]:
@@ -177,30 +205,49 @@ def _mode() -> Mode:
     return Mode(value)
 
 
-def _method_configs(config: DictConfig, given: frozenset[str]) -> list[MethodConfig]:
+def _variants(config: DictConfig, loss: LossConfig, given: frozenset[str]) -> list[Variant]:
     pair = config.pair.name
     if config.method is not None:
         keys = {key.removeprefix("method.") for key in given if key.startswith("method.")}
-        return [_method_config(config.method, keys, "method.", pair)]
+        return [Variant(_method_config(config.method, keys, "method.", pair), loss)]
     entries = OmegaConf.to_container(config.methods)
     assert isinstance(entries, list)
-    return [_variant(entry, pair) for entry in entries]
+    return [_variant(entry, loss, pair) for entry in entries]
 
 
-def _variant(entry: Any, pair: str) -> MethodConfig:
+def _variant(entry: Any, loss: LossConfig, pair: str) -> Variant:
     settings = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
         raise UserError(f"methods: {entry} is neither a name nor a variant such as {{name: kd, temperature: 8}}")
-    config_class = get(settings["name"]).config_class
-    valid = [field.name for field in dataclasses.fields(config_class)]
-    for key in settings:
-        require(key in valid, f"methods: {entry}: " + unknown(f"setting of {settings['name']}", str(key), valid))
-    try:
-        node = OmegaConf.merge(OmegaConf.structured(config_class), settings)
-    except OmegaConfBaseException as error:
-        raise UserError(f"methods: {entry}: {str(error).splitlines()[0]}") from None
+    name, where = settings["name"], f"methods: {entry}: "
+    own_loss = settings.get("loss", {})
+    settings = {key: value for key, value in settings.items() if key != "loss"}
+    node = _merged(get(name).config_class, settings, f"setting of {name}", where)
     keys = set(settings) - {"name", "weights"} | {f"weights.{term}" for term in settings.get("weights", {})}
-    return _method_config(node, keys, f"methods: {settings['name']}: ", pair)
+    variant = Variant(_method_config(node, keys, f"methods: {name}: ", pair), loss)
+    return _with_loss(variant, own_loss, where) if own_loss else variant
+
+
+def _with_loss(variant: Variant, settings: Any, where: str) -> Variant:
+    """The variant with settings of its own for the loss schedule, beside those of the whole command."""
+    require(isinstance(settings, dict), f"{where}loss={settings} must be a mapping such as {{schedule: cosine}}")
+    loss = OmegaConf.to_object(_merged(variant.loss, settings, "setting of loss", where))
+    assert isinstance(loss, LossConfig)
+    variant = dataclasses.replace(variant, loss=loss)
+    own = {name: getattr(loss, name) for name in settings}
+    _refuse_dead(LossConfig(**own | {"schedule": variant.schedule}), set(settings), f"{where}loss.")
+    return variant
+
+
+def _merged(base: Any, settings: dict[Any, Any], kind: str, where: str) -> Any:
+    """Settings on top of a configuration dataclass or object; refuses what it does not have or cannot be."""
+    valid = [field.name for field in dataclasses.fields(base)]
+    for key in settings:
+        require(key in valid, where + unknown(kind, str(key), valid))
+    try:
+        return OmegaConf.merge(OmegaConf.structured(base), settings)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}{first_line(error)}") from None
 
 
 def _method_config(node: Any, given: set[str], where: str, pair: str) -> MethodConfig:
@@ -215,15 +262,15 @@ def _refuse_dead(config: Any, given: set[str], where: str) -> None:
         raise UserError("\n".join(where + complaint for complaint in complaints))
 
 
-def _check(run: RunConfig, methods: list[MethodConfig], given: frozenset[str]) -> None:
-    labels = [method.label or method.name for method in methods]
+def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> None:
+    labels = [variant.label for variant in variants]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
     check_train(run.train)
     check_data(run.data)
     require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
-    _check_loss(run.loss, methods, {key.split(".")[1] for key in given if key.startswith("loss.")})
+    _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
 
 
 def check_data(config: DataConfig) -> None:
@@ -251,11 +298,9 @@ def check_train(train: TrainConfig) -> None:
     )
 
 
-def _check_loss(loss: LossConfig, methods: list[MethodConfig], given: set[str]) -> None:
+def _check_loss(loss: LossConfig, variants: list[Variant], given: set[str]) -> None:
     """A loss setting must act on one of the methods at least."""
-    schedules = {
-        Schedule(method.schedule) if loss.schedule == Schedule.default else loss.schedule for method in methods
-    }
+    schedules = {variant.schedule for variant in variants}
     complaints = [set(dead_settings(dataclasses.replace(loss, schedule=schedule), given)) for schedule in schedules]
     if dead := set.intersection(*complaints):
         raise UserError("\n".join(f"loss.{complaint}" for complaint in sorted(dead)))

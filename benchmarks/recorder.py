@@ -16,7 +16,8 @@ from benchmarks.errors import Interrupted
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
-from benchmarks.results import COMPLETE, FAILED, STOPPED, Job, summarise
+from benchmarks.repeat import repeat
+from benchmarks.results import COMPLETE, FAILED, METHOD, STOPPED, STUDENT, Job, summarise
 from benchmarks.teachers import Teacher
 from benchmarks.tensors import write_tensors
 from benchmarks.tracking import Tracker
@@ -68,8 +69,9 @@ class Recorder(Observer):
             "id": job.folder.id,
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
+            "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(),
-            "cohort": [each.config.label for each in self.jobs],
+            "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
             "code": code_version(),
@@ -118,7 +120,9 @@ class Recorder(Observer):
         self.trackers[member.name].log(row)
 
     def on_stop(self, member: Member) -> None:
-        self.trackers[member.name].finish(STOPPED, summarise(member.history, self.split, None))
+        self.trackers[member.name].finish(
+            STOPPED, summarise(member.history, self.split, None, member.pretraining_history)
+        )
 
     def finish(self, job: Job, seat: Seat) -> None:
         """Write a student's result, or note its failure; one that was stopped leaves its W&B run alone."""
@@ -128,14 +132,19 @@ class Recorder(Observer):
             tracker.finish(FAILED, {"failure": seat.failure})
         if not seat.trains:
             return
-        history = seat.member.history
-        summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None)
+        member = seat.member
+        history, pretraining = member.history, member.pretraining_history
+        summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None, pretraining)
         where = tracker.where
         written = {}
         if self.artifacts:
-            written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, seat.member).resolve())
+            written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, member).resolve())
         tracker.finish(COMPLETE, summary | written)
-        write_tensors(job.folder.path / "student.safetensors", seat.member.network.state_dict())
+        write_tensors(job.folder.path / STUDENT, member.network.state_dict())
+        if member.method.predicts:
+            state = member.method.state_dict()
+            del state["_extra_state"]  # random numbers of the training
+            write_tensors(job.folder.path / METHOD, state)
         job.result = {
             "status": COMPLETE,
             "summary": summary,
@@ -143,5 +152,7 @@ class Recorder(Observer):
             "config": self._content(job),
             "history": history,
         }
+        if pretraining:
+            job.result["pretraining"] = pretraining
         write_json(job.folder.path / "result.json", job.result)
         seat.checkpoints.delete()

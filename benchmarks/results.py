@@ -21,16 +21,33 @@ from methods.schedules import LossConfig
 
 # A run's status at its end
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+# The student's weights in a run's folder, and those of a method that takes part in its prediction.
+STUDENT, METHOD = "student.safetensors", "method.safetensors"
+# What a look at a run's state may hold its lock for.
+BRIEFLY = 0.2  # seconds
+
+
+class Taken(UserError):
+    """Another process is training the run."""
 
 
 @dataclass
 class Job:
-    """One student of a command, from its configuration to its result."""
+    """One student of a command, from its configuration to its result.
+
+    Attributes:
+        config: resolved.
+        folder: its run's.
+        result: content of `result.json`; None while it is not complete.
+        failure: why it left its cohort.
+        taken: whether it is left to another process.
+    """
 
     config: StudentConfig
     folder: RunFolder
     result: dict[str, Any] | None
     failure: str | None = None
+    taken: bool = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -77,14 +94,15 @@ class RunFolder:
             wait: for the other process to end.
 
         Raises:
-            UserError: another process trains it, or the folder cannot be written.
+            Taken: another process trains it.
+            UserError: the folder cannot be written.
         """
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return lock.acquire(blocking=wait)
+            return lock.acquire(timeout=-1 if wait else BRIEFLY)
         except Timeout:
-            raise UserError(f"another process is training {self.path}") from None
+            raise Taken(f"another process is training {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
 
@@ -113,8 +131,13 @@ def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, 
         attempt += 1
 
 
-def summarise(history: list[dict[str, float]], split: str, teacher_top1: float | None) -> dict[str, float]:
-    """The summary of a finished training: last epoch, best epoch as a diagnostic, the teacher."""
+def summarise(
+    history: list[dict[str, float]],
+    split: str,
+    teacher_top1: float | None,
+    pretraining: list[dict[str, float]],
+) -> dict[str, float]:
+    """The summary of a finished training: last epoch, best epoch as a diagnostic, the teacher, what came before."""
     top1 = [row[metrics.evaluation(split, "top1")] for row in history]
     summary = {
         metrics.evaluation(split, metrics.TOP1_LAST): top1[-1],
@@ -122,6 +145,9 @@ def summarise(history: list[dict[str, float]], split: str, teacher_top1: float |
     }
     if teacher_top1 is not None:
         summary[metrics.TEACHER_TOP1] = teacher_top1
+    if pretraining:
+        summary[metrics.PRETRAINING_EPOCHS] = len(pretraining)
+        summary[metrics.PRETRAINING_SECONDS] = sum(row[metrics.EPOCH_SECONDS] for row in pretraining)
     return summary
 
 

@@ -27,9 +27,9 @@ EXAMPLES = (
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
-    run, methods = resolve(config, given)
+    run, variants = resolve(config, given)
     prepare_torch(run.train)
-    return Distillation(run, methods, make_console())()
+    return Distillation(run, variants, make_console())()
 
 
 COMMAND = Command(

@@ -118,14 +118,14 @@ class Throughput:
 
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
-    config, methods = resolve(typed, given)
+    config, variants = resolve(typed, given)
     assert isinstance(config, ThroughputConfig)
     for name in ("repeats", "steps"):
         require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
     require(config.workers is None or config.workers >= 0, f"workers={config.workers} must be at least 0")
     prepare_torch(config.train)
     console = make_console()
-    distillation = Distillation(config, methods, console)
+    distillation = Distillation(config, variants, console)
     dataset = data.load(config.data.name, Path(config.data.root), Path(config.data.cache), config.data.validation)
     bench = Throughput(config, distillation, dataset)
     console.print(

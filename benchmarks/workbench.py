@@ -76,13 +76,21 @@ class Workbench:
             UserError: a method cannot serve the pair.
         """
         batches, epochs = self.batches(students[0]), students[0].train.epochs
-        num_steps = epochs * batches.steps_per_epoch
-        step = rehearse(students, specs, batches, num_steps)
+        steps = batches.steps_per_epoch
+        pace = rehearse(students, specs, batches, epochs * steps)
+        seconds = epochs * steps * pace.main
         self.console.print(
-            f"{what}: {epochs} × {batches.steps_per_epoch} steps of {step * 1000:.0f} ms on this machine, about "
-            f"{duration(num_steps * step)} and the evaluations"
+            f"{what}: {epochs} × {steps} steps of {pace.main * 1000:.0f} ms on this machine, about "
+            f"{duration(seconds)} and the evaluations"
         )
-        return num_steps * step
+        if not pace.pretraining_epochs:
+            return seconds
+        before = pace.pretraining_epochs * steps * pace.pretraining
+        self.console.print(
+            f"before it, pre-training: {pace.pretraining_epochs} × {steps} steps of "
+            f"{pace.pretraining * 1000:.0f} ms, about {duration(before)}"
+        )
+        return seconds + before
 
     def train(
         self,
@@ -104,7 +112,7 @@ class Workbench:
             try:
                 cohort.run()
             except Interrupted:
-                self.console.print(f"interrupted at step {cohort.step}; saved: the same command continues")
+                self.console.print(f"interrupted at step {cohort.done}; saved: the same command continues")
                 raise
 
     def measure(self, teacher: Teacher, train: TrainConfig) -> float:
@@ -123,8 +131,12 @@ class Workbench:
         self._measured[teacher.sha256] = top1
         return top1
 
-    def train_teacher(self, plan: TeacherPlan) -> Teacher:
+    def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.
+
+        Args:
+            plan: which one it is.
+            observers: told about steps and epochs.
 
         Raises:
             RunFailed: its loss is not finite.
@@ -138,7 +150,7 @@ class Workbench:
             batches = self.batches(config)
             num_steps = config.train.epochs * batches.steps_per_epoch
             seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
-            self.train(f"teacher {plan.network}", None, [seat], batches, config.train)
+            self.train(f"teacher {plan.network}", None, [seat], batches, config.train, observers)
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")
             history = seat.member.history

@@ -27,12 +27,12 @@ from methods.config import (
 from methods.features import Features, FeatureSpec
 
 if TYPE_CHECKING:
-    from methods.base import Context, Method, Network, Reference
+    from methods.base import Context, Method, Network, Pretraining, Reference
     from methods.registry import available, build, configure, create, get, register
 
 # Imported when first asked for: they need torch, and a reader of logs has use for the settings alone.
 _NEED_TORCH = {
-    "methods.base": ("Context", "Method", "Network", "Reference"),
+    "methods.base": ("Context", "Method", "Network", "Pretraining", "Reference"),
     "methods.registry": ("available", "build", "configure", "create", "get", "register"),
 }
 
@@ -45,6 +45,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "Pretraining",
     "Reference",
     "Search",
     "SearchEach",

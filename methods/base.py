@@ -47,6 +47,25 @@ class Context:
     generator: torch.Generator
 
 
+@dataclass(frozen=True)
+class Pretraining:
+    """A stage before the main training, with losses of its own, at a constant learning rate, without cross entropy.
+
+    Attributes:
+        part: its length as a part of the main training's epochs; it lasts one epoch at least.
+        terms: names of the losses that `Method.pretrain` gives, whose sum is descended.
+        needs: parts of `Features` that `Method.pretrain` reads.
+        student: whether the student takes part; one that does not stays as it is.
+        lr: learning rate; None: the one that the main training begins with.
+    """
+
+    part: float
+    terms: tuple[str, ...]
+    needs: frozenset[str]
+    student: bool = True
+    lr: float | None = None
+
+
 class Network(Protocol):
     """What a method may ask of a network itself, once, in `Method.prepare`."""
 
@@ -66,6 +85,11 @@ class Method(nn.Module, Generic[ConfigT]):
 
     #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts"}.
     needs: frozenset[str] = frozenset()
+    #: Augmented views of each image in a batch. `forward` and the cross entropy get them one behind the other, as a
+    #: batch of num_views · B; labels and indices are repeated.
+    num_views: int = 1
+    #: The stage before the main training, where the paper has one.
+    pretraining: Pretraining | None = None
     #: Terms that can be zero or negative, for which a rate of descent means nothing.
     signed_terms: ClassVar[frozenset[str]] = frozenset()
 
@@ -97,7 +121,7 @@ class Method(nn.Module, Generic[ConfigT]):
         """
 
     def epoch(self, e: int) -> None:
-        """Told when epoch `e` begins, counted from 0, and again where a run is resumed within it.
+        """Told when epoch `e` begins, counted from 0 (a stage before that: to −1), and again on resuming within it.
 
         So what it sets, such as a warm-up's factor, depends on `e` alone.
         """
@@ -115,6 +139,32 @@ class Method(nn.Module, Generic[ConfigT]):
             scalar terms by name, one for each active term but `ce`.
         """
         raise NotImplementedError
+
+    def pretrain(
+        self, student: Features | None, teacher: Features, target: Tensor, index: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses of one batch in the stage before the main training; arguments as of `forward`.
+
+        Args:
+            student: None where it takes no part.
+
+        Returns:
+            scalars, one for each of `pretraining.terms`.
+        """
+        raise NotImplementedError
+
+    def predict(self, student: Features) -> Features:
+        """The student's features with the logits that count, in training and evaluation alike: as they are.
+
+        A method whose modules take part in prediction puts its logits into their place. `forward` then gets these
+        features, and the trained student is not complete without the method.
+        """
+        return student
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it takes part in prediction."""
+        return type(self).predict is not Method.predict
 
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
         """Figures worth logging at the end of an epoch, given the epoch's mean `terms`."""

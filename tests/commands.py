@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ class InjectedConfig(MethodConfig):
 def injected(cls: type[Method[Any]], name: str = "injected") -> Iterator[None]:
     """Within it `cls` is a registered method."""
     methods.available()
-    methods.register(name, InjectedConfig, summary="of the tests", reference=None)(cls)
+    fields = [("name", str, option(name, "a method of the tests"))]
+    config = dataclasses.make_dataclass("Config", fields, bases=(InjectedConfig,), frozen=True)
+    methods.register(name, config, summary="of the tests", reference=None)(cls)
     try:
         yield
     finally:

@@ -8,9 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.cli import compose_config
 from benchmarks.config import RunConfig
-from benchmarks.protocol import StudentConfig, resolve
+from benchmarks.protocol import StudentConfig, Variant, resolve
 from benchmarks.run import COMMAND
-from methods import MethodConfig
 
 SMALL = ("pair=custom", "pair.teacher=resnet8", "pair.student=resnet8", "data=digits")
 
@@ -21,8 +20,8 @@ def _composed(choices: tuple[str, ...]) -> DictConfig:
     return compose_config(COMMAND, choices)[0]
 
 
-def resolved(*arguments: str) -> tuple[RunConfig, list[MethodConfig]]:
-    """The run and its methods, as `benchmarks.run` resolves such a line."""
+def resolved(*arguments: str) -> tuple[RunConfig, list[Variant]]:
+    """The run and its variants, as `benchmarks.run` resolves such a line."""
     split = [argument.partition("=") for argument in arguments]
     choices = tuple(sorted(f"{key}={value}" for key, _, value in split if key in COMMAND.groups))
     config = deepcopy(_composed(choices))
@@ -41,5 +40,6 @@ def run_of(*arguments: str) -> RunConfig:
 
 def student_of(*arguments: str) -> StudentConfig:
     """The one student of a line, its method as the user gave it."""
-    run, (method,) = resolved(*arguments)
-    return StudentConfig(method, run.pair, run.data, run.seed, run.train, run.loss.resolve(method))
+    run, (variant,) = resolved(*arguments)
+    method = variant.method
+    return StudentConfig(method, run.pair, run.data, run.seed, run.train, variant.loss.resolve(method))

@@ -334,9 +334,9 @@ def test_preset_may_hold_a_cohort_of_variants(tmp_path):
     )
     config, given = compose_config(run_command.COMMAND, [preset(tmp_path, text)])
     run_config, chosen = resolve(config, given)
-    assert [method.name for method in chosen] == ["kd", "aftkd"]
+    assert [variant.method.name for variant in chosen] == ["kd", "aftkd"]
     assert chosen[1].label == "features, only"
-    assert chosen[1].content == "features"
+    assert chosen[1].method.content == "features"
     assert run_config.pair.name == "vgg13_vgg8"
 
 

@@ -1,17 +1,29 @@
-"""How students are put together when a command goes on, and what a method without its own term is."""
+"""How students are put together when a command goes on, and what others may ask of a distillation."""
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import PAIR, TINY, InjectedConfig, few_digits, injected, merge
+from filelock import FileLock
 from helpers import TARGETS, student_features, teacher_features
 
 import methods
 from benchmarks import checkpoints, models
-from benchmarks.distillation import by_shared_step
-from methods import FeatureSpec
+from benchmarks import run as run_command
+from benchmarks.cli import compose_config
+from benchmarks.console import make_console
+from benchmarks.data import load
+from benchmarks.distillation import Distillation, WhenTaken, by_shared_step
+from benchmarks.errors import RunFailed
+from benchmarks.protocol import resolve
+from benchmarks.workbench import Workbench
+from methods import FeatureSpec, Method
 
 
 def job(folder, name, steps):
@@ -55,3 +67,89 @@ def test_checkpoints_older_than_num_batches_tracked(tmp_path):
     assert checkpoint.claimed_top1 == 61.5
     loaded, images = checkpoints.load_network("resnet8", 10, checkpoint).eval(), torch.randn(2, 3, 32, 32)
     assert torch.equal(loaded(images), network.eval()(images))
+
+
+# --- what others ask of a distillation
+
+
+@pytest.fixture
+def distillation(tmp_path, teacher_root):
+    """Makes one on a tiny configuration."""
+
+    def make(*words, **options):
+        base = [*TINY, f"output={tmp_path / 'runs'}", f"teacher.root={teacher_root}"]
+        run, variants = resolve(*compose_config(run_command.COMMAND, merge(base, words)))
+        return Distillation(run, variants, make_console(), **options)
+
+    with few_digits():
+        yield make
+
+
+def locked(made, label):
+    """The lock of one of its runs."""
+    (folder,) = (job.folder.path for job in made.jobs() if job.config.label == label)
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def trained(made):
+    """Its students, trained as a caller from Python does."""
+    data_set = load("digits", Path(made.run.output), Path(made.run.output), 0.0)
+    return made.train(Workbench(data_set, made.device, made.console))
+
+
+def test_runs_of_other_processes_can_be_left_to_them(distillation, tmp_path):
+    made = distillation("methods=[none,kd]", when_taken=WhenTaken.leave)
+    with locked(made, "none"):
+        none, kd = trained(made)
+    assert (none.taken, none.result, none.failure) == (True, None, None)
+    assert not kd.taken
+    assert kd.result["status"] == "complete"
+    assert not list((tmp_path / "runs" / PAIR / "none").rglob("result.json"))
+
+
+def test_what_another_process_leaves_unfinished_can_be_waited_for(distillation):
+    made = distillation("method=none", when_taken=WhenTaken.wait)
+    lock, held = locked(made, "none"), threading.Event()
+
+    def other():
+        with lock:
+            held.set()
+            time.sleep(1.5)
+
+    threading.Thread(target=other).start()
+    held.wait()
+    started = time.monotonic()
+    (job,) = trained(made)
+    assert time.monotonic() - started > 1.4
+    assert job.result["status"] == "complete"
+
+
+def test_variants_train_under_their_own_loss_schedule(distillation):
+    own = "{name: kd, label: waning, loss: {schedule: linear, end: 0.5}}"
+    jobs = trained(distillation(f"methods=[kd,{own}]"))
+    constant, waning = (job.result["history"][-1]["train/weight/kd"] for job in jobs)
+    assert constant == pytest.approx(0.9)
+    assert 0.45 <= waning < 0.9 * 0.75
+    recorded = [job.result["config"] for job in jobs]
+    assert [config["loss"]["schedule"] for config in recorded] == ["fixed", "linear"]
+    assert len({config["id"] for config in recorded}) == 2
+
+
+class Idle(Method[InjectedConfig]):
+    """One of its parameters learns nothing, which the rehearsal refuses."""
+
+    needs = frozenset({"logits"})
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.idle = torch.nn.Linear(3, 3)
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": student.logits.square().mean()}
+
+
+def test_an_error_names_the_student_that_the_others_could_go_on_without(distillation):
+    with injected(Idle), pytest.raises(RunFailed) as caught:
+        distillation("methods=[none,injected,kd]")()
+    assert caught.value.student == "injected"

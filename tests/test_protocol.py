@@ -41,7 +41,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_the_common_protocol_on_cifar100() -> None:
-    run, (method,) = resolved("method=kd", "pair=vgg13_vgg8")
+    run, (variant,) = resolved("method=kd", "pair=vgg13_vgg8")
     train = run.train
     assert (run.data.name, run.data.root, run.data.validation, run.seed) == ("cifar100", "data", 0.0, 0)
     assert (run.pair.name, run.pair.teacher, run.pair.student) == ("vgg13_vgg8", "vgg13", "vgg8")
@@ -52,7 +52,7 @@ def test_the_common_protocol_on_cifar100() -> None:
     assert (run.output, run.teacher.root) == ("runs", str(Path("runs") / "teachers"))
     assert run.tracking.mode == Mode.offline
     assert not run.rerun
-    assert method.name == "kd"
+    assert variant.method.name == "kd"
 
 
 def test_digits_have_epochs_of_their_own() -> None:
@@ -62,9 +62,9 @@ def test_digits_have_epochs_of_their_own() -> None:
 
 
 def test_every_value_is_filled_in_and_frozen() -> None:
-    run, (method,) = resolved(*KD)
+    run, (variant,) = resolved(*KD)
     assert "???" not in str(plain(run))
-    for config in (run, run.pair, run.data, run.train, run.loss, run.teacher, run.tracking, method):
+    for config in (run, run.pair, run.data, run.train, run.loss, run.teacher, run.tracking, variant.method):
         assert dataclasses.is_dataclass(config)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(config, dataclasses.fields(config)[0].name, "other")
@@ -174,10 +174,11 @@ def test_choices_that_are_missing_or_unknown(line: tuple[str, ...], parts: tuple
 
 
 def test_a_list_of_methods_and_variants() -> None:
-    _, methods = resolved(
+    _, variants = resolved(
         "methods=[none,kd,{name: kd, label: soft, temperature: 8},{name: kd, label: weak, weights: {kd: 0.5}}]",
         *SMALL,
     )
+    methods = [variant.method for variant in variants]
     assert [(method.name, method.label) for method in methods] == [
         ("none", ""),
         ("kd", ""),
@@ -190,8 +191,8 @@ def test_a_list_of_methods_and_variants() -> None:
 
 
 def beta(*words: str) -> float:
-    _, (method,) = resolved(*words)
-    return method.weights["nckd"]
+    _, (variant,) = resolved(*words)
+    return variant.method.weights["nckd"]
 
 
 def test_a_papers_settings_for_a_pair_stand_between_defaults_and_what_is_typed() -> None:
@@ -220,14 +221,26 @@ def test_a_papers_settings_are_for_pairs_and_fields_that_there_are(name: str) ->
 
 
 def test_settings_of_one_method() -> None:
-    _, (method,) = resolved(*KD, "method.temperature=2", "method.weights.kd=3", "method.label=soft")
-    assert plain(method) == {
-        "name": "kd",
-        "label": "soft",
-        "weights": {"ce": 0.1, "kd": 3.0},
-        "temperature": 2.0,
-        "standardise": False,
-    }
+    _, (variant,) = resolved(*KD, "method.temperature=2", "method.weights.kd=3", "method.label=soft")
+    settings = {"name": "kd", "label": "soft", "weights": {"ce": 0.1, "kd": 3.0}, "temperature": 2.0}
+    assert plain(variant.method) == settings | {"standardise": False}
+
+
+def test_a_variant_may_have_a_loss_schedule_of_its_own() -> None:
+    own = "{name: aftkd, label: waning, loss: {schedule: cosine, end: 0.5}}"
+    _, (plain_one, waning, fixed) = resolved(
+        f"methods=[aftkd,{own},{{name: aftkd, label: fixed, loss: {{schedule: fixed}}}}]", "loss.windows=30", *SMALL
+    )
+    assert (plain_one.schedule, waning.schedule, fixed.schedule) == ("adaptive", "cosine", "fixed")
+    assert (waning.loss.start, waning.loss.end) == (1.0, 0.5)
+    assert plain_one.loss.windows == 30  # the command's, which cannot act on the other two
+
+
+def test_a_loss_setting_must_act_where_it_is_given_even_if_it_acts_elsewhere() -> None:
+    message = refused("methods=[aftkd,{name: kd, loss: {windows: 30}}]", *SMALL)
+    assert "loss.windows=30" in message
+    assert "no effect" in message
+    assert "kd" in message
 
 
 @pytest.mark.parametrize(
@@ -255,6 +268,9 @@ def test_two_of_one_label(methods: str) -> None:
         ("[[kd]]", ("methods", "kd")),
         ("[{name: kd, temprature: 8}]", ("methods", "kd", "temprature")),
         ("[{name: kd, temperature: hot}]", ("methods", "kd", "hot")),
+        ("[{name: kd, loss: cosine}]", ("methods", "kd", "loss=cosine", "schedule")),
+        ("[{name: kd, loss: {schedul: cosine}}]", ("methods", "kd", "schedul", "schedule")),
+        ("[{name: kd, loss: {schedule: sudden}}]", ("methods", "kd", "sudden", "cosine")),
     ],
 )
 def test_variants_that_cannot_be(methods: str, parts: tuple[str, ...]) -> None:

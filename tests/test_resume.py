@@ -125,9 +125,9 @@ def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, mon
     starts = []
     original = TrainBatches.epoch
 
-    def epoch(self, number, start=0):
+    def epoch(self, number, start=0, view=0):
         starts.append((number, start))
-        return original(self, number, start)
+        return original(self, number, start, view)
 
     monkeypatch.setattr(TrainBatches, "epoch", epoch)
     assert distil(*lines) == 0
@@ -266,10 +266,10 @@ def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, o
 
     original = RunFolder.lock
 
-    def lock(self):
+    def lock(self, wait):
         if not (self.path / "result.json").exists():
             shutil.copytree(run_folder(tmp_path / "other", "none"), self.path, dirs_exist_ok=True)
-        return original(self)
+        return original(self, wait)
 
     monkeypatch.setattr(RunFolder, "lock", lock)
     monkeypatch.setattr(cohort.Cohort, "_train_epoch", lambda *_: pytest.fail("it trains again"))

@@ -29,8 +29,8 @@ def run(*words):
 
 @pytest.fixture
 def bench(tmp_path):
-    config, methods = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
-    distillation = Distillation(config, methods, make_console())
+    config, variants = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
+    distillation = Distillation(config, variants, make_console())
     with few_digits():
         return Throughput(config, distillation, load("digits", tmp_path, tmp_path, 0.0))
 
@@ -73,7 +73,7 @@ def test_the_plain_loop_computes_the_same_loss(bench, label):
     shown = teacher_features(loop.teacher, member.needs, batch, precision)
     losses, _ = member.losses(batch, shown, precision)
     loss, _ = loop._step(images, targets, index)
-    assert loss == pytest.approx((losses * member.base_weights).sum().item(), rel=1e-4)
+    assert loss == pytest.approx((losses * member.main.weights).sum().item(), rel=1e-4)
 
 
 def test_the_plain_loop_learns(bench):

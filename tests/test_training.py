@@ -158,7 +158,7 @@ class Rates(Observer):
         self.members = members
 
     def on_step(self, step):
-        self.found.append([group["lr"] for group in self.members[0].optimizer.param_groups])
+        self.found.append([group["lr"] for group in self.members[0].main.optimizer.param_groups])
 
 
 def test_learning_rate_falls_after_each_milestone(tmp_path):
@@ -212,17 +212,17 @@ def test_no_value_is_read_back_within_a_step(name, schedule):
     with NoHostReads():
         for step, batch in enumerate(ready):  # with 12 steps each of them closes a window
             student.step(batch, teacher_features(network, needs, batch, precision), precision, step)
-    assert student.meter.failure() is None
+    assert student.main.meter.failure() is None
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_optimiser_holds_every_parameter_once(name):
     student = member(name)
-    held = [id(p) for group in student.optimizer.param_groups for p in group["params"]]
+    held = [id(p) for group in student.main.optimizer.param_groups for p in group["params"]]
     owned = [id(p) for p in (*student.network.parameters(), *student.method.parameters())]
     assert sorted(held) == sorted(owned)
     assert len(set(held)) == len(held)
-    for group in student.optimizer.param_groups:
+    for group in student.main.optimizer.param_groups:
         assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 5e-4, False)
 
 
@@ -308,7 +308,7 @@ def test_losses_are_computed_in_float32_outside_autocast(precision):
     assert ours.logits.requires_grad
     assert not theirs.logits.requires_grad
     assert {p.dtype for p in student.network.parameters()} == {torch.float32}
-    assert student.meter.losses.isfinite().all()
+    assert student.main.meter.losses.isfinite().all()
     rounded = any(torch.equal(stage, stage.bfloat16().float()) for stage in (theirs.stages[2],))
     assert rounded == (precision == Precision.bf16)
 

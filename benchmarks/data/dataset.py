@@ -5,7 +5,7 @@ Legend: N samples, B batch, C channels, H W height and width, P padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,15 @@ class Batch:
     targets: Tensor
     index: Tensor
 
+    @classmethod
+    def join(cls, batches: Sequence[Batch]) -> Batch:
+        """Several batches, one behind the other, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(
+            *(torch.cat(parts) for parts in zip(*((b.images, b.targets, b.index) for b in batches), strict=True))
+        )
+
 
 class Normalise:
     """Bytes to normalised float32, laid out channels last."""
@@ -134,11 +143,11 @@ class TrainBatches:
         full = -(-len(split) // batch_size)
         self.steps_per_epoch = full if max_steps is None else min(full, max_steps)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from step `start` on."""
+    def epoch(self, epoch: int, start: int = 0, view: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from step `start` on; each `view` augments the same images in its own way."""
         num_data = self.targets.numel()
         order = torch.randperm(num_data, generator=stream(self.seed, "order", epoch)).to(self.device)
-        rows, columns = self._crops(epoch)
+        rows, columns = self._crops(epoch, view)
         for step in range(start, self.steps_per_epoch):
             index = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield Batch(self._images(index, rows, columns), self.targets[index], index)
@@ -154,9 +163,10 @@ class TrainBatches:
         )
         return Batch(self._images(index, rows, columns), self.targets[index], index)
 
-    def _crops(self, epoch: int) -> tuple[Tensor, Tensor]:
+    def _crops(self, epoch: int, view: int) -> tuple[Tensor, Tensor]:
         """Rows and columns of each sample's crop in the padded image, `[N, H]` and `[N, W]`."""
-        num_data, generator = self.targets.numel(), stream(self.seed, "augmentation", epoch)
+        num_data = self.targets.numel()
+        generator = stream(self.seed, "augmentation", epoch, *([view] if view else []))
         offsets = torch.randint(0, 2 * self.augmentation.padding + 1, (2, num_data, 1), generator=generator)
         flips = torch.randint(0, 2, (num_data, 1), generator=generator).bool()
         along = torch.arange(self.side)

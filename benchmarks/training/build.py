@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from methods import FeatureSpec, build
 from methods.schedules import LossWeights
 
 
+@cache
 def feature_spec(network: str, num_classes: int) -> FeatureSpec:
     """The shapes that a network shows, read off a forward of noise."""
     with global_stream(0, "probe"), torch.no_grad():

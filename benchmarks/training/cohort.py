@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from benchmarks.training.evaluate import evaluate
 from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
+from benchmarks.training.stage import Stage
 from methods import Features
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
@@ -33,7 +35,10 @@ class Observer:
         """After training step `step`, counted from 1 over the whole training."""
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        """After an epoch, for each student; `member.stopped = True` makes it leave the cohort."""
+        """After an epoch of the main training, for each student; `member.stopped = True` makes it leave."""
+
+    def on_pretraining_epoch(self, member: Member, row: Row) -> None:
+        """After an epoch of the stage before it, for each student that has one."""
 
     def on_stop(self, member: Member) -> None:
         """After a student was stopped and has left."""
@@ -57,7 +62,8 @@ class Cohort:
     """Students in lockstep.
 
     Nothing that a student computes depends on which others are there: each has its own network, method,
-    optimiser and random numbers, and the batches depend on the seed alone.
+    optimiser and random numbers, and the batches depend on the seed alone. Epochs and steps are counted from the
+    main training's first. A stage before it ends at step 0, where the students without one join.
 
     Args:
         teacher: frozen, in eval mode; None if no method needs one.
@@ -79,28 +85,40 @@ class Cohort:
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
         self.train, self.observers = train, observers
-        self.step = 0  # training steps done
-        self.needs = union_of_needs(seat.member for seat in self.seats)
+        pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
+        self.begins = -pretraining * batches.steps_per_epoch
+        self.step = self.begins  # the next one
         self._teacher_state = None if teacher is None else copy_state(teacher)
         self._committed = time.monotonic()
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
-        return self.train.epochs * self.batches.steps_per_epoch
+        return self.train.epochs * self.batches.steps_per_epoch - self.begins
+
+    @property
+    def done(self) -> int:
+        """Steps of them that are done."""
+        return self.step - self.begins
 
     @property
     def active(self) -> list[Seat]:
         """Seats of the students that still train."""
         return [seat for seat in self.seats if seat.trains]
 
+    def learning(self, epoch: int) -> list[Seat]:
+        """Seats of those that train in `epoch`: before epoch 0, not all do."""
+        return [seat for seat in self.active if epoch >= -seat.member.pretraining_epochs]
+
     def _resume(self) -> None:
         """Go on at the last step that all students have a checkpoint of."""
         shared = set.intersection(*(seat.checkpoints.steps() for seat in self.seats))
-        self.step = max(shared, default=0)
-        if self.step:
-            for seat in self.seats:
-                seat.checkpoints.restore(self.step, self.batches.device, seat.member.load)
+        if not shared:
+            return
+        step = max(shared)
+        for seat in self.seats:
+            seat.checkpoints.restore(step, self.batches.device, partial(seat.member.load, step=step))
+        self.step = max(step, self.begins)  # where they only waited for another's pre-training, they begin
 
     def run(self) -> None:
         """Train to the end, from where an earlier process stopped.
@@ -113,7 +131,7 @@ class Cohort:
         """
         self._resume()
         for observer in self.observers:
-            observer.on_start([seat.member for seat in self.seats], self.step, self.num_steps)
+            observer.on_start([seat.member for seat in self.seats], self.done, self.num_steps)
         _begin_peak(self.batches.device)
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
@@ -127,21 +145,22 @@ class Cohort:
                 self._heed(interruption)
 
     def lr(self, epoch: int) -> float:
-        """Learning rate in `epoch`, counted from 0."""
+        """Learning rate in `epoch`."""
         passed = sum(epoch >= milestone for milestone in self.train.milestones)
         return self.train.lr * self.train.decay**passed
 
     def _train_epoch(self, epoch: int, interruption: Interruption) -> None:
-        for seat in self.active:
-            seat.member.begin_epoch(epoch, self.lr(epoch))
+        members = [seat.member for seat in self.learning(epoch)]
+        for member in members:
+            member.begin_epoch(epoch, self.lr(epoch))
+        start = self.step % self.batches.steps_per_epoch
+        streams = [self.batches.epoch(epoch, start, view) for view in range(num_views(members))]
         precision = autocast(self.train, self.batches.device)
-        for batch in self.batches.epoch(epoch, start=self.step % self.batches.steps_per_epoch):
-            teacher = teacher_features(self.teacher, self.needs, batch, precision)
-            for seat in self.active:
-                seat.member.step(batch, teacher, precision, self.step)
+        for views in zip(*streams, strict=True):
+            train_step(members, self.teacher, views, precision, self.step)
             self.step += 1
             for observer in self.observers:
-                observer.on_step(self.step)
+                observer.on_step(self.done)
             if self.step % self.batches.steps_per_epoch:  # a whole epoch is evaluated first
                 self._heed(interruption)
 
@@ -151,25 +170,26 @@ class Cohort:
             raise Interrupted(interruption.signum)
 
     def _end_epoch(self, epoch: int, started: float, trained: float, num_steps: int) -> None:
-        for seat in self.active:
-            seat.failure = seat.member.meter.failure()
+        for seat in self.learning(epoch):
+            seat.failure = seat.member.failure(epoch)
             if seat.failure:  # the same would come of its checkpoints again
                 seat.checkpoints.delete()
         self._check_teacher()
-        rows = [self._row(seat.member, epoch) for seat in self.active]
+        learned = self.learning(epoch)
+        rows = [self._row(seat.member, epoch) for seat in learned]
         images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
-        for seat, row in zip(self.active, rows, strict=True):
+        for seat, row in zip(learned, rows, strict=True):
             row[metrics.EPOCH_SECONDS] = time.perf_counter() - started
             row[metrics.IMAGES_PER_SECOND] = images / trained
             row[metrics.PEAK_MEMORY] = _peak_gib(self.batches.device)
-            seat.member.history.append(row)
+            seat.member.stage(epoch).history.append(row)
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
             self._commit()
-        evaluated = self.active
-        for seat, row in zip(evaluated, rows, strict=True):
+        for seat, row in zip(learned, rows, strict=True):
             for observer in self.observers:
-                observer.on_epoch(seat.member, row)
-        for seat in evaluated:
+                tell = observer.on_epoch if epoch >= 0 else observer.on_pretraining_epoch
+                tell(seat.member, row)
+        for seat in learned:
             if seat.member.stopped:
                 self._dismiss(seat)
 
@@ -179,12 +199,15 @@ class Cohort:
             observer.on_stop(seat.member)
 
     def _row(self, member: Member, epoch: int) -> Row:
-        row: Row = {metrics.EPOCH: epoch + 1, metrics.LR: self.lr(epoch)} | member.end_epoch()
+        """An epoch's row; in the stage before the main training there is nothing to evaluate yet."""
+        if epoch < 0:
+            return {metrics.EPOCH: epoch + member.pretraining_epochs + 1} | member.end_epoch(epoch)
+        row: Row = {metrics.EPOCH: epoch + 1} | member.end_epoch(epoch)
         terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
         precision = autocast(self.train, self.batches.device)
-        for name, value in evaluate(member.network, self.evaluation, precision).items():
+        for name, value in evaluate(member.classifier, self.evaluation, precision).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row
 
@@ -198,10 +221,38 @@ class Cohort:
 
     def _commit(self) -> None:
         for seat in self.active:
-            seat.checkpoints.save(self.step, seat.member.state())
+            seat.checkpoints.save(self.step, seat.member.state(self.step))
         for seat in self.active:
             seat.checkpoints.delete(keep=self.step)
         self._committed = time.monotonic()
+
+
+def train_step(
+    members: Sequence[Member],
+    teacher: Network | None,
+    views: Sequence[Batch],
+    precision: torch.autocast,
+    step: int,
+) -> None:
+    """One step of every member, under one look of the teacher at each view of the batch.
+
+    Args:
+        members: all of them in the stage that `step` belongs to.
+        teacher: frozen, in eval mode; None if no method needs one.
+        views: the batch, augmented in as many ways as `num_views`.
+        precision: the networks' autocast.
+        step: counted from the main training's first.
+    """
+    needs = union_of_needs(member.stage(step) for member in members)
+    shown = [teacher_features(teacher, needs, view, precision) for view in views]
+    for member in members:
+        seen = slice(member.num_views)
+        member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
+
+
+def num_views(members: Iterable[Member]) -> int:
+    """Augmented views that the members need of a batch."""
+    return max((member.num_views for member in members), default=1)
 
 
 @torch.no_grad()
@@ -216,9 +267,22 @@ def teacher_features(
     return features.for_loss(needs)
 
 
-def union_of_needs(members: Iterable[Member]) -> frozenset[str]:
-    """Parts of the features that any of the members' methods reads."""
-    return frozenset[str]().union(*(member.needs for member in members))
+def join_features(views: Sequence[Features | None]) -> Features | None:
+    """What a teacher shows of several views of a batch, one behind the other."""
+    shown = [features for features in views if features is not None]
+    if len(shown) < 2:
+        return shown[0] if shown else None
+    return Features(
+        stages=tuple(torch.cat(maps) for maps in zip(*(each.stages for each in shown), strict=True)),
+        preacts=tuple(torch.cat(maps) for maps in zip(*(each.preacts for each in shown), strict=True)),
+        embedding=torch.cat([each.embedding for each in shown]),
+        logits=torch.cat([each.logits for each in shown]),
+    )
+
+
+def union_of_needs(learners: Iterable[Member | Stage]) -> frozenset[str]:
+    """Parts of the features that any of the methods reads, in the main training or in the given stages."""
+    return frozenset[str]().union(*(learner.needs for learner in learners))
 
 
 def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,8 +23,9 @@ from benchmarks.training.cohort import (
     autocast,
     changed_entry,
     copy_state,
+    num_views,
     teacher_features,
-    union_of_needs,
+    train_step,
     wait_for,
 )
 from benchmarks.training.folding import fold_batch_norms
@@ -31,6 +33,23 @@ from benchmarks.training.member import Member
 from methods import Features, FeatureSpec, InvalidSetting, get
 
 TIMED_STEPS = 2
+# A step, and an epoch, of the stage before the main training and of that itself.
+MOMENTS = (-1, 0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one step of a cohort, teacher included.
+
+    Attributes:
+        pretraining: of those with a stage before the main training, in it; 0 where there are none.
+        main: of all, in the main training.
+        pretraining_epochs: of the longest such stage.
+    """
+
+    pretraining: float
+    main: float
+    pretraining_epochs: int
 
 
 def rehearse(
@@ -38,11 +57,8 @@ def rehearse(
     specs: tuple[FeatureSpec, FeatureSpec],
     batches: TrainBatches,
     num_steps: int,
-) -> float:
-    """Check every student's contract on throwaway copies.
-
-    Returns:
-        seconds of one training step of the whole cohort, teacher included.
+) -> Pace:
+    """Check every student's contract on throwaway copies, and measure their pace.
 
     Raises:
         UserError: a method cannot serve the pair.
@@ -57,32 +73,49 @@ def rehearse(
     if teacher is not None:
         fold_batch_norms(teacher)
     for student, member in zip(students, members, strict=True):
-        _check_member(student, member, teacher, batch)
-    return _time_step(members, teacher, batch, train)
+        try:
+            _check_member(student, member, teacher, batch)
+        except (UserError, RunFailed) as error:
+            error.student = member.name
+            raise
+    pretraining, main = (_time_step(members, teacher, batch, train, step) for step in MOMENTS)
+    return Pace(pretraining, main, max(member.pretraining_epochs for member in members))
 
 
 def _check_member(student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch) -> None:
+    learning: set[Tensor] = set()
+    for step in MOMENTS[not member.pretraining_epochs :]:
+        learning |= _check_stage(student, member, teacher, batch, step)
+    for name, parameter in member.method.named_parameters():
+        if parameter not in learning:
+            raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
+
+
+def _check_stage(
+    student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch, step: int
+) -> set[Tensor]:
+    """Check the stage that `step` belongs to; what learns in it."""
     before = None if teacher is None else copy_state(teacher)
     precision = autocast(student.train, batch.images.device)
-    shown = teacher_features(teacher, member.needs, batch, precision)
+    batch = Batch.join([batch] * member.num_views)
+    shown = teacher_features(teacher, member.stage(step).needs, batch, precision)
     versions = [tensor._version for tensor in _tensors(shown)]
-    member.begin_epoch(0, student.train.lr)
+    member.begin_epoch(step, student.train.lr)
     try:
-        losses, _ = member.losses(batch, shown, precision)
-        _check_learners(member, losses)
-        member.step(batch, shown, precision, step=0)
+        losses, _ = member.losses(batch, shown, precision, step)
+        learning = _learners(losses)
+        _check_optimised(member, learning, step)
+        member.step(batch, shown, precision, step)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, InvalidSetting) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{member.name} cannot serve the pair {student.pair.name}: {reason}") from error
-    for name, parameter in member.method.named_parameters():
-        if parameter.grad is None:
-            raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
     if [tensor._version for tensor in _tensors(shown)] != versions:
         raise RunFailed(f"{member.name} writes into the teacher's features, which other students read")
     if teacher is not None and before is not None:
         _check_frozen(member.name, teacher, before)
+    return learning
 
 
 def _tensors(features: Features | None) -> list[Tensor]:
@@ -91,24 +124,31 @@ def _tensors(features: Features | None) -> list[Tensor]:
     return [*features.stages, *features.preacts, features.embedding, features.logits]
 
 
-def _check_learners(member: Member, losses: Tensor) -> None:
-    """Everything that the losses depend on and that wants a gradient must be in the optimiser.
-
-    A module kept in a plain list, say, is no parameter of its method: it would take part and never learn.
-    """
-    optimised = {id(p) for group in member.optimizer.param_groups for p in group["params"]}
-    names = {id(parameter): name for name, parameter in member.method.named_parameters()}
-    seen, todo = set(), [losses.grad_fn]
+def _learners(losses: Tensor) -> set[Tensor]:
+    """Everything that the losses depend on and that wants a gradient."""
+    found, seen, todo = set(), set(), [losses.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in optimised:
-            name = names.get(id(leaf), f"of shape {tuple(leaf.shape)}")
-            raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser and would not learn")
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.add(leaf)
         todo += [following for following, _ in node.next_functions]
+    return found
+
+
+def _check_optimised(member: Member, learning: set[Tensor], step: int) -> None:
+    """What wants a gradient must be in the optimiser.
+
+    A module kept in a plain list, say, is no parameter of its method: it would take part and never learn.
+    """
+    groups = member.stage(step).optimizer.param_groups
+    optimised = {parameter for group in groups for parameter in group["params"]}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in member.method.named_parameters()}
+    for leaf in learning - optimised:
+        name = names.get(leaf, f"of shape {tuple(leaf.shape)}")
+        raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser and would not learn")
 
 
 def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Tensor]) -> None:
@@ -118,19 +158,16 @@ def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Te
         raise RunFailed(f"{name} changes the teacher's {key}")
 
 
-def _step(members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig) -> None:
-    precision = autocast(train, batch.images.device)
-    features = teacher_features(teacher, union_of_needs(members), batch, precision)
-    for member in members:
-        member.step(batch, features, precision, step=0)
-
-
 def _time_step(
-    members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig
+    members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig, step: int
 ) -> float:
+    """Seconds of `step` for the members that take part in it; 0 where none does."""
+    members = [member for member in members if step >= 0 or member.pretraining_epochs]
+    views = [batch] * num_views(members)
+    precision = autocast(train, batch.images.device)
     wait_for(batch.images.device)
     started = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        _step(members, teacher, batch, train)
+    for _ in range(TIMED_STEPS if members else 0):
+        train_step(members, teacher, views, precision, step)
     wait_for(batch.images.device)
     return (time.perf_counter() - started) / TIMED_STEPS

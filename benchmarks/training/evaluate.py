@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from benchmarks.data import EvaluationBatches
-from benchmarks.models import Network
 
 
 @torch.no_grad()
-def evaluate(network: Network, batches: EvaluationBatches, precision: torch.autocast) -> dict[str, float]:
-    """Cross entropy and top-1 and top-5 accuracy in percent, in eval mode; the mode is put back."""
+def evaluate(network: nn.Module, batches: EvaluationBatches, precision: torch.autocast) -> dict[str, float]:
+    """Cross entropy and top-1 and top-5 accuracy in percent of a classifier, from images to logits.
+
+    It is evaluated in eval mode; the mode is put back.
+    """
     was_training = network.training
     network.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=batches.split.targets.device)

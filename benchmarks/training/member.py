@@ -1,4 +1,4 @@
-"""One student of a cohort: network, method, optimiser and the epoch's sums, in one training step."""
+"""One student of a cohort: network and method, in one training step."""
 
 from __future__ import annotations
 
@@ -6,20 +6,49 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks import metrics
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
-from benchmarks.training.meter import Meter
+from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
-from methods.schedules import LossWeights
+from methods.schedules import LossConfig, LossWeights
 
-Row = dict[str, float]
+__all__ = ["Classifier", "Member", "Row"]
+
+
+class Classifier(nn.Module):
+    """A student as it is evaluated: its network, and what its method makes of the features."""
+
+    def __init__(self, network: Network, method: Method[Any]) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def features(self, images: Tensor, needs: frozenset[str] | None = None) -> Features:
+        """What the student shows of normalised images `[B, 3, H, W]`, in float32.
+
+        The network computes in the precision around the call, the method always in float32.
+
+        Args:
+            images: normalised.
+            needs: which parts; default: those of the method.
+        """
+        needs = self.method.needs if needs is None else needs
+        features = self.network.features(images, preacts="preacts" in needs)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.method.predict(features.for_loss(needs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B, K]`."""
+        return self.features(images).logits
 
 
 class Member:
     """A student in training.
+
+    Its steps and epochs are counted from the main training's first: those before it are negative.
 
     Args:
         name: its label.
@@ -32,87 +61,116 @@ class Member:
     def __init__(
         self, name: str, network: Network, method: Method[Any], weights: LossWeights, train: TrainConfig
     ) -> None:
-        device = method.generator.device
         self.name, self.network, self.method = name, network, method
-        self.schedule = weights.to(device)
-        self.meter = Meter(method.terms).to(device)
-        self.base_weights = torch.tensor([method.config.weights[term] for term in method.terms], device=device)
-        self.optimizer = torch.optim.SGD(
-            [*network.parameters(), *method.parameters()],
-            lr=train.lr,
-            momentum=train.momentum,
-            weight_decay=train.weight_decay,
-            fused=True,
-        )
-        self.history: list[Row] = []
+        self.classifier = Classifier(network, method).train()
         self.stopped = False  # an observer of the cohort has seen enough of it
-        network.train()
-        method.train()
+        parameters = [*network.parameters(), *method.parameters()]
+        base = {term: method.config.weights[term] for term in method.terms}
+        self.main = Stage(method.needs, base, weights, parameters, train)
+        self.pretraining: Stage | None = None
+        self.pretraining_epochs = 0
+        if stage := method.pretraining:
+            self.pretraining_epochs = max(1, round(stage.part * train.epochs))
+            num_steps = self.pretraining_epochs * (weights.num_steps // train.epochs)
+            base = dict.fromkeys(stage.terms, 1.0)
+            fixed = LossWeights(LossConfig(), stage.terms, num_steps)
+            self.pretraining = Stage(stage.needs, base, fixed, parameters, train, -num_steps, classifies=False)
+
+    def stage(self, when: int) -> Stage:
+        """The stage that an epoch or a step belongs to."""
+        return self.pretraining if when < 0 and self.pretraining else self.main
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its method reads of the networks' features."""
-        return self.method.needs
+        """What its method reads of the networks' features in the main training."""
+        return self.main.needs
+
+    @property
+    def history(self) -> list[Row]:
+        """A row for each epoch of the main training."""
+        return self.main.history
+
+    @property
+    def pretraining_history(self) -> list[Row]:
+        """The same of the stage before it."""
+        return self.pretraining.history if self.pretraining else []
+
+    @property
+    def num_views(self) -> int:
+        """Augmented views of each image in its batches."""
+        return self.method.num_views
 
     def begin_epoch(self, epoch: int, lr: float) -> None:
-        """Begin or continue `epoch`, counted from 0, at a learning rate."""
+        """Begin or continue an epoch at a learning rate."""
         self.method.epoch(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        own = self.method.pretraining.lr if epoch < 0 and self.method.pretraining else None
+        self.stage(epoch).set_lr(own or lr)
 
     def step(self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int) -> None:
         """One training step; nothing here reads a device value.
 
         Args:
-            batch: images, labels, indices.
+            batch: images, labels, indices; with several views, one behind the other.
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
-            step: counted over the whole training.
+            step: which one.
         """
-        self.schedule.advance(step)
-        weights = self.base_weights * self.schedule.factors
-        losses, features = self.losses(batch, teacher, precision)
-        self.optimizer.zero_grad(set_to_none=True)
-        (losses * weights).sum().backward()
-        self.optimizer.step()
-        self.schedule.observe(losses.detach())
-        self.meter.update(losses.detach(), weights, features.logits.detach(), batch.targets, step)
+        stage = self.stage(step)
+        losses, logits = self.losses(batch, teacher, precision, step)
+        weights = stage.descend(losses, step)
+        stage.meter.update(losses.detach(), weights, logits, batch.targets, step - stage.begins)
 
-    def losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> tuple[Tensor, Features]:
-        """The unweighted terms, in the order of the method's `terms`, and what the student showed."""
+    def losses(
+        self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
+        if step < 0:
+            return self._pretraining_losses(batch, teacher, precision), None
         with precision:
-            features = self.network.features(batch.images, preacts="preacts" in self.needs)
-        student = features.for_loss(self.needs)
+            student = self.classifier.features(batch.images, self.needs)
         terms = {}
         if self.method.active("ce"):
             terms["ce"] = F.cross_entropy(student.logits, batch.targets)
         if self.needs:
             assert teacher is not None
             terms |= self.method(student, teacher.for_loss(self.needs), batch.targets, batch.index)
-        return torch.stack([terms[term] for term in self.method.terms]), features
+        return torch.stack([terms[term] for term in self.method.terms]), student.logits.detach()
 
-    def end_epoch(self) -> Row:
-        """The epoch's training metrics; begins the next epoch's."""
-        row = self.meter.row()
-        self.meter.reset()
-        return row
+    def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
+        stage = self.method.pretraining
+        assert stage is not None
+        assert teacher is not None
+        with precision:
+            student = self.classifier.features(batch.images, stage.needs) if stage.student else None
+        terms = self.method.pretrain(student, teacher.for_loss(stage.needs), batch.targets, batch.index)
+        return torch.stack([terms[term] for term in stage.terms])
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a continued run needs; tensors and plain values only."""
-        return {
+    def failure(self, epoch: int) -> str | None:
+        """What went wrong in the stage of `epoch`, None while all is well. Reads the device."""
+        failure = self.stage(epoch).meter.failure()
+        return f"{failure} of the pre-training" if failure and epoch < 0 else failure
+
+    def end_epoch(self, epoch: int) -> Row:
+        """The epoch's learning rate and training metrics; begins the next epoch's."""
+        stage = self.stage(epoch)
+        return {metrics.LR: stage.lr} | stage.end_epoch()
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Everything that a run continued at `step` needs; tensors and plain values only."""
+        state = {
             "network": self.network.state_dict(),
             "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "meter": self.meter.state_dict(),
-            "history": self.history,
+            "history": self.main.history,
         }
+        if self.pretraining is not None:
+            state["pretraining"] = self.pretraining.history
+        return state | self.stage(step).state()
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+    def load(self, state: dict[str, Any], step: int) -> None:
+        """Continue at `step` from `state`."""
         self.network.load_state_dict(state["network"])
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.meter.load_state_dict(state["meter"])
-        self.history = state["history"]
+        self.main.history = state["history"]
+        if self.pretraining is not None:
+            self.pretraining.history = state["pretraining"]
+        self.stage(step).load(state)

@@ -13,11 +13,12 @@ class Meter(nn.Module):
 
     Args:
         terms: names of the terms, in the order of the vectors given to `update`.
+        classifies: whether there is an accuracy to be told.
     """
 
-    def __init__(self, terms: tuple[str, ...]) -> None:
+    def __init__(self, terms: tuple[str, ...], classifies: bool = True) -> None:
         super().__init__()
-        self.terms = terms
+        self.terms, self.classifies = terms, classifies
         num_terms = len(terms)
         self.register_buffer("losses", torch.zeros(num_terms, dtype=torch.float64))
         self.register_buffer("weights", torch.zeros(num_terms, dtype=torch.float64))
@@ -29,19 +30,19 @@ class Meter(nn.Module):
         self.first_bad: Tensor
 
     @torch.no_grad()
-    def update(self, losses: Tensor, weights: Tensor, logits: Tensor, targets: Tensor, step: int) -> None:
+    def update(self, losses: Tensor, weights: Tensor, logits: Tensor | None, targets: Tensor, step: int) -> None:
         """Take in a step.
 
         Args:
             losses: unweighted terms `[terms]`.
             weights: what each was multiplied by, `[terms]`.
-            logits, targets: `[B, K]` and `[B]`.
-            step: counted over the whole training.
+            logits, targets: `[B, K]`, None where none are learned, and `[B]`.
+            step: counted from the stage's first, 0.
         """
         size = targets.numel()
         self.losses += losses.double() * size
         self.weights += weights.double() * size
-        correct = (logits.argmax(dim=1) == targets).sum()
+        correct = targets.new_zeros(()) if logits is None else (logits.argmax(dim=1) == targets).sum()
         total = (losses * weights).sum() * size
         self.counts += torch.stack([total.double(), correct.double(), torch.full_like(total, size).double()])
         newly_bad = (self.first_bad < 0) & ~torch.isfinite(losses)
@@ -50,7 +51,9 @@ class Meter(nn.Module):
     def row(self) -> dict[str, float]:
         """The epoch's training metrics. Reads the device."""
         total, correct, samples = self.counts.tolist()
-        row = {metrics.TRAIN_LOSS: total / samples, metrics.TRAIN_TOP1: 100 * correct / samples}
+        row = {metrics.TRAIN_LOSS: total / samples}
+        if self.classifies:
+            row[metrics.TRAIN_TOP1] = 100 * correct / samples
         for term, loss, weight in zip(self.terms, self.losses.tolist(), self.weights.tolist(), strict=True):
             row[metrics.train_term(term)] = loss / samples
             row[metrics.train_weight(term)] = weight / samples

@@ -27,12 +27,12 @@ class Checkpoints:
         return self.folder / f"checkpoint-{step:08d}.pt"
 
     def steps(self) -> set[int]:
-        """Training steps with a checkpoint."""
-        found = (re.fullmatch(r"checkpoint-(\d{8})\.pt", path.name) for path in self.folder.glob("checkpoint-*"))
+        """Training steps with a checkpoint; those before the main training are negative."""
+        found = (re.fullmatch(r"checkpoint-(-?\d+)\.pt", path.name) for path in self.folder.glob("checkpoint-*"))
         return {int(match[1]) for match in found if match}
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step` training steps."""
+        """Write the state before training step `step`, counted from 0."""
         write_atomically(self._path(step), lambda path: torch.save(state, path))
 
     def restore(self, step: int, device: torch.device, load: Callable[[dict[str, Any]], None]) -> None:

@@ -13,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.models import Network
-from benchmarks.training.cohort import autocast, teacher_features, union_of_needs, wait_for
+from benchmarks.training.cohort import (
+    autocast,
+    num_views,
+    teacher_features,
+    train_step,
+    union_of_needs,
+    wait_for,
+)
 from benchmarks.training.member import Member
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
@@ -44,9 +51,7 @@ class Loop:
 
     def step(self, batch: Batch) -> None:
         """One step of teacher and students."""
-        teacher = teacher_features(self.teacher, self.needs, batch, self.precision)
-        for member in self.members:
-            member.step(batch, teacher, self.precision, step=0)
+        train_step(self.members, self.teacher, [batch] * num_views(self.members), self.precision, step=0)
 
 
 def _endless(batches: TrainBatches) -> Iterator[Batch]:
@@ -76,14 +81,14 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     def student() -> None:
         with loop.precision:
             logits = member.network(batch.images)
-        member.optimizer.zero_grad(set_to_none=True)
+        member.main.optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits.float(), batch.targets).backward()
 
     work: Mapping[str, Callable[[], object]] = {
         "data": lambda: next(loop.batches),
         "teacher": lambda: teacher_features(loop.teacher, loop.needs, batch, loop.precision),
         "student": student,
-        "optimiser": member.optimizer.step,
+        "optimiser": member.main.optimizer.step,
     }
     return {name: seconds(_times(each), num_steps, loop.device) for name, each in work.items()}
 

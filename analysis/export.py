@@ -1,0 +1,48 @@
+"""`python -m analysis.export`: runs and histories as one tidy Parquet file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.settings import ExportConfig, sources_of
+from benchmarks.cli import Command, main
+from benchmarks.errors import UserError
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """The command, from its composed configuration."""
+    if OmegaConf.is_missing(config, "out"):
+        raise UserError("out=FILE.parquet: name the file to write")
+    if not config.out.endswith(".parquet"):
+        raise UserError(f"out={config.out}: the file must end in .parquet")
+    sources, out = sources_of(OmegaConf.to_container(config)["source"]), Path(config.out)  # type: ignore[index,call-overload]
+    from analysis import parquet
+    from analysis.logs import load
+
+    logs = load(sources)
+    parquet.write(logs, out)
+    for note in logs.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{out}: {len(logs.runs):,} runs, {len(logs.history):,} rows of history")
+    return 0
+
+
+COMMAND = Command(
+    name="analysis.export",
+    summary="runs and histories as one tidy Parquet file: a row for each run and epoch, with the run's columns",
+    examples=(
+        "python -m analysis.export source=runs out=logs.parquet",
+        "python -m analysis.export source=[runs,me/project] out=logs.parquet",
+    ),
+    config=ExportConfig,
+    groups={},
+    defaults={},
+    run=execute,
+    overview=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

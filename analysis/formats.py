@@ -1,0 +1,188 @@
+"""Grids as terminal text, Markdown, LaTeX and HTML. A name may hold anything: each format escapes what it must."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from analysis.comparison import BEST, SECOND
+from analysis.grid import Entry, Grid
+
+Line = Sequence[Entry]
+
+
+def terminal(grids: Sequence[Grid], console: Console) -> None:
+    """Print grids; where the console has no styles, *best* and _second_ stand for bold and underlined."""
+    for grid in grids:
+        console.print(Text(grid.title, style="bold"))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for lines in zip(*grid.head, strict=True):
+            table.add_column(Text("\n".join(lines)), no_wrap=True, justify="right" if table.columns else "left")
+        for title, rows in grid.blocks:
+            if title:
+                table.add_row(Text(title, style="italic"))
+            for row in rows:
+                table.add_row(*(_styled(entry, console) for entry in row))
+            table.add_section()
+        # A number that is cut off would be another number: wide tables run on rather than being cropped.
+        table.width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console.print(table, soft_wrap=True)
+        for note in grid.notes:
+            console.print(Text(note), soft_wrap=True)
+        console.print()
+
+
+def _styled(entry: Entry, console: Console) -> Text:
+    if console.is_terminal:
+        return Text(entry.text, style={BEST: "bold", SECOND: "underline"}.get(entry.mark, ""))
+    return Text({BEST: "*{}*", SECOND: "_{}_"}.get(entry.mark, "{}").format(entry.text))
+
+
+def text(grids: Sequence[Grid]) -> str:
+    """Grids as the terminal shows them, without styles."""
+    out = StringIO()
+    terminal(grids, Console(file=out, force_terminal=False, width=10_000))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def markdown(grids: Sequence[Grid]) -> str:
+    """Grids as Markdown tables."""
+    return "\n".join(line for grid in grids for line in _markdown(grid))
+
+
+def _markdown(grid: Grid) -> Iterable[str]:
+    heads = [" / ".join(part for part in lines if part) for lines in zip(*grid.head, strict=True)]
+    yield f"**{escape_markdown(grid.title)}**\n"
+    yield _bars(map(escape_markdown, heads))
+    yield _bars(["---", *["---:"] * (len(heads) - 1)])
+    for title, rows in grid.blocks:
+        if title:
+            yield _bars([f"*{escape_markdown(title)}*", *[""] * (len(heads) - 1)])
+        for row in rows:
+            yield _bars(
+                {BEST: "**{}**", SECOND: "<u>{}</u>"}.get(entry.mark, "{}").format(escape_markdown(entry.text))
+                for entry in row
+            )
+    yield ""
+    yield from (f"- {escape_markdown(note)}" for note in grid.notes)
+    yield ""
+
+
+def _bars(parts: Iterable[str]) -> str:
+    return f"| {' | '.join(parts)} |"
+
+
+def escape_markdown(name: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", name)
+
+
+def latex(grids: Sequence[Grid]) -> str:
+    r"""Grids as LaTeX floats to `\input`; they need the package booktabs."""
+    return "% \\usepackage{booktabs}\n" + "\n".join(line for grid in grids for line in _latex(grid))
+
+
+def _latex(grid: Grid) -> Iterable[str]:
+    width = len(grid.head[0])
+    yield from (r"\begin{table*}[t]", r"\centering\small", rf"\caption{{{escape_latex(grid.title)}}}")
+    yield from (rf"\begin{{tabular}}{{l*{{{width - 1}}}{{r}}}}", r"\toprule")
+    yield from (_ampersands(map(escape_latex, line)) for line in grid.head)
+    for title, rows in grid.blocks:
+        yield r"\midrule"
+        if title:
+            yield rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape_latex(title)}}}}} \\"
+        for row in rows:
+            yield _ampersands(
+                {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}.get(entry.mark, "%s") % escape_latex(entry.text)
+                for entry in row
+            )
+    yield from (r"\bottomrule", r"\end{tabular}", r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
+    yield from (escape_latex(note) + r"\par" for note in grid.notes)
+    yield from (r"\end{minipage}", r"\end{table*}", "")
+
+
+def _ampersands(parts: Iterable[str]) -> str:
+    # An empty group: a line that began with [ would be read as an argument of the \\ before it.
+    return "{} " + " & ".join(parts) + r" \\"
+
+
+LATEX = {
+    **{letter: "\\" + letter for letter in "{}$&#_%"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "-": "{-}",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+}
+
+
+def escape_latex(name: str) -> str:
+    """Text that LaTeX sets as it is; letters that its Latin fonts lack are named by their code."""
+    return "".join(map(_latex_letter, unicodedata.normalize("NFC", name)))
+
+
+def _latex_letter(letter: str) -> str:
+    if letter in LATEX:
+        return LATEX[letter]
+    return letter if letter.isascii() or "À" <= letter <= "ÿ" else f"U+{ord(letter):04X}"
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem }
+th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; font-weight: 400 }
+th:first-child, td:first-child { text-align: left }
+thead { border-top: 2px solid; border-bottom: 1px solid } tbody { border-bottom: 1px solid #bbb }
+tbody:last-of-type { border-bottom: 2px solid } strong { font-weight: 700 } u { text-underline-offset: .2em }
+.title th { font-style: italic; text-align: left } ul { color: #555; padding-left: 1.2rem; max-width: 70rem }
+"""
+
+
+def html_page(grids: Sequence[Grid]) -> str:
+    """Grids as one page that needs nothing else."""
+    tables = "\n".join(map(html_table, grids))
+    head = f'<meta charset="utf-8"><title>{html.escape(grids[0].title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{tables}\n</body></html>\n'
+
+
+def html_table(grid: Grid) -> str:
+    """One grid as a table and its notes."""
+    head = "".join(f"<tr>{''.join(f'<th>{html.escape(part)}</th>' for part in line)}</tr>" for line in grid.head)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
+    bodies = "\n".join(_html_block(title, rows, len(grid.head[0])) for title, rows in grid.blocks)
+    caption = f"<caption>{html.escape(grid.title)}</caption>"
+    return f"<table>{caption}\n<thead>{head}</thead>\n{bodies}\n</table>\n<ul>{notes}</ul>"
+
+
+def _html_block(title: str, rows: Sequence[Line], width: int) -> str:
+    lines = [f'<tr class="title"><th colspan="{width}">{html.escape(title)}</th></tr>'] if title else []
+    lines += [f"<tr>{''.join(map(_html_entry, row))}</tr>" for row in rows]
+    return f"<tbody>{''.join(lines)}</tbody>"
+
+
+def _html_entry(entry: Entry) -> str:
+    tag = {BEST: "<strong>{}</strong>", SECOND: "<u>{}</u>"}.get(entry.mark, "{}")
+    return f"<td>{tag.format(html.escape(entry.text))}</td>"

@@ -1,0 +1,88 @@
+"""Tables as text in rows and columns, the same for every format that prints them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from analysis.comparison import Cell, Row, Section, Table
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A text; `mark` as in `analysis.comparison.Cell`."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a format prints.
+
+    Attributes:
+        title: above it.
+        head: lines of the head, each with a text for each column.
+        blocks: groups of rows, with their titles; an empty title prints none.
+        notes: below it.
+    """
+
+    title: str
+    head: tuple[tuple[str, ...], ...]
+    blocks: tuple[tuple[str, tuple[tuple[Entry, ...], ...]], ...]
+    notes: tuple[str, ...] = ()
+
+
+def number(value: float, signed: bool = False, digits: int = 2) -> str:
+    """A number as tables print it, with a true minus sign."""
+    if math.isnan(value):
+        return MISSING
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def of_table(table: Table) -> Grid:
+    """A comparison as text; published rows carry the number of their source, which is named below."""
+    sources = sorted({row.source for section in table.sections for row in section.rows if row.source})
+    blocks = (
+        (section.title, tuple(_row(row, section, table, sources) for row in section.rows))
+        for section in table.sections
+    )
+    citations = (f"[{place}] {source}" for place, source in enumerate(sources, 1))
+    title = f"{table.title} ({table.protocol})"
+    return Grid(title, _head(table), tuple(blocks), (*table.notes, *citations))
+
+
+def _head(table: Table) -> tuple[tuple[str, ...], ...]:
+    """Teachers above students, and above both what tells equal pairs apart."""
+    blank = ("",) * len(table.aggregates)
+    lines = [
+        ("teacher", *(column.teacher for column in table.columns), *blank),
+        ("student", *(column.student for column in table.columns), *table.aggregates),
+    ]
+    if any(column.variant for column in table.columns):
+        lines.insert(0, ("", *(column.variant for column in table.columns), *blank))
+    return tuple(lines)
+
+
+def _row(row: Row, section: Section, table: Table, sources: list[str]) -> tuple[Entry, ...]:
+    name = f"{row.name} [{sources.index(row.source) + 1}]" if row.source else row.name
+    cells = (Entry(_text(cell, section.signed, table.num_seeds), cell.mark) for cell in row.cells)
+    if not row.aggregates:
+        aggregates = [Entry("")] * len(table.aggregates)
+    else:
+        aggregates = [
+            Entry(number(value, signed=head.endswith("%"), digits=1))
+            for head, value in zip(table.aggregates, row.aggregates, strict=True)
+        ]
+    return (Entry(name), *cells, *aggregates)
+
+
+def _text(cell: Cell, signed: bool, num_seeds: int) -> str:
+    parts = [number(cell.value, signed)]
+    if not math.isnan(cell.std):
+        parts.append(f"± {number(cell.std)}")
+    if cell.n not in (0, num_seeds):
+        parts.append(f"({cell.n})")
+    return " ".join(parts)

@@ -1,0 +1,102 @@
+"""What is behind each number of a table: runs, seeds, code, configuration, and what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparison import Cell, Section, Table
+from analysis.runs import get
+from analysis.selection import VALUES, Selection
+from analysis.settings import Layout
+
+# What does not change a result, or is said apart.
+NOT_CONFIGURED = ("id", "attempt", "tracking", "output", "code", "environment")
+
+
+def provenance(
+    tables: Sequence[Table], runs: pd.DataFrame, selection: Selection, layout: Layout, sources: Sequence[str]
+) -> dict[str, Any]:
+    """A JSON-able account of tables.
+
+    Args:
+        tables: made from the selection.
+        runs: the table of runs.
+        selection: which of them count.
+        layout: what the tables show.
+        sources: what was read.
+    """
+    used = runs.loc[selection.cells["run_id"].unique()]
+    entries = {
+        run_id: _run(str(run_id), run, VALUES[layout.epoch])
+        for run_id, run in zip(used.index, used.to_dict("records"), strict=True)
+    }
+    return {
+        "sources": list(sources),
+        "rule": rule(layout),
+        "tables": [_table(table, entries) for table in tables],
+        "excluded": [
+            {"run": run_id, "reason": reason, "folder": runs.loc[run_id, "folder"]}
+            for run_id, reason in selection.excluded.itertuples(index=False)
+        ],
+    }
+
+
+def rule(layout: Layout) -> str:
+    """Which runs count, in words."""
+    value = "top-1 after the last epoch" if layout.epoch == "last" else "the best epoch's top-1 (flattering)"
+    return f"complete runs; {value}; of equal runs the latest attempt; one run a seed"
+
+
+def _table(table: Table, entries: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "protocol": table.protocol,
+        "cells": [
+            {"section": section.kind, "row": row.name, "column": column.name, **_cell(cell, section, entries)}
+            | ({"source": row.source} if row.source else {})
+            for section in table.sections
+            for row in section.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+        ],
+    }
+
+
+def _cell(cell: Cell, section: Section, entries: Mapping[Any, Any]) -> dict[str, Any]:
+    behind = [entries[run_id] for run_id in cell.runs]
+    numbers = {"value": _number(cell.value), "std": _number(cell.std), "n": cell.n, "mark": cell.mark}
+    return numbers if section.kind == "published" else numbers | {"runs": behind}
+
+
+def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
+    entry = {
+        "run": run_id,
+        "seed": _plain(run["seed"]),
+        "top1": _plain(run[value]),
+        "commit": run["commit"],
+        "sources": run["sources"],
+        "configuration": configuration_hash(run["config"]),
+        "folder": run["folder"],
+    }
+    if teacher := get(run["config"], "teacher", "sha256"):
+        entry["teacher"] = teacher
+    return entry
+
+
+def configuration_hash(config: Mapping[str, Any]) -> str:
+    """A short hash of everything that was configured, the seed included."""
+    content = {key: value for key, value in config.items() if key not in NOT_CONFIGURED}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _plain(value: Any) -> Any:
+    return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

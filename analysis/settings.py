@@ -1,0 +1,120 @@
+"""What the commands of the analysis can be told. Light, so that help and mistakes need no pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError, require
+from methods import option
+
+SOURCE = "directory of runs, entity/project on a W&B server, or FILE.parquet of analysis.export; several as [a,b]"
+
+
+class Epoch(StrEnum):
+    last = "last"
+    best = "best"
+
+
+class Figures(StrEnum):
+    """Which published figures stand beside the measured ones."""
+
+    none = "none"
+    shown = "shown"
+    all = "all"
+
+
+class Format(StrEnum):
+    auto = "auto"
+    terminal = "terminal"
+    markdown = "markdown"
+    latex = "latex"
+    html = "html"
+    csv = "csv"
+
+
+SUFFIXES = {
+    ".txt": Format.terminal,
+    ".md": Format.markdown,
+    ".tex": Format.latex,
+    ".html": Format.html,
+    ".csv": Format.csv,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a table shows."""
+
+    epoch: Epoch = option(
+        Epoch.last, "last, or best: chosen by the evaluation itself, which flatters; marked as such"
+    )
+    methods: list[str] = option([], "rows, by label or method; default: all")
+    pairs: list[str] = option([], "columns; default: all")
+    protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
+    groups: bool = option(True, "a table for pairs of the same architecture and one for the others")
+    gain: bool = option(True, "rows with the gain over the student alone")
+    published: Figures = option(
+        Figures.none, "published figures in rows of their own: none, shown (of these methods), all"
+    )
+    baseline: str = option("kd", "what the average relative improvement is counted against", source="CRD: KD")
+    compare: str | None = option(None, "test all methods against this one: intervals, p-values, probabilities")
+    alpha: float = option(0.05, "level of the tests")
+    seed: int = option(0, "of the bootstraps' random draws")
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            UserError: naming key and value.
+        """
+        require(0 < self.alpha < 1, f"alpha={self.alpha:g} must be between 0 and 1")
+        require(self.seed >= 0, f"seed={self.seed} must be at least 0")
+
+
+@dataclass(frozen=True)
+class TableConfig(Layout):
+    """The command `analysis.table`."""
+
+    source: Any = option("runs", SOURCE)
+    format: Format = option(Format.auto, "terminal, markdown, latex, html, csv; auto: by the suffix of out")
+    out: str | None = option(None, "file to write, its provenance beside it; default: print")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The command `analysis.export`."""
+
+    source: Any = option("runs", SOURCE)
+    out: str = option("???", "FILE.parquet")
+
+
+def sources_of(source: Any) -> list[str]:
+    """The sources that `source=` names.
+
+    Raises:
+        UserError: none, or something that is no name.
+    """
+    names = [source] if isinstance(source, str) else source
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"source={source}: give a {SOURCE}")
+    return list(names)
+
+
+def format_of(chosen: Format, out: str | None) -> Format:
+    """The format of a table, by what was chosen or the file's suffix.
+
+    Raises:
+        UserError: the suffix says nothing.
+    """
+    if chosen != Format.auto:
+        return chosen
+    if out is None:
+        return Format.terminal
+    suffix = Path(out).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"out={out}: name the format, or end the file in {', '.join(SUFFIXES)}")
+    return SUFFIXES[suffix]

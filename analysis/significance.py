@@ -1,0 +1,193 @@
+"""One method against all others: over the seeds of each pair, and over pairs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis import statistics
+from analysis.comparison import Column, Scores
+from analysis.grid import MISSING, Entry, Grid, number
+from analysis.statistics import Difference, Interval, RankTest
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class OnPair:
+    """A method less the reference on one pair, over seeds; `difference.p` is adjusted by Holm's method."""
+
+    row: str
+    column: Column
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class OverPairs:
+    """A method against the reference over pairs.
+
+    Attributes:
+        row: the method.
+        num_pairs: pairs that have both.
+        difference: mean of the pairs' mean differences.
+        p: Wilcoxon's, adjusted by Holm's method; NaN where there are too few pairs.
+        improvement, interval: probability that a run of the method beats one of the reference.
+    """
+
+    row: str
+    num_pairs: int
+    difference: float
+    p: float
+    improvement: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Against:
+    """All comparisons with one reference, and the ranks of all methods where each has a value on every pair."""
+
+    reference: str
+    on_pairs: tuple[OnPair, ...]
+    over_pairs: tuple[OverPairs, ...]
+    ranked: tuple[str, ...]
+    ranks: RankTest | None
+
+
+def against(scores: Scores, reference: str, generator: np.random.Generator, alpha: float = 0.05) -> Against:
+    """Compare every method, and the student alone, with `reference`.
+
+    Args:
+        scores: of one protocol.
+        reference: a row.
+        generator: for the bootstraps.
+        alpha: level of the critical difference.
+    """
+    others = [row for row in scores.rows if row != reference]
+    on_pairs = [
+        OnPair(row, column, statistics.paired_difference(*samples, generator, CONFIDENCE))
+        for row in others
+        for column in scores.columns
+        if len((samples := statistics.matched(scores.of(row, column), scores.of(reference, column)))[0])
+    ]
+    p = statistics.holm(np.array([each.difference.p for each in on_pairs]))
+    adjusted = [
+        replace(each, difference=replace(each.difference, p=float(chance)))
+        for each, chance in zip(on_pairs, p, strict=True)
+    ]
+    over_pairs = [_over_pairs(scores, row, reference, generator) for row in others]
+    p = statistics.holm(np.array([each.p for each in over_pairs]))
+    over_pairs = [replace(each, p=float(chance)) for each, chance in zip(over_pairs, p, strict=True)]
+    return Against(reference, tuple(adjusted), tuple(over_pairs), *_ranks(scores, alpha))
+
+
+def _over_pairs(scores: Scores, row: str, reference: str, generator: np.random.Generator) -> OverPairs:
+    both = [
+        (np.array(list(ours.values())), np.array(list(theirs.values())))
+        for column in scores.columns
+        if len(ours := scores.of(row, column)) and len(theirs := scores.of(reference, column))
+    ]
+    values, references = [ours for ours, _ in both], [theirs for _, theirs in both]
+    means = np.array([ours.mean() for ours in values]), np.array([theirs.mean() for theirs in references])
+    return OverPairs(
+        row,
+        len(both),
+        float(np.mean(means[0] - means[1])) if both else math.nan,
+        statistics.wilcoxon_p(*means),
+        statistics.improvement(values, references),
+        statistics.improvement_interval(values, references, generator, CONFIDENCE),
+    )
+
+
+def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | None]:
+    means = {row: scores.means(row) for row in scores.methods}
+    whole = {row: values for row, values in means.items() if not np.isnan(values).any()}
+    if len(whole) < 2:
+        return (), None
+    return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)
+
+
+def grids(result: Against, title: str) -> list[Grid]:
+    """The comparisons as text."""
+    return [_grid_on_pairs(result, title), _grid_over_pairs(result, title)]
+
+
+def _grid_on_pairs(result: Against, title: str) -> Grid:
+    level = f"{CONFIDENCE:.0%}"
+    rows = tuple(
+        _entries(
+            each.row,
+            each.column.name,
+            str(each.difference.n),
+            number(each.difference.mean, signed=True),
+            _interval(each.difference.interval_t),
+            _interval(each.difference.interval_bootstrap),
+            _p(each.difference.p, f"{each.difference.n} seeds" if each.difference.n != 1 else "1 seed"),
+        )
+        for each in result.on_pairs
+    )
+    head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
+    notes = (
+        f"difference to {result.reference} in points, of the same seeds; p: paired t test, Holm over this table",
+        f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",
+    )
+    return Grid(f"{title}: differences to {result.reference}", (head,), (("", rows),), notes)
+
+
+def _grid_over_pairs(result: Against, title: str) -> Grid:
+    rows = tuple(
+        _entries(
+            each.row,
+            str(each.num_pairs),
+            number(each.difference, signed=True),
+            _p(each.p, "too few pairs"),
+            number(each.improvement),
+            _interval(each.interval),
+            number(_rank(result, each.row), digits=1),
+        )
+        for each in result.over_pairs
+    )
+    head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, bootstrap", "mean rank")
+    return Grid(
+        f"{title}: over pairs, against {result.reference}", (head,), (("", rows),), _notes_over_pairs(result)
+    )
+
+
+def _rank(result: Against, row: str) -> float:
+    if result.ranks is None or row not in result.ranked:
+        return math.nan
+    return float(result.ranks.mean_ranks[result.ranked.index(row)])
+
+
+def _notes_over_pairs(result: Against) -> tuple[str, ...]:
+    notes = [
+        "p: Wilcoxon's signed-rank test on the pairs' means, Holm over this table; fewer than "
+        f"{statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
+        f"P(better): probability that a run beats one of {result.reference} on the same pair, equal ones half",
+    ]
+    if result.ranks is not None:
+        friedman = result.ranks.friedman_p
+        few = "too few methods or pairs for Friedman's test"
+        notes.append(
+            f"mean rank of {result.reference}: {_rank(result, result.reference):.1f} of {len(result.ranked)}; "
+            f"{few if math.isnan(friedman) else f'Friedman p = {friedman:.2g}'}; "
+            f"critical difference {result.ranks.critical_difference:.2f} (Nemenyi)"
+        )
+    return tuple(notes)
+
+
+def _entries(*texts: str) -> tuple[Entry, ...]:
+    return tuple(map(Entry, texts))
+
+
+def _interval(interval: Interval) -> str:
+    low, high = interval
+    return MISSING if math.isnan(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
+
+
+def _p(p: float, otherwise: str) -> str:
+    """A p-value, or why there is none."""
+    if math.isnan(p):
+        return f"– ({otherwise})"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,165 @@
+"""From logged runs to tables on screen or in files, with their provenance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import formats, significance
+from analysis.comparison import Scores, Table, tables_and_scores
+from analysis.grid import Grid, of_table
+from analysis.logs import Logs, load
+from analysis.provenance import provenance
+from analysis.selection import Selection, select
+from analysis.settings import Format, Layout
+from benchmarks.console import make_console
+from benchmarks.errors import UserError
+from benchmarks.files import write_atomically, write_json
+from methods import unknown
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables with what is behind them.
+
+    Attributes:
+        tables: one for each protocol and kind of pairs.
+        comparisons: the tests against `layout.compare`, one for each protocol.
+        logs, selection, layout: what they were made from.
+        sources: what was read, for the provenance.
+    """
+
+    tables: tuple[Table, ...]
+    comparisons: tuple[Grid, ...]
+    logs: Logs
+    selection: Selection
+    layout: Layout
+    sources: tuple[str, ...] = ()
+
+    @property
+    def grids(self) -> list[Grid]:
+        """Everything as text in rows and columns."""
+        return [*map(of_table, self.tables), *self.comparisons]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out, and what is worth knowing of the runs."""
+        left_out = [
+            f"{run_id} left out: {reason}" for run_id, reason in self.selection.excluded.itertuples(index=False)
+        ]
+        used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
+        versions = used["sources"].nunique(dropna=False)
+        code = [f"the runs are of {versions} versions of the code"] if versions > 1 else []
+        return [*self.logs.notes, *left_out, *code]
+
+    def provenance(self) -> dict[str, Any]:
+        """Behind every cell its runs, and what was left out."""
+        account = provenance(self.tables, self.logs.runs, self.selection, self.layout, self.sources)
+        return account | {"notes": list(self.logs.notes)}
+
+    def render(self, form: Format) -> str:
+        """All as text of a format."""
+        match form:
+            case Format.markdown:
+                return formats.markdown(self.grids)
+            case Format.latex:
+                return formats.latex(self.grids)
+            case Format.html:
+                return formats.html_page(self.grids)
+            case Format.csv:
+                return _csv(self.tables)
+        return formats.text(self.grids)
+
+    def print(self, form: Format) -> None:
+        """Print the tables; what is worth knowing goes with them or, beside a format for files, to stderr."""
+        if form == Format.terminal:
+            formats.terminal(self.grids, make_console())
+        else:
+            print(self.render(form), end="")
+        out = sys.stdout if form == Format.terminal else sys.stderr
+        for remark in self.remarks:
+            print(f"note: {remark}", file=out)
+
+    def write(self, path: Path, form: Format) -> None:
+        """Write the tables and, beside them, `<file>.provenance.json`."""
+        content = self.render(form)
+        write_json(path.with_name(f"{path.name}.provenance.json"), self.provenance())
+        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        for remark in self.remarks:
+            print(f"note: {remark}", file=sys.stderr)
+        print(f"{path}, {path.name}.provenance.json")
+
+
+def make(sources: Sequence[str], layout: Layout) -> Tables:
+    """Read runs and compare them.
+
+    Raises:
+        UserError: a source, method, pair or protocol that is not there, or no run to show.
+    """
+    return compare(load(sources), layout, sources)
+
+
+def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = ()) -> Tables:
+    """Compare loaded runs.
+
+    Raises:
+        UserError: a method, pair or protocol that is not there, or no run to show.
+    """
+    layout = layout or Layout()
+    selection = select(
+        logs.runs,
+        epoch=layout.epoch,
+        methods=layout.methods,
+        pairs=layout.pairs,
+        protocol=layout.protocol,
+    )
+    if selection.cells.empty:
+        raise UserError(_nothing(logs, selection))
+    made = tables_and_scores(selection, logs.runs, layout)
+    found = [table for table, _ in made]
+    comparisons = _comparisons(made, layout) if layout.compare else []
+    return Tables(tuple(found), tuple(comparisons), logs, selection, layout, tuple(sources))
+
+
+def _nothing(logs: Logs, selection: Selection) -> str:
+    reasons = selection.excluded["reason"].value_counts()
+    lines = [f"none of {len(logs.runs)} runs can be shown"]
+    return "\n  ".join([*lines, *(f"{count} runs: {reason}" for reason, count in reasons.items())])
+
+
+def _comparisons(made: Sequence[tuple[Table, Scores]], layout: Layout) -> list[Grid]:
+    there = {row for _, scores in made for row in scores.rows}
+    if layout.compare not in there:
+        raise UserError("compare: " + unknown("row in these tables", str(layout.compare), sorted(there)))
+    generator = np.random.default_rng(layout.seed)
+    grids = []
+    for table, scores in made:
+        if layout.compare in scores.rows:
+            result = significance.against(scores, layout.compare, generator, layout.alpha)
+            grids += significance.grids(result, table.title)
+    return grids
+
+
+HEAD = ("protocol", "section", "row", "pair", "teacher", "student", "value", "std", "n", "mark", "runs", "source")
+
+
+def _csv(tables: Sequence[Table]) -> str:
+    """A line for each cell, with all digits; runs are separated by blanks."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD)
+    for table in tables:
+        for section in table.sections:
+            for row in section.rows:
+                for column, cell in zip(table.columns, row.cells, strict=True):
+                    value, std = ("" if np.isnan(each) else each for each in (cell.value, cell.std))
+                    place = (table.protocol, section.kind, row.name, column.name, column.teacher, column.student)
+                    writer.writerow([*place, value, std, cell.n or "", cell.mark, " ".join(cell.runs), row.source])
+    return out.getvalue()

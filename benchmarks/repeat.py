@@ -1,0 +1,74 @@
+"""The command that repeats a run: what differs from the defaults, and what its machine decided."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+from benchmarks import data
+from benchmarks.cli import as_overrides
+from benchmarks.config import TeacherConfig, TrainConfig
+from benchmarks.pairs import PAIRS
+from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
+from methods import configure, default_of
+from methods.schedules import LossConfig
+
+# Decided by the machine where nothing is said, and part of what a run is.
+OF_THE_MACHINE = ("precision", "device", "threads")
+
+
+def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int = 0) -> str:
+    """A command line for a POSIX shell.
+
+    Args:
+        student: resolved.
+        teacher: where its teacher came from; None where it has none.
+        attempt: as of the run; a further one is asked for by `rerun=true`.
+    """
+    method = {"name": student.method.name} | _changed(student.method, configure(student.method.name))
+    settings = {
+        "method": method,
+        "pair": _pair(student),
+        "data": {"name": student.data.name}
+        | ({"validation": student.data.validation} if student.data.validation else {}),
+        "seed": student.seed,
+        "train": _train(student),
+        "loss": _changed(student.loss, LossConfig().resolve(student.method)),
+        "teacher": _teacher(student, teacher) if teacher else {},
+    }
+    words = as_overrides({key: value for key, value in settings.items() if value != {}})
+    return shlex.join(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
+
+
+def _changed(config: Any, usual: Any) -> dict[str, Any]:
+    """Fields that have another value, and of weights only those."""
+    ours, theirs = plain(config), plain(usual)
+    changed = {key: value for key, value in ours.items() if value != theirs[key]}
+    if "weights" in changed:
+        changed["weights"] = {term: w for term, w in ours["weights"].items() if w != theirs["weights"][term]}
+    return changed
+
+
+def _pair(student: StudentConfig) -> dict[str, Any]:
+    pair = student.pair
+    if pair.name in PAIRS:
+        return {"name": pair.name}
+    return {"name": "custom", "teacher": pair.teacher, "student": pair.student}
+
+
+def _train(student: StudentConfig) -> dict[str, Any]:
+    train = student.train
+    usual = {field.name: plain(default_of(field)) for field in dataclasses.fields(TrainConfig)} | {
+        "epochs": data.INFO[student.data.name].epochs,
+        "lr": default_lr(student.data.name, student.pair.student),
+        "milestones": scaled_milestones(train.epochs),
+    }
+    return {name: value for name, value in plain(train).items() if name in OF_THE_MACHINE or value != usual[name]}
+
+
+def _teacher(student: StudentConfig, teacher: TeacherConfig) -> dict[str, Any]:
+    if teacher.checkpoint is not None:
+        return {"checkpoint": teacher.checkpoint}
+    usual = {"epochs": min(student.train.epochs, data.INFO[student.data.name].epochs), "seed": 0}
+    return {name: getattr(teacher, name) for name, value in usual.items() if getattr(teacher, name) != value}

@@ -1,0 +1,73 @@
+"""The command that a run leaves behind gives the same run again."""
+
+import shlex
+
+import pytest
+import torch
+
+from benchmarks import run
+from benchmarks.cli import compose_config
+from benchmarks.console import make_console
+from benchmarks.distillation import Distillation
+from benchmarks.identity import run_id
+from benchmarks.protocol import resolve
+from benchmarks.repeat import repeat
+
+LINES = [
+    ["method=none", "pair=vgg13_vgg8"],
+    ["method=aftkd", "pair=vgg13_vgg8", "data=digits", "seed=3", "method.weights.afb=10"],
+    ["method=aftkd", "pair=resnet32x4_shufflev1", "method.block_size=[8,4,2]", "loss.windows=12"],
+    ["method=kd", "pair=vgg13_vgg8", "loss.schedule=adaptive", "loss.rate=first"],
+    ["method=aftkd", "pair=vgg13_vgg8", "loss.schedule=linear", "loss.end=0.5"],
+    [
+        "method=aftkd",
+        "pair=vgg13_vgg8",
+        "method.content=attention",
+        "method.attention=channel",
+        "loss.schedule=linear",
+    ],
+    ["methods=[{name: kd, label: 'it''s = soft, (x)', temperature: 8}]".replace("''", "\\'"), "pair=vgg13_vgg8"],
+    ["methods=[{name: kd, label: 'true'}]", "pair=vgg13_vgg8"],
+    ["method=at", "pair=custom", "pair.teacher=resnet110", "pair.student=vgg8", "method.stages=[[1,1],[3,3]]"],
+    [
+        "method=kd",
+        "pair=vgg13_vgg8",
+        "train.epochs=7",
+        "train.milestones=[2]",
+        "train.lr=1e-3",
+        "train.max_steps=5",
+    ],
+    ["method=kd", "pair=vgg13_mobilenetv2", "train.lr=0.05", "train.momentum=0.8", "train.deterministic=true"],
+    ["method=kd", "pair=vgg13_vgg8", "data.validation=0.1", "train.precision=fp32", "train.threads=1"],
+]
+
+
+def student(words):
+    configuration, methods = resolve(*compose_config(run.COMMAND, words))
+    distillation = Distillation(configuration, methods, make_console())
+    return distillation.students[0], configuration
+
+
+@pytest.mark.parametrize("words", LINES, ids=lambda words: " ".join(words))
+def test_the_command_of_a_run_is_the_run(words, tmp_path):
+    first, configuration = student([*words, f"output={tmp_path}"])
+    program, dash, module, *again = shlex.split(repeat(first, configuration.teacher))
+    assert (program, dash, module) == ("python", "-m", "benchmarks.run")
+    second, _ = student([*again, f"output={tmp_path}"])
+    assert run_id(second, None) == run_id(first, None)
+
+
+def test_it_says_what_differs_and_little_else(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    first, configuration = student(["method=kd", "pair=vgg13_vgg8", "method.temperature=8", "train.precision=fp32"])
+    assert repeat(first, configuration.teacher) == (
+        "python -m benchmarks.run method=kd method.temperature=8.0 pair=vgg13_vgg8 data=cifar100 seed=0 "
+        "train.precision=fp32 train.device=cpu train.threads=2"
+    )
+
+
+def test_the_teacher_and_the_attempt_are_part_of_it(tmp_path):
+    words = ["method=kd", "pair=vgg13_vgg8", "teacher.epochs=12", "teacher.seed=4", f"output={tmp_path}"]
+    first, configuration = student(words)
+    assert repeat(first, configuration.teacher, attempt=1).endswith("teacher.epochs=12 teacher.seed=4 rerun=true")
+    assert "teacher" not in repeat(first, None)

@@ -1,0 +1,186 @@
+"""Which runs share a cell, and which are left out."""
+
+import numpy as np
+import pytest
+from logged import grid, logged, logs_of
+
+from analysis.runs import protocol
+from analysis.selection import choose, printable, select
+from benchmarks.errors import UserError
+
+
+def cells(runs, **kwargs):
+    """{(column, row): {seed: value}} of a selection."""
+    found = select(logs_of(runs).runs, **kwargs).cells
+    groups = found.groupby(["column", "row"])
+    return {key: dict(zip(group["seed"], group["value"], strict=True)) for key, group in groups}
+
+
+def excluded(runs, **kwargs):
+    return dict(select(logs_of(runs).runs, **kwargs).excluded.itertuples(index=False))
+
+
+def test_runs_that_differ_in_the_seed_alone_share_a_cell():
+    runs = [logged(seed=seed, top1=70 + seed) for seed in (2, 0, 1)]
+    assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 70, 1: 71, 2: 72}}
+    assert not excluded(runs)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [{"epochs": 3}, {"batch_size": 32}, {"max_steps": 5}, {"precision": "bf16"}, {"milestones": [1]}, {"new": 1}],
+)
+def test_another_protocol_never_shares_a_cell(train):
+    runs = [logged(seed=0), logged(seed=1, train=train)]
+    assert select(logs_of(runs).runs).cells["protocol"].nunique() == 2
+
+
+@pytest.mark.parametrize("train", [{"device": "cuda"}, {"threads": 8}, {"deterministic": True}])
+def test_the_machine_is_no_part_of_the_protocol(train):
+    assert cells([logged(seed=0), logged(seed=1, train=train)])[("vgg13_vgg8", "kd")] == {0: 70, 1: 70}
+
+
+def test_validation_split_is_another_protocol_and_says_so():
+    runs = [logged(seed=0), logged(seed=1, validation=0.1)]
+    first, second = sorted(select(logs_of(runs).runs).cells["protocol"].unique())
+    assert "test" in first
+    assert "val" in second
+
+
+def test_protocol_is_chosen_by_a_part_of_its_name():
+    runs = [logged(seed=0), logged(seed=1, epochs=3, id="other")]
+    assert cells(runs, protocol="2 epochs") == {("vgg13_vgg8", "kd"): {0: 70}}
+    assert excluded(runs, protocol="2 epochs")["other"].startswith("another protocol: cifar100 test 3 epochs")
+    with pytest.raises(UserError, match="several protocols"):
+        select(logs_of(runs).runs, protocol="epochs")
+    with pytest.raises(UserError, match="no protocol"):
+        select(logs_of(runs).runs, protocol="imagenet")
+
+
+def test_a_protocol_that_is_part_of_anothers_name_can_be_chosen():
+    assert choose("a 1", ["a 1", "a 12"]) == "a 1"
+
+
+def test_settings_behind_one_label_become_rows_that_name_them():
+    runs = [
+        logged(settings={"temperature": t, "weights": {"ce": 1.0, "kd": w}}, id=f"{t} {w}")
+        for t, w in ((4.0, 1.0), (8.0, 1.0), (4.0, 0.5))
+    ]
+    assert {row for _, row in cells(runs)} == {
+        "kd (temperature=4.0, weights.kd=1.0)",
+        "kd (temperature=8.0, weights.kd=1.0)",
+        "kd (temperature=4.0, weights.kd=0.5)",
+    }
+
+
+def test_settings_that_the_networks_decide_do_not_split_a_row():
+    runs = [
+        logged("aftkd", "vgg13_vgg8", settings={"block_size": [4, 2]}),
+        logged("aftkd", "wrn40_2_wrn16_2", settings={"block_size": [8, 4]}),
+    ]
+    assert {row for _, row in cells(runs)} == {"aftkd"}
+
+
+def test_loss_schedule_is_a_setting():
+    other = logged(seed=0, id="other")
+    other.config["loss"] = {"schedule": "cosine"}
+    assert {row for _, row in cells([logged(), other])} == {"kd (loss.schedule=fixed)", "kd (loss.schedule=cosine)"}
+
+
+def test_labels_are_rows():
+    runs = [logged("aftkd", label="features only", settings={"content": "features"}), logged("aftkd")]
+    assert {row for _, row in cells(runs)} == {"aftkd", "features only"}
+
+
+def test_teachers_of_one_pair_are_columns_and_share_the_student_alone():
+    runs = [logged(teacher="1" * 64, top1=71), logged(teacher="2" * 64, top1=72, id="b"), logged("none", top1=69)]
+    assert cells(runs) == {
+        ("vgg13_vgg8 teacher 111111", "kd"): {0: 71},
+        ("vgg13_vgg8 teacher 111111", "none"): {0: 69},
+        ("vgg13_vgg8 teacher 222222", "kd"): {0: 72},
+        ("vgg13_vgg8 teacher 222222", "none"): {0: 69},
+    }
+
+
+def test_learning_rates_of_one_pair_are_columns():
+    runs = [
+        logged(top1=71),
+        logged(top1=72, train={"lr": 0.1}, id="b"),
+        logged("none", top1=69),
+        logged(pair="vgg13_mobilenetv2", train={"lr": 0.01}, top1=65),
+    ]
+    assert cells(runs) == {
+        ("vgg13_mobilenetv2", "kd"): {0: 65},
+        ("vgg13_vgg8 lr 0.05", "kd"): {0: 71},
+        ("vgg13_vgg8 lr 0.05", "none"): {0: 69},
+        ("vgg13_vgg8 lr 0.1", "kd"): {0: 72},
+    }
+
+
+def test_the_latest_attempt_of_a_seed_counts():
+    runs = [logged(attempt=1, top1=71, created=1.0), logged(attempt=0, top1=70, created=2.0)]
+    assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 71}}
+    (reason,) = excluded(runs).values()
+    assert reason == "seed 0 again: kd-vgg13_vgg8-0-1 is the latest"
+
+
+def test_of_equal_attempts_the_one_begun_last_counts():
+    runs = [logged(id="old", created=1.0), logged(id="new", top1=71, created=2.0, train={"threads": 1})]
+    assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 71}}
+    assert set(excluded(runs)) == {"old"}
+
+
+def test_only_complete_runs_count_and_the_others_are_listed_with_their_failure():
+    failed = logged(seed=1, status="failed")
+    failed.summary["failure"] = "the loss is not finite"
+    runs = [logged(), failed, logged(seed=2, status=None), logged(seed=3, status="interrupted")]
+    assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 70}}
+    assert sorted(excluded(runs).values()) == ["failed: the loss is not finite", "interrupted", "unfinished"]
+
+
+def test_an_attempt_that_failed_does_not_displace_one_that_did_not():
+    assert cells([logged(), logged(attempt=1, status="failed")]) == {("vgg13_vgg8", "kd"): {0: 70}}
+
+
+def test_foreign_runs_are_listed():
+    foreign = logged(id="foreign")
+    foreign.config = {"lr": 0.1}
+    assert excluded([logged(), foreign])["foreign"].startswith("no run of this suite")
+
+
+def test_runs_without_accuracy_are_listed():
+    empty = logged(seed=1, id="empty")
+    del empty.summary["test/top1_last"]
+    assert excluded([logged(), empty]) == {"empty": "no top1_last in its summary"}
+
+
+def test_best_epoch_on_request():
+    assert cells([logged(top1=70, best=70.7)], epoch="best") == {("vgg13_vgg8", "kd"): {0: 70.7}}
+
+
+def test_methods_and_pairs_are_chosen_by_name_or_label():
+    runs = [*grid({("kd", "vgg13_vgg8"): [70], ("at", "wrn40_2_wrn16_2"): [71]}), logged("kd", label="soft")]
+    assert {row for _, row in cells(runs, methods=["kd"])} == {"kd", "soft"}
+    assert set(cells(runs, methods=["soft", "at"])) == {("vgg13_vgg8", "soft"), ("wrn40_2_wrn16_2", "at")}
+    assert set(cells(runs, pairs=["wrn40_2_wrn16_2"])) == {("wrn40_2_wrn16_2", "at")}
+    with pytest.raises(UserError, match=r"(?s)unknown method.*'dk'.*closest: kd"):
+        select(logs_of(runs).runs, methods=["dk"])
+    with pytest.raises(UserError, match="unknown pair"):
+        select(logs_of(runs).runs, pairs=["vgg8_vgg13"])
+
+
+def test_no_runs_at_all():
+    selection = select(logs_of([]).runs)
+    assert selection.cells.empty
+    assert selection.excluded.empty
+
+
+def test_protocol_text_is_independent_of_the_order_of_keys():
+    config = logged().config
+    assert protocol(config) == protocol(dict(reversed(config.items())))
+    assert protocol({}) == protocol({})
+
+
+def test_names_are_printable():
+    assert printable("a\x1b[31mb\nc\u202e") == "a [31mb c "
+    assert np.all([printable(name) == name for name in ("kd (T=4)", "ü–±", "a|b")])

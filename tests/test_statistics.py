@@ -1,0 +1,177 @@
+"""Statistics against tables of the literature, enumeration and slow loops."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import statistics
+from benchmarks import published
+
+FLOATS = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 2))
+SAMPLES = st.lists(FLOATS, min_size=3, max_size=8).map(np.array)
+CHANCES = st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=8).map(np.array)
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_seeds_are_matched_by_their_number_not_by_order():
+    ours = {2: 70.0, 0: 71.0, 1: 72.0}
+    theirs = {1: 60.0, 2: 61.0, 5: 62.0, 0: 63.0}
+    first, second = statistics.matched(ours, theirs)
+    assert first.tolist() == [71.0, 72.0, 70.0]
+    assert second.tolist() == [63.0, 60.0, 61.0]
+
+
+def test_spread_is_that_of_a_sample():
+    assert statistics.std(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(math.sqrt(5 / 3))
+    assert math.isnan(statistics.std(np.array([1.0])))
+
+
+def test_t_interval_and_p_of_three_seeds():
+    """Student's t with two degrees of freedom: 4.3027 for 95 %, and its distribution in closed form."""
+    ours, theirs = np.array([71.0, 72.0, 74.0]), np.array([70.0, 70.0, 71.0])
+    difference = statistics.paired_difference(ours, theirs, generator())
+    assert (difference.n, difference.mean, difference.std) == (3, 2.0, 1.0)
+    half = 4.30265 / math.sqrt(3)
+    assert difference.interval_t == pytest.approx((2 - half, 2 + half), abs=1e-4)
+    t = 2 * math.sqrt(3)
+    assert difference.p == pytest.approx(1 - t / math.sqrt(t * t + 2))
+
+
+def test_too_few_seeds_give_no_interval_and_no_p():
+    difference = statistics.paired_difference(np.array([71.0, 72.0]), np.array([70.0, 70.0]), generator())
+    assert (difference.n, difference.mean) == (2, 1.5)
+    assert np.isnan([*difference.interval_t, *difference.interval_bootstrap, difference.p]).all()
+    assert math.isnan(statistics.paired_difference(np.array([]), np.array([]), generator()).mean)
+
+
+def test_equal_differences_are_no_certainty():
+    same, shifted = np.array([70.0, 71.0, 72.0]), np.array([71.0, 72.0, 73.0])
+    assert statistics.paired_p(same, same) == 1
+    assert math.isnan(statistics.paired_p(shifted, same))
+    assert statistics.interval_bootstrap(shifted - same, generator()) == (1, 1)
+
+
+@settings(max_examples=8)
+@given(SAMPLES)
+def test_bootstrap_interval_is_within_the_sample_and_comes_from_its_generator(values):
+    low, high = statistics.interval_bootstrap(values, generator())
+    assert values.min() - 1e-9 <= low <= high <= values.max() + 1e-9
+    assert (low, high) == statistics.interval_bootstrap(values, generator())
+    shifted = statistics.interval_bootstrap(values + 1000, generator())
+    assert shifted == pytest.approx((low + 1000, high + 1000), abs=1e-6)
+
+
+def test_bootstrap_leaves_the_global_generator_alone():
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    statistics.interval_bootstrap(np.array([1.0, 2.0, 4.0]), generator())
+    statistics.improvement_interval([np.arange(3.0)], [np.arange(3.0)], generator())
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+def test_bootstrap_interval_of_a_large_sample_is_the_t_interval():
+    values = generator(1).normal(70, 1, size=400)
+    bootstrap = statistics.interval_bootstrap(values, generator())
+    assert bootstrap == pytest.approx(statistics.interval_t(values), abs=0.02)
+
+
+def slow_holm(p):
+    """The step-down rule as it is stated: adjusted p is the smallest level at which it is rejected."""
+    tested = sorted(value for value in p if not math.isnan(value))
+    adjusted = []
+    for value in p:
+        if math.isnan(value):
+            adjusted.append(math.nan)
+        else:
+            place = tested.index(value)
+            adjusted.append(min(1, max(tested[j] * (len(tested) - j) for j in range(place + 1))))
+    return adjusted
+
+
+@given(CHANCES)
+def test_holm_is_the_step_down_rule(p):
+    assert statistics.holm(p).tolist() == pytest.approx(slow_holm(p), nan_ok=True)
+
+
+@given(st.lists(st.integers(-50, 50).filter(bool), min_size=6, max_size=8, unique_by=abs))
+def test_wilcoxon_by_enumeration_of_all_signs(difference):
+    ranks = np.argsort(np.argsort(np.abs(difference))) + 1
+    observed = abs(np.dot(np.sign(difference), ranks))
+    sums = [abs(np.dot(signs, ranks)) for signs in itertools.product((-1, 1), repeat=len(ranks))]
+    p = np.mean([each >= observed for each in sums])
+    assert statistics.wilcoxon_p(np.array(difference, float), np.zeros(len(ranks))) == pytest.approx(p)
+
+
+def test_wilcoxon_needs_six_pairs():
+    assert math.isnan(statistics.wilcoxon_p(np.arange(1.0, 6), np.zeros(5)))
+    assert statistics.wilcoxon_p(np.arange(1.0, 7), np.zeros(6)) == pytest.approx(2 / 2**6)
+    assert math.isnan(statistics.wilcoxon_p(np.arange(6.0), np.zeros(6)))  # one does not differ
+
+
+@pytest.mark.parametrize(("k", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
+def test_critical_difference_from_demsars_table(k, q):
+    table = generator().normal(size=(14, k))
+    expected = q * math.sqrt(k * (k + 1) / (6 * 14))
+    assert statistics.rank_test(table).critical_difference == pytest.approx(expected, abs=1e-3)
+
+
+def test_friedman_by_its_formula():
+    table = generator().normal(size=(9, 4))
+    ranks = np.array([[1 + sum(other > value for other in row) for value in row] for row in table])
+    mean_ranks = ranks.mean(axis=0)
+    chi = 12 * 9 / (4 * 5) * (np.sum(mean_ranks**2) - 4 * 25 / 4)
+    result = statistics.rank_test(table)
+    assert result.mean_ranks == pytest.approx(mean_ranks)
+    # The distribution of chi-square with three degrees of freedom in closed form.
+    tail = math.erfc(math.sqrt(chi / 2)) + math.sqrt(2 * chi / math.pi) * math.exp(-chi / 2)
+    assert result.friedman_p == pytest.approx(tail)
+    assert math.isnan(statistics.rank_test(table[:, :2]).friedman_p)
+    assert math.isnan(statistics.rank_test(table[:1]).friedman_p)
+    assert statistics.rank_test(np.ones((9, 4))).friedman_p == 1
+
+
+def test_ranks_count_from_the_highest_and_share_ties():
+    assert statistics.ranks(np.array([[70.0, 72.0, 70.0], [1.0, 2.0, 3.0]])).tolist() == [[2.5, 1, 2.5], [3, 2, 1]]
+
+
+@given(SAMPLES, SAMPLES)
+def test_probability_of_improvement_counts_all_pairs_of_runs(ours, theirs):
+    better = [(a > b) + 0.5 * (a == b) for a in ours for b in theirs]
+    chance = statistics.improvement([ours], [theirs])
+    assert chance == pytest.approx(np.mean(better))
+    assert chance + statistics.improvement([theirs], [ours]) == pytest.approx(1)
+
+
+def test_probability_of_improvement_is_a_mean_over_pairs_and_has_an_interval():
+    high, low = np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0])
+    assert statistics.improvement([high, low], [low, high]) == 0.5
+    assert statistics.improvement_interval([high, low], [low, high], generator()) == (0.5, 0.5)
+    mixed = np.array([0.0, 4.0, 8.0])
+    interval = statistics.improvement_interval([mixed], [low], generator())
+    assert interval[0] < statistics.improvement([mixed], [low]) < interval[1]
+    assert np.isnan(statistics.improvement_interval([mixed[:2]], [low], generator())).all()
+
+
+def test_relative_improvement_is_what_crd_reports():
+    """CRD's abstract: a relative improvement of 57 % over KD, on average over its thirteen pairs."""
+    figures = [figure for figure in published.figures() if figure.source.startswith("CRD")]
+    top1 = {(figure.teacher, figure.student, figure.method): figure.top1 for figure in figures}
+    pairs = list(dict.fromkeys((figure.teacher, figure.student) for figure in figures))
+    assert len(pairs) == 13
+    crd, kd, alone = (np.array([top1[*pair, method] for pair in pairs]) for method in ("crd", "kd", "student"))
+    assert statistics.relative_improvement(crd, kd, alone) == pytest.approx(57, abs=0.5)
+
+
+def test_relative_improvement_over_a_baseline_that_gains_nothing_is_undefined():
+    values, baseline = np.array([72.0, 73.0]), np.array([71.0, 70.0])
+    assert statistics.relative_improvement(values, baseline, np.array([70.0, 69.0])) == pytest.approx(
+        (100 + 300) / 2
+    )
+    assert math.isnan(statistics.relative_improvement(values, baseline, np.array([70.0, 70.0])))
+    assert math.isnan(statistics.relative_improvement(values, baseline, np.array([70.0, 70.5])))

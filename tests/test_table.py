@@ -1,0 +1,511 @@
+"""Comparison tables: what stands in them, in every format, and what is behind it."""
+
+import csv
+import html.parser
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logged import grid, logged, logs_of
+from rich.console import Console
+
+from analysis import formats, parquet
+from analysis.comparison import BEST, SECOND, family
+from analysis.grid import Entry, Grid, number, of_table
+from analysis.settings import Epoch, Figures, Format, Layout
+from analysis.table import COMMAND
+from analysis.tables import compare
+from benchmarks.cli import main
+from benchmarks.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+VGG, WRN, MOBILE = "vgg13_vgg8", "wrn40_2_wrn16_2", "vgg13_mobilenetv2"
+SCORES = {
+    ("none", VGG): [69.8, 70.2, 70.3],
+    ("kd", VGG): [72.8, 73.0, 73.3],
+    ("at", VGG): [71.0, 71.4, 71.5],
+    ("aftkd", VGG): [73.9, 74.0, 74.4],
+    ("none", WRN): [73.1, 73.3, 73.4],
+    ("kd", WRN): [74.8, 75.0, 75.1],
+    ("at", WRN): [74.1, 74.0, 74.3],
+    ("aftkd", WRN): [75.2, 75.6, 75.5],
+}
+
+
+def only(runs, **layout):
+    """The one table of runs."""
+    (table,) = compare(logs_of(runs), Layout(**layout)).tables
+    return table
+
+
+def row(table, kind, name):
+    (found,) = [row for row in table.section(kind).rows if row.name == name]
+    return found
+
+
+def values(row):
+    return [cell.value for cell in row.cells]
+
+
+def test_cells_are_means_with_sample_deviations_and_their_runs():
+    table = only(grid(SCORES))
+    assert [column.name for column in table.columns] == [WRN, VGG]  # the field's order
+    assert [row.name for row in table.section("methods").rows] == ["kd", "at", "aftkd"]
+    cell = row(table, "methods", "kd").cells[1]
+    assert cell.value == pytest.approx(np.mean(SCORES["kd", VGG]))
+    assert cell.std == pytest.approx(np.std(SCORES["kd", VGG], ddof=1))
+    assert cell.n == 3
+    assert cell.runs == tuple(f"kd-{VGG}-{seed}-0" for seed in range(3))
+
+
+def test_references_stand_apart_and_are_not_marked():
+    table = only(grid(SCORES))
+    assert [row.name for row in table.section("reference").rows] == ["teacher", "student alone"]
+    assert values(row(table, "reference", "teacher")) == [74.0, 74.0]
+    assert values(row(table, "reference", "student alone")) == pytest.approx([73.2667, 70.1], abs=1e-3)
+    assert not [cell.mark for row in table.section("reference").rows for cell in row.cells if cell.mark]
+
+
+def test_gain_is_matched_by_seed():
+    runs = [logged("none", seed=0, top1=60), logged("none", seed=1, top1=70), logged("none", seed=5, top1=10)]
+    runs += [logged("kd", seed=1, top1=71), logged("kd", seed=0, top1=63), logged("kd", seed=7, top1=99)]
+    (cell,) = row(only(runs), "gain", "kd").cells
+    assert (cell.value, cell.n) == (2, 2)
+    assert cell.std == pytest.approx(math.sqrt(2))
+    (cell,) = row(only(runs[:1] + runs[3:4]), "gain", "kd").cells
+    assert not cell.there  # no seed in common
+
+
+def test_best_and_second_are_marked_and_what_cannot_be_told_apart_alike():
+    table = only(grid(SCORES))
+    marks = {row.name: [cell.mark for cell in row.cells] for row in table.section("methods").rows}
+    # aftkd beats kd by 1.1, 1.0, 1.1 on the one pair and by 0.4, 0.6, 0.4 (p = 0.02) on the other.
+    assert marks == {"kd": [SECOND, SECOND], "at": ["", ""], "aftkd": [BEST, BEST]}
+    close = grid(
+        {("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [72.5, 72.8, 74.5], ("sp", VGG): [60.0, 61.5, 61.0]}
+    )
+    marks = {row.name: row.cells[0].mark for row in only(close).section("methods").rows}
+    assert marks == {"kd": BEST, "at": BEST, "sp": SECOND}
+
+
+def test_alpha_decides_what_is_told_apart():
+    runs = grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [72.5, 73.4, 74.7]})  # p = 0.03
+    assert [row.cells[0].mark for row in only(runs).section("methods").rows] == [SECOND, BEST]
+    assert [row.cells[0].mark for row in only(runs, alpha=0.01).section("methods").rows] == [BEST, BEST]
+
+
+def test_few_seeds_are_marked_by_the_mean_and_the_table_says_so():
+    table = only(grid({("kd", VGG): [72.0, 72.0], ("at", VGG): [72.1, 72.0], ("sp", VGG): [72.0, 72.0]}))
+    marks = {row.name: row.cells[0].mark for row in table.section("methods").rows}
+    assert marks == {"kd": SECOND, "at": BEST, "sp": SECOND}  # kd and sp print alike
+    assert any("fewer than 3 shared seeds cannot be tested" in note for note in table.notes)
+    assert not any("cannot be tested" in note for note in only(grid(SCORES)).notes)
+
+
+def test_a_single_method_is_not_best_of_anything():
+    assert row(only([logged("kd")]), "methods", "kd").cells[0].mark == ""
+
+
+def test_aggregates_over_pairs():
+    table = only(grid(SCORES))
+    assert table.aggregates == ("over kd, %", "mean rank")
+    means = {key: np.mean(value) for key, value in SCORES.items()}
+    relative = [
+        (means["aftkd", pair] - means["kd", pair]) / (means["kd", pair] - means["none", pair])
+        for pair in (VGG, WRN)
+    ]
+    assert row(table, "methods", "aftkd").aggregates == pytest.approx((100 * np.mean(relative), 1.0))
+    assert np.isnan(row(table, "methods", "kd").aggregates[0])
+    assert [row.aggregates[1] for row in table.section("methods").rows] == [2, 3, 1]
+
+
+def test_aggregates_need_a_value_in_every_column():
+    scores = {key: value for key, value in SCORES.items() if key != ("at", WRN)}
+    table = only(grid(scores))
+    assert np.isnan(row(table, "methods", "at").aggregates).all()
+    assert [row.aggregates[1] for row in table.section("methods").rows if row.name != "at"] == [2, 1]
+    assert not row(table, "methods", "at").cells[0].there
+
+
+def test_missing_cells_are_visible():
+    scores = {key: value for key, value in SCORES.items() if key != ("at", WRN)}
+    shown = of_table(only(grid(scores)))
+    at = next(row for _, rows in shown.blocks for row in rows if row[0].text == "at")
+    assert at[1].text == "–"
+    assert any(note.startswith("–:") for note in shown.notes)
+
+
+def test_architectures_are_tables_of_their_own():
+    scores = SCORES | {("kd", MOBILE): [65.0], ("none", MOBILE): [64.0]}
+    tables = compare(logs_of(grid(scores))).tables
+    assert [table.title.split(":")[0] for table in tables] == ["same architecture", "different architectures"]
+    assert [[column.pair for column in table.columns] for table in tables] == [[WRN, VGG], [MOBILE]]
+    (table,) = compare(logs_of(grid(scores)), Layout(groups=False)).tables
+    assert len(table.columns) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("resnet110", "resnet20", True),
+        ("resnet32x4", "resnet8x4", True),
+        ("wrn_40_2", "wrn_16_2", True),
+        ("ResNet50", "vgg8", False),
+        ("resnet32x4", "ShuffleV1", False),
+        ("ResNet50", "resnet20", False),
+    ],
+)
+def test_architecture(one, other, same):
+    assert (family(one) == family(other)) == same
+
+
+def test_protocols_are_tables_of_their_own():
+    runs = [*grid(SCORES), *grid({("kd", VGG): [60.0]}, epochs=3)]
+    tables = compare(logs_of(runs)).tables
+    assert len({table.protocol for table in tables}) == len(tables) == 2
+    assert sorted(len(table.columns) for table in tables) == [1, 2]
+
+
+def test_published_figures_stand_in_rows_of_their_own_with_their_source():
+    table = only(grid(SCORES), published=Figures.shown)
+    published = table.section("published")
+    assert [row.name for row in published.rows] == ["teacher", "student alone", "kd", "at"]
+    assert all(row.source.startswith("CRD (Tian et al., ICLR 2020)") for row in published.rows)
+    assert values(row(table, "published", "kd")) == [74.92, 72.98]
+    assert values(row(table, "difference", "kd")) == pytest.approx([74.96667 - 74.92, 73.03333 - 72.98], abs=1e-4)
+    assert values(row(table, "difference", "teacher")) == pytest.approx([74 - 75.61, 74 - 74.64])
+    assert not [row.name for row in table.section("difference").rows if row.name == "aftkd"]
+    assert any("240 epochs" in note and "2 epochs" in note for note in table.notes)
+    text = of_table(table)
+    assert any(row[0].text == "kd [1]" for _, rows in text.blocks for row in rows)
+    assert text.notes[-1].startswith("[1] CRD")
+
+
+def test_all_published_figures_on_request():
+    table = only(grid(SCORES), published=Figures.all)
+    names = [row.name for row in table.section("published").rows]
+    assert {"crd", "dkd", "fitnet"} <= set(names)
+    assert "crd" not in [row.name for row in table.section("difference").rows]
+    assert only(grid(SCORES)).section("published") is None
+
+
+def test_published_figures_are_of_the_test_set_only():
+    runs = [logged("kd", validation=0.1)]
+    assert only(runs, published=Figures.shown).section("published") is None
+
+
+def test_a_variant_is_not_compared_with_the_published_method():
+    runs = [logged("kd", label="soft"), logged("kd", settings={"temperature": 8.0}, label="kd8")]
+    table = only(runs, published=Figures.shown)
+    assert not [row for row in table.section("difference").rows if row.name in ("soft", "kd8", "kd")]
+
+
+def test_best_epoch_is_marked_as_such():
+    table = only([logged(top1=70, best=71)], epoch=Epoch.best)
+    assert row(table, "methods", "kd").cells[0].value == 71
+    assert "BEST epoch" in table.title
+    assert any("flatters" in note for note in table.notes)
+    assert "last epoch" in only([logged()]).title
+
+
+def test_text_of_cells():
+    runs = [*grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.5]})]
+    entries = {row[0].text: row[1].text for _, rows in of_table(only(runs)).blocks for row in rows}
+    assert entries["kd"] == "73.00 ± 1.00"
+    assert entries["at"] == "70.50 (1)"
+    assert entries["teacher"] == "74.00"
+    assert number(-1.234, signed=True) == "−1.23"
+    assert number(1.235, signed=True) == "+1.24"
+    assert number(math.nan) == "–"
+
+
+def test_statistics_against_a_reference():
+    result = compare(logs_of(grid(SCORES)), Layout(compare="kd"))
+    on_pairs, over_pairs = result.comparisons
+    (head,), ((_, rows),) = on_pairs.head, on_pairs.blocks
+    lines = [dict(zip(head, (entry.text for entry in row), strict=True)) for row in rows]
+    (line,) = [line for line in lines if (line["method"], line["pair"]) == ("aftkd", VGG)]
+    assert (line["seeds"], line["difference"]) == ("3", "+1.07")
+    assert line["95%, t"].startswith("+0.92 to ")
+    assert float(line["p"].lstrip("< ")) <= 0.05
+    assert {line["method"] for line in lines} == {"none", "at", "aftkd"}
+    (_, rows), (head,) = over_pairs.blocks[0], over_pairs.head
+    (line,) = [dict(zip(head, (e.text for e in row), strict=True)) for row in rows if row[0].text == "aftkd"]
+    assert line["pairs"] == "2"
+    assert line["p"] == "– (too few pairs)"
+    assert line["P(better)"] == "1.00"
+    assert any("critical difference" in note for note in over_pairs.notes)
+
+
+def test_statistics_of_too_few_seeds_say_so():
+    (on_pairs, _) = compare(
+        logs_of(grid({("kd", VGG): [70, 71], ("at", VGG): [71, 73]})), Layout(compare="kd")
+    ).comparisons
+    ((_, ((*_, t, bootstrap, p),)),) = on_pairs.blocks
+    assert (t.text, bootstrap.text, p.text) == ("–", "–", "– (2 seeds)")
+
+
+def test_statistics_are_reproducible_and_follow_the_seed():
+    logs = logs_of(grid({("kd", VGG): [0.0] * 9, ("sp", VGG): [k**2.5 for k in range(9)]}))
+    one, same, other = (compare(logs, Layout(compare="kd", seed=seed)).grids for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
+
+
+def test_unknown_reference():
+    with pytest.raises(UserError, match=r"(?s)compare: .*'dk'.*closest: kd"):
+        compare(logs_of(grid(SCORES)), Layout(compare="dk"))
+
+
+# Formats
+
+HOSTILE = [
+    "a|b",
+    "<script>alert(1)</script>",
+    r"\input{x}",
+    "100 % $x_1^2$ & #~{",
+    "[b]x[/b]",
+    "“ü–é” 漢字 😀",
+    "*x* `y`",
+]
+
+
+def hostile_grid(names=HOSTILE):
+    rows = tuple(
+        (Entry(name), Entry("−1.00 ± 0.10", mark)) for name, mark in zip(names, [BEST, SECOND] * 4, strict=False)
+    )
+    return Grid("; ".join(names), (("", *names[:1]),), ((names[-1], rows),), tuple(names))
+
+
+class Texts(html.parser.HTMLParser):
+    """The tags and texts of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts = set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=4))
+def test_html_shows_every_name_as_it_is(names):
+    read = Texts(formats.html_table(hostile_grid(names)))
+    assert read.tags <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "strong", "u", "ul", "li"}
+    for name in names:
+        assert name in "".join(read.texts)
+
+
+def test_html_page_asks_nobody_for_anything():
+    page = formats.html_page([hostile_grid()])
+    assert "<script" not in page
+    assert not re.search(r"(src|href)\s*=|url\(|@import", page)
+    assert '<meta charset="utf-8">' in page
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=1, max_size=4))
+def test_markdown_tables_keep_their_shape(names):
+    lines = formats.markdown([hostile_grid(names)]).split("\n")
+    table = [line for line in lines if line.startswith("| ")]
+    assert len(table) == 3 + min(len(names), 8)
+    for line in table:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
+    escaped = [re.sub(r"\\(.)", r"\1", line) for line in table]
+    for name, line in zip(names, escaped[3:], strict=True):
+        assert name in line
+
+
+def test_marks_in_each_format():
+    grids = [hostile_grid(["one", "two"])]
+    assert "**−1.00 ± 0.10**" in formats.markdown(grids)
+    assert "<u>−1.00 ± 0.10</u>" in formats.markdown(grids)
+    assert r"\textbf{$-$1.00 $\pm$ 0.10}" in formats.latex(grids)
+    assert r"\underline{$-$1.00 $\pm$ 0.10}" in formats.latex(grids)
+    assert "<strong>−1.00 ± 0.10</strong>" in formats.html_page(grids)
+    assert "*−1.00 ± 0.10*" in formats.text(grids)
+    assert "_−1.00 ± 0.10_" in formats.text(grids)
+    out = io.StringIO()
+    formats.terminal(grids, Console(file=out, force_terminal=True, color_system="standard"))
+    assert "\x1b[1m−1.00 ± 0.10" in out.getvalue()
+    assert "\x1b[4m−1.00 ± 0.10" in out.getvalue()
+
+
+def test_terminal_cuts_no_number_off():
+    pairs = [f"pair {k}" for k in range(30)]
+    row = (Entry("kd"), *(Entry(f"7{k}.00 ± 0.10") for k in range(30)))
+    out = io.StringIO()
+    formats.terminal([Grid("t", (("", *pairs),), (("", (row,)),))], Console(file=out, width=80))
+    assert all(entry.text in out.getvalue() for entry in row)
+    assert "…" not in out.getvalue()
+
+
+def test_terminal_takes_names_as_they_are():
+    shown = formats.text([hostile_grid()])
+    assert all(name in shown for name in HOSTILE)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path):
+    runs = [*grid(SCORES), *(logged("kd", label=name, seed=k) for k, name in enumerate(HOSTILE))]
+    result = compare(logs_of(runs), Layout(compare="kd", published=Figures.shown))
+    (tmp_path / "table.tex").write_text(result.render(Format.latex) + formats.latex([hostile_grid()]))
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table}\\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "paper.log").read_text(errors="replace")
+    if shutil.which("pdftotext"):
+        subprocess.run(["pdftotext", "-layout", "paper.pdf"], cwd=tmp_path, check=True, timeout=60)
+        text = (tmp_path / "paper.txt").read_text()
+        assert "a|b" in text
+        assert "<script>alert(1)</script>" in text
+        assert "100 % $x" in text
+
+
+def test_csv_has_every_digit_and_the_runs():
+    result = compare(logs_of(grid(SCORES)), Layout(published=Figures.shown))
+    lines = list(csv.DictReader(io.StringIO(result.render(Format.csv))))
+    (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("methods", "kd", VGG)]
+    assert float(line["value"]) == np.mean(SCORES["kd", VGG])
+    assert line["runs"].split() == [f"kd-{VGG}-{seed}-0" for seed in range(3)]
+    assert (line["n"], line["mark"], line["teacher"], line["student"]) == ("3", "second", "vgg13", "vgg8")
+    (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("published", "kd", VGG)]
+    assert line["source"].startswith("CRD")
+    assert not line["runs"]
+
+
+# Provenance
+
+
+def test_provenance_names_the_runs_behind_every_cell():
+    runs = [
+        *grid(SCORES),
+        logged("kd", seed=9, status="failed", id="crashed"),
+        *grid({("kd", VGG): [1.0]}, epochs=9)[:1],
+    ]
+    runs[-1].id = "longer"
+    result = compare(logs_of(runs), Layout(protocol="2 epochs"))
+    account = json.loads(json.dumps(result.provenance()))
+    assert {each["run"]: each["reason"].split(":")[0] for each in account["excluded"]} == {
+        "crashed": "failed",
+        "longer": "another protocol",
+    }
+    assert "last epoch" in account["rule"]
+    (table,) = account["tables"]
+    (cell,) = [
+        cell for cell in table["cells"] if (cell["section"], cell["row"], cell["column"]) == ("methods", "kd", VGG)
+    ]
+    assert [run["seed"] for run in cell["runs"]] == [0, 1, 2]
+    assert [run["top1"] for run in cell["runs"]] == SCORES["kd", VGG]
+    assert np.mean([run["top1"] for run in cell["runs"]]) == cell["value"]
+    assert {run["commit"] for run in cell["runs"]} == {"f" * 40}
+    assert len({run["configuration"] for run in cell["runs"]}) == 3  # the seed is part of it
+    (cell,) = [
+        cell for cell in table["cells"] if (cell["section"], cell["row"], cell["column"]) == ("gain", "kd", VGG)
+    ]
+    assert len(cell["runs"]) == 6
+    assert all(cell["runs"] for cell in table["cells"] if cell["value"] is not None)
+
+
+# The command
+
+
+@pytest.fixture
+def exported(tmp_path):
+    path = tmp_path / "logs.parquet"
+    parquet.write(logs_of([*grid(SCORES), logged("kd", seed=9, status="failed", id="crashed")]), path)
+    return path
+
+
+def command(*words):
+    return main(COMMAND, list(words))
+
+
+def test_command_prints_a_table_and_what_was_left_out(exported, capsys):
+    assert command(f"source={exported}") == 0
+    shown = capsys.readouterr().out
+    assert "73.03 ± 0.25" in shown
+    assert "note: crashed left out: failed" in shown
+    assert command(f"source={exported}", "format=csv") == 0
+    shown = capsys.readouterr()
+    assert list(csv.DictReader(io.StringIO(shown.out)))
+    assert "crashed left out" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("t.tex", "% "), ("t.md", "**"), ("t.html", "<!doctype"), ("t.csv", "protocol,"), ("t.txt", "same arch")],
+)
+def test_command_writes_the_format_of_the_suffix_and_the_provenance(name, begins, exported, tmp_path, capsys):
+    out = tmp_path / "new" / name
+    assert command(f"source={exported}", f"out={out}") == 0
+    assert out.read_text().startswith(begins)
+    account = json.loads((out.parent / f"{name}.provenance.json").read_text())
+    assert account["sources"] == [str(exported)]
+    assert {path.name for path in out.parent.iterdir()} == {name, f"{name}.provenance.json"}
+    assert str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["source=nowhere"], "source=nowhere"),
+        (["source=[]"], "source="),
+        (["source=here.parquet"], "here.parquet"),
+        (["out=table.docx"], ".tex"),
+        (["alpha=2"], "alpha=2"),
+        (["seed=-1"], "seed=-1"),
+        (["epoch=first"], "epoch"),
+        (["published=some"], "published"),
+        (["methods=[dk]"], "closest: kd"),
+        (["compare=dk"], "closest: kd"),
+        (["protocol=imagenet"], "cifar100 test 2 epochs"),
+        (["metod=kd"], "methods"),
+    ],
+)
+def test_mistakes_are_told_in_a_few_lines(words, said, exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    source = [] if words[0].startswith("source") else [f"source={exported}"]
+    assert command(*source, *words) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert len(shown.err.splitlines()) <= 6
+    assert not shown.out
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_no_complete_run_says_why(tmp_path, capsys):
+    path = tmp_path / "logs.parquet"
+    parquet.write(logs_of([logged(status="failed"), logged(seed=1, status=None)]), path)
+    assert command(f"source={path}") == 2
+    shown = capsys.readouterr().err
+    assert "none of 2 runs" in shown
+    assert "1 runs: failed" in shown
+    assert "1 runs: unfinished" in shown
+
+
+def test_help_and_mistakes_need_no_heavy_imports():
+    lines = ["import sys", "from benchmarks.cli import main"]
+    for module in ("table", "export"):
+        lines += [f"from analysis.{module} import COMMAND", "assert main(COMMAND, ['--help']) == 0"]
+        lines += ["assert main(COMMAND, ['sauce=x']) == 2", "assert main(COMMAND, ['source=[]', 'out=x.tex']) == 2"]
+    lines += ["heavy = {'torch', 'pandas', 'scipy', 'wandb', 'pyarrow', 'numpy'} & sys.modules.keys()"]
+    lines += ["assert not heavy, heavy"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
