@@ -143,7 +143,7 @@ class _Log:
         run.config, run.summary = _nested(self.config), _nested(self.summary)
         run.history = _history(list(self.rows.values()))
         if self.without_epoch:
-            run.note = f"{self.without_epoch} rows without an epoch left out"
+            run.note = f"rows without an epoch left out: {self.without_epoch}"
         return run
 
 

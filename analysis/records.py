@@ -38,7 +38,7 @@ class Losses:
     truncated: bool = False
 
     def __str__(self) -> str:
-        parts = [f"{self.damaged} damaged pieces left out"] if self.damaged else []
+        parts = [f"damaged pieces left out: {self.damaged}"] if self.damaged else []
         parts += ["the end is cut off"] if self.truncated else []
         return ", ".join(parts)
 

@@ -108,7 +108,7 @@ def _assembled(run: Any, content: Mapping[str, Any]) -> LoggedRun:
         config=_own(content["config"]),
         summary=_own(content["summary"]),
         history=columns(by_epoch.values()),
-        note=f"{lost} rows without an epoch left out" if lost else "",
+        note=f"rows without an epoch left out: {lost}" if lost else "",
     )
 
 

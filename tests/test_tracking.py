@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -13,65 +12,28 @@ import torch
 from commands import PAIR, TINY, bare_teacher, files, merge, result, run_folder
 from wandb.proto.wandb_internal_pb2 import Record
 
+from analysis.offline import read
+from analysis.records import Losses, records
+
 ROOT = Path(__file__).parent.parent
 SENTINEL = "c0ffee" + "5e4717e1" * 4 + "42"  # 40 characters, as a key has
-BLOCK = 32768
-HEADER = struct.Struct("<IHB")  # checksum, length, kind: whole, first, middle, last
-
-
-def records(path):
-    """The records of a `.wandb` file: LevelDB's log format behind seven bytes."""
-    content = path.read_bytes()
-    assert content[:4] == b":W&B"
-    position, parts = 7, []
-    while position + HEADER.size <= len(content):
-        if BLOCK - position % BLOCK < HEADER.size:  # too little left in the block
-            position += BLOCK - position % BLOCK
-            continue
-        _, length, kind = HEADER.unpack_from(content, position)
-        parts.append(content[position + HEADER.size : position + HEADER.size + length])
-        position += HEADER.size + length
-        if kind in (1, 4):
-            yield Record.FromString(b"".join(parts))
-            parts = []
-
-
-def key(item):
-    return item.key or "/".join(item.nested_key)
-
-
-def nested_update(content, items):
-    for item in items:
-        content[key(item)] = json.loads(item.value_json)
 
 
 class Logged:
     """One W&B run, read back."""
 
     def __init__(self, path):
-        self.path, self.id, self.name, self.group, self.project = path, None, None, None, None
-        self.config, self.rows, self.summary, self.exit_code = {}, [], {}, None
-        for record in records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                run = record.run
-                self.id, self.name, self.group, self.project = (
-                    run.run_id,
-                    run.display_name,
-                    run.run_group,
-                    run.project,
-                )
-                nested_update(self.config, run.config.update)
-            elif kind == "config":
-                nested_update(self.config, record.config.update)
-            elif kind == "history":
-                row = {}
-                nested_update(row, record.history.item)
-                self.rows.append({name: value for name, value in row.items() if not name.startswith("_")})
-            elif kind == "summary":
-                nested_update(self.summary, record.summary.update)
-            elif kind == "exit":
-                self.exit_code = record.exit.exit_code
+        self.path, self.run = path, read(path)
+        assert not self.run.note
+        self.id, self.name, self.group = self.run.id, self.run.name, self.run.group
+        self.config, self.summary = self.run.config, self.run.summary
+        columns = self.run.history
+        self.rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        parsed = [Record.FromString(raw) for raw in records(path, Losses())]
+        (self.project,) = [record.run.project for record in parsed if record.WhichOneof("record_type") == "run"]
+        (self.exit_code,) = [
+            record.exit.exit_code for record in parsed if record.WhichOneof("record_type") == "exit"
+        ]
 
 
 def logged(output, label):
