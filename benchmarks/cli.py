@@ -40,7 +40,8 @@ class Command:
         summary: one line.
         examples: complete command lines.
         config: its configuration dataclass.
-        groups: for each choice such as `pair=`: option name to configuration object.
+        groups: for each choice such as `pair=`: option name to configuration object, or to a mapping of settings
+            for the whole command, merged before those typed (Hydra's package `_global_`).
         defaults: options that are chosen unless said otherwise; None: nothing is.
         run: does the work, given the composed configuration; returns the exit status.
         overview: printed for the bare command; None: it runs.
@@ -276,21 +277,24 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
 def _store(command: Command) -> None:
     """Register the command's schema with Hydra."""
     store = ConfigStore.instance()
-    root = _thawed(OmegaConf.structured(command.config))
+    root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
         root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in command.groups)]
     store.store(name=command.name, node=root)
     for group, options in command.groups.items():
-        for name, node in options.items():
-            store.store(group=group, name=name, node=_thawed(OmegaConf.structured(node)))
+        for name, option in options.items():
+            if isinstance(option, Mapping):
+                store.store(group=group, name=name, node=dict(option), package="_global_")
+            else:
+                store.store(group=group, name=name, node=thawed(OmegaConf.structured(option)))
 
 
-def _thawed(node: Any) -> Any:
+def thawed(node: Any) -> Any:
     """A structured node whose frozen dataclasses can still be composed; objects made of it are frozen."""
     node._set_flag("readonly", None)
     if isinstance(node, DictConfig):
         for key in node:
             child = node._get_node(key)
             if isinstance(child, Container) and not child._is_none() and not child._is_missing():
-                _thawed(child)
+                thawed(child)
     return node

@@ -21,7 +21,7 @@ from benchmarks.errors import RunFailed, UserError
 from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.recorder import Recorder
-from benchmarks.results import Job, Taken, run_folder
+from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
@@ -88,12 +88,8 @@ class Distillation:
 
     def jobs(self) -> list[Job]:
         """Every student with its folder; to be asked when the teacher is there."""
-        found = []
-        for student in self.students:
-            sha256 = self.teacher.sha256 if self.teacher and get(student.method.name).needs else None
-            folder = run_folder(Path(self.run.output), student, sha256, rerun=self.run.rerun)
-            found.append(Job(student, folder, folder.result()))
-        return found
+        sha256 = self.teacher.sha256 if self.teacher else None
+        return [find_job(self.run, student, sha256) for student in self.students]
 
     def __call__(self) -> int:
         """Do the work; returns the exit status.

@@ -11,6 +11,9 @@ from typing import Any
 
 from benchmarks.errors import RunFailed, UserError
 
+# What a run's folder holds: its result, or why it failed, and who trains it.
+RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in `path`'s folder, then put it in `path`'s place.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +26,8 @@ def help_text(
     lines = [f"python -m {name} key=value …", "", *textwrap.wrap(summary, WIDTH), "", "Examples:"]
     lines += [f"  {example}" for example in examples]
     lines += ["", "Settings:"]
-    lines += ["  preset", "      a YAML file of settings, merged before those typed", *_fields(config, "", {})]
+    lines += ["  preset", "      a YAML file of settings, merged before those typed"]
+    lines += _fields(config, "", {}, groups)
     for field in dataclasses.fields(config):
         if dataclasses.is_dataclass(default_of(field)) or field.name in groups:
             lines += ["", *_section(field, groups, composed)]
@@ -47,6 +48,8 @@ def _section(
         f"{field.name}=…: {field.metadata['help']}; one of {options}", WIDTH, subsequent_indent="  "
     )
     chosen = composed[field.name]
+    if all(isinstance(option, Mapping) for option in groups[field.name].values()):
+        return  # their settings are the command's
     if chosen is None:
         yield f"  with {field.name}=NAME help shows its settings"
         return
@@ -74,9 +77,9 @@ def _method(name: str) -> Iterator[str]:
         yield f"  for {pair}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
 
 
-def _fields(config: type, prefix: str, values: Any) -> Iterator[str]:
+def _fields(config: type, prefix: str, values: Any, sections: Container[str] = ()) -> Iterator[str]:
     for field in dataclasses.fields(config):
-        if dataclasses.is_dataclass(default_of(field)) or (not prefix and field.name in ("method", "pair", "data")):
+        if dataclasses.is_dataclass(default_of(field)) or field.name in sections:
             continue
         if field.name == "name" and prefix:
             continue

@@ -8,6 +8,9 @@ EPOCH_SECONDS = "time/epoch_s"
 IMAGES_PER_SECOND = "throughput/images_per_s"
 PEAK_MEMORY = "memory/peak_gib"
 
+# What may be evaluated on
+SPLITS = ("test", "val")
+
 # Summary
 TOP1_LAST = "top1_last"  # behind the evaluation split's name, as in test/top1_last
 TOP1_BEST = "top1_best"

@@ -222,7 +222,7 @@ def _variant(entry: Any, loss: LossConfig, pair: str) -> Variant:
     name, where = settings["name"], f"methods: {entry}: "
     own_loss = settings.get("loss", {})
     settings = {key: value for key, value in settings.items() if key != "loss"}
-    node = _merged(get(name).config_class, settings, f"setting of {name}", where)
+    node = merged(get(name).config_class, settings, f"setting of {name}", where)
     keys = set(settings) - {"name", "weights"} | {f"weights.{term}" for term in settings.get("weights", {})}
     variant = Variant(_method_config(node, keys, f"methods: {name}: ", pair), loss)
     return _with_loss(variant, own_loss, where) if own_loss else variant
@@ -231,7 +231,7 @@ def _variant(entry: Any, loss: LossConfig, pair: str) -> Variant:
 def _with_loss(variant: Variant, settings: Any, where: str) -> Variant:
     """The variant with settings of its own for the loss schedule, beside those of the whole command."""
     require(isinstance(settings, dict), f"{where}loss={settings} must be a mapping such as {{schedule: cosine}}")
-    loss = OmegaConf.to_object(_merged(variant.loss, settings, "setting of loss", where))
+    loss = OmegaConf.to_object(merged(variant.loss, settings, "setting of loss", where))
     assert isinstance(loss, LossConfig)
     variant = dataclasses.replace(variant, loss=loss)
     own = {name: getattr(loss, name) for name in settings}
@@ -239,13 +239,21 @@ def _with_loss(variant: Variant, settings: Any, where: str) -> Variant:
     return variant
 
 
-def _merged(base: Any, settings: dict[Any, Any], kind: str, where: str) -> Any:
-    """Settings on top of a configuration dataclass or object; refuses what it does not have or cannot be."""
-    valid = [field.name for field in dataclasses.fields(base)]
+def merged(base: Any, settings: dict[Any, Any], kind: str, where: str) -> Any:
+    """Settings on top of a configuration, as a node; refuses what it does not have or cannot be.
+
+    Args:
+        base: a configuration dataclass, an object of one, or a node made of one.
+        settings: by field.
+        kind: what a field is called, for messages.
+        where: in front of messages.
+    """
+    node = base if OmegaConf.is_config(base) else OmegaConf.structured(base)
+    valid = list(map(str, node))
     for key in settings:
         require(key in valid, where + unknown(kind, str(key), valid))
     try:
-        return OmegaConf.merge(OmegaConf.structured(base), settings)
+        return OmegaConf.merge(node, settings)
     except OmegaConfBaseException as error:
         raise UserError(f"{where}{first_line(error)}") from None
 

@@ -13,7 +13,7 @@ from benchmarks.artifacts import Artifacts
 from benchmarks.config import RunConfig
 from benchmarks.costs import cost
 from benchmarks.errors import Interrupted
-from benchmarks.files import write_json
+from benchmarks.files import RESULT, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
 from benchmarks.repeat import repeat
@@ -128,6 +128,7 @@ class Recorder(Observer):
         """Write a student's result, or note its failure; one that was stopped leaves its W&B run alone."""
         tracker = self.trackers[job.config.label]
         job.failure = seat.failure
+        job.folder.remember_failure(seat.failure)
         if seat.failure:
             tracker.finish(FAILED, {"failure": seat.failure})
         if not seat.trains:
@@ -154,5 +155,5 @@ class Recorder(Observer):
         }
         if pretraining:
             job.result["pretraining"] = pretraining
-        write_json(job.folder.path / "result.json", job.result)
+        write_json(job.folder.path / RESULT, job.result)
         seat.checkpoints.delete()

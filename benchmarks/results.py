@@ -12,8 +12,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from benchmarks import metrics
+from benchmarks.config import RunConfig
 from benchmarks.errors import UserError
-from benchmarks.files import write_json
+from benchmarks.files import FAILURE, LOCK, RESULT, write_json
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
 from methods import configure, get
@@ -76,7 +77,7 @@ class RunFolder:
         Raises:
             UserError: the file is damaged.
         """
-        path = self.path / "result.json"
+        path = self.path / RESULT
         if not path.is_file():
             return None
         try:
@@ -97,7 +98,7 @@ class RunFolder:
             Taken: another process trains it.
             UserError: the folder cannot be written.
         """
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             return lock.acquire(timeout=-1 if wait else BRIEFLY)
@@ -105,6 +106,21 @@ class RunFolder:
             raise Taken(f"another process is training {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def failure(self) -> str | None:
+        """Why the run failed under today's code; None if it did not."""
+        try:
+            failure = json.loads((self.path / FAILURE).read_text(encoding="utf-8"))
+            return str(failure["failure"]) if failure["sources"] == code_version()["sources"] else None
+        except (OSError, ValueError, KeyError, TypeError):  # it did not, or nobody can tell
+            return None
+
+    def remember_failure(self, failure: str | None) -> None:
+        """Note why the run failed, or that it is tried again."""
+        if failure is None:
+            (self.path / FAILURE).unlink(missing_ok=True)
+        else:
+            write_json(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
 
     def remember_code(self) -> str | None:
         """Note the code that begins or continues the run; tells where it differs from the one that began it."""
@@ -129,6 +145,19 @@ def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, 
         if not rerun or folder.result() is None:
             return folder
         attempt += 1
+
+
+def find_job(run: RunConfig, student: StudentConfig, teacher_sha256: str | None) -> Job:
+    """A student with its folder.
+
+    Args:
+        run: the command's configuration.
+        student: resolved.
+        teacher_sha256: of the teacher's weights; None while there is none.
+    """
+    sha256 = teacher_sha256 if get(student.method.name).needs else None
+    folder = run_folder(Path(run.output), student, sha256, rerun=run.rerun)
+    return Job(student, folder, folder.result())
 
 
 def summarise(

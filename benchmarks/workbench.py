@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 
 from benchmarks import teachers
+from benchmarks.clock import duration
 from benchmarks.config import TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
-from benchmarks.display import Display, duration
+from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig

@@ -48,6 +48,7 @@ class DataInfo:
     Attributes:
         summary: for listings.
         num_classes: K.
+        num_train, num_test: images of the two splits.
         epochs: of a full training in the common protocol.
         lr: learning rate there; None: the student network's.
         mean, std: of each channel, in [0, 1], for normalisation.
@@ -57,6 +58,8 @@ class DataInfo:
 
     summary: str
     num_classes: int
+    num_train: int
+    num_test: int
     epochs: int
     lr: float | None
     mean: tuple[float, float, float]
