@@ -83,7 +83,7 @@ class Method(nn.Module, Generic[ConfigT]):
     `methods.create` seeds.
     """
 
-    #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts"}.
+    #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts", "final"}.
     needs: frozenset[str] = frozenset()
     #: Augmented views of each image in a batch. `forward` and the cross entropy get them one behind the other, as a
     #: batch of num_views · B; labels and indices are repeated.

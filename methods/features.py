@@ -23,12 +23,19 @@ class Features:
         preacts: the same before their last activation; `()` unless asked for.
         embedding: pooled penultimate vector `[B, D]`.
         logits: `[B, K]`.
+        final: the map whose mean over positions is the embedding, `[B, D, H, W]`.
     """
 
     stages: tuple[Tensor, ...]
     preacts: tuple[Tensor, ...]
     embedding: Tensor
     logits: Tensor
+    final: Tensor | None = None
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything that is shown."""
+        final = () if self.final is None else (self.final,)
+        return *self.stages, *self.preacts, self.embedding, self.logits, *final
 
     def for_loss(self, needs: frozenset[str]) -> Features:
         """The parts that a method declared in `needs`, as float32 for its loss.
@@ -41,6 +48,7 @@ class Features:
             preacts=tuple(preact.float() for preact in self.preacts) if "preacts" in needs else (),
             embedding=self.embedding.float(),
             logits=self.logits.float(),
+            final=self.final.float() if self.final is not None and "final" in needs else None,
         )
 
 
@@ -54,6 +62,7 @@ class FeatureSpec:
         embedding: D.
         logits: K.
         signed: for each stage whether its map takes negative values (it is not behind a ReLU).
+        final: `(D, H, W)`; None if it was not shown.
     """
 
     stages: tuple[MapShape, ...]
@@ -61,6 +70,7 @@ class FeatureSpec:
     embedding: int
     logits: int
     signed: tuple[bool, ...]
+    final: MapShape | None = None
 
     @classmethod
     def of(cls, features: Features) -> FeatureSpec:
@@ -71,6 +81,7 @@ class FeatureSpec:
             embedding=features.embedding.shape[1],
             logits=features.logits.shape[1],
             signed=tuple(bool((stage < 0).any()) for stage in features.stages),
+            final=None if features.final is None else _map_shape(features.final),
         )
 
 

@@ -39,7 +39,8 @@ def random_features(
     maps = [draw(batch, c, side, side) for c, side in zip(channels, sides, strict=True)]
     preacts = tuple(draw(*each.shape) for each in maps)
     stages = tuple(maps if signed else [each.relu() for each in maps])
-    return Features(stages, preacts, draw(batch, embedding), 3 * draw(batch, NUM_CLASSES))
+    vector, logits = draw(batch, embedding), 3 * draw(batch, NUM_CLASSES)
+    return Features(stages, preacts, vector, logits, draw(batch, embedding, sides[-1], sides[-1]).relu())
 
 
 def student_features(seed: int = 1, **kwargs: Any) -> Features:
@@ -61,13 +62,24 @@ def with_grad(features: Features) -> Features:
         tuple(map(leaf, features.preacts)),
         leaf(features.embedding),
         leaf(features.logits),
+        None if features.final is None else leaf(features.final),
     )
 
 
 def tensors(features: Features) -> dict[str, tuple[Tensor, ...]]:
     """The tensors of each part, by the names that `Method.needs` uses."""
     parts = {field.name: getattr(features, field.name) for field in dataclasses.fields(features)}
-    return {name: part if isinstance(part, tuple) else (part,) for name, part in parts.items()}
+    whole = {name: part if isinstance(part, tuple) else (part,) for name, part in parts.items()}
+    return {name: tuple(tensor for tensor in part if tensor is not None) for name, part in whole.items()}
+
+
+class Headed:
+    """What a method may ask of a network: the head, with random values, that fits its features."""
+
+    def __init__(self, features: Features, seed: int) -> None:
+        dim, dtype = features.embedding.shape[1], features.logits.dtype
+        self.head = torch.nn.utils.skip_init(torch.nn.Linear, dim, NUM_CLASSES, dtype=dtype)
+        randomise(self.head, seed)
 
 
 def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **config: Any) -> Method[Any]:
@@ -80,8 +92,9 @@ def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **co
         targets=TARGETS,
         generator=torch.Generator().manual_seed(seed),
         **config,
-    )
-    return method.to(student.logits.dtype)
+    ).to(student.logits.dtype)
+    method.prepare(Headed(teacher, seed=1), Headed(student, seed=2))
+    return method
 
 
 def terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ VARIANTS = {
     ],
     "fitnet": [{"activation": "linear"}, {"stage": 3}],
     "at": [{"stages": [[2, 1]]}],
+    "catkd": [{"normalise": False, "resolution": 1}],
     "cc": [{"form": "adjacent"}],
     "dkd": [{"standardise": True}],
     "kd": [{"standardise": True}],
@@ -113,13 +114,13 @@ def test_leaves_the_features_as_they_are(name, config):
 
 @every_variant
 def test_gives_the_same_from_the_parts_that_it_declares(name, config):
-    student, teacher = pair(name)
-    methods_ = [make(name, student, teacher, weights=all_terms(name), **config).float() for _ in range(2)]
+    every = frozenset({"logits", "embedding", "stages", "preacts", "final"})
+    student, teacher = (features.for_loss(every) for features in pair(name))
+    methods_ = [make(name, student, teacher, weights=all_terms(name), **config) for _ in range(2)]
     needs = methods_[0].needs
-    assert needs <= {"logits", "embedding", "stages", "preacts"}
+    assert needs <= every
     declared = terms_of(methods_[0], student.for_loss(needs), teacher.for_loss(needs))
-    every = frozenset({"logits", "embedding", "stages", "preacts"})
-    assert same(declared, terms_of(methods_[1], student.for_loss(every), teacher.for_loss(every)))
+    assert same(declared, terms_of(methods_[1], student, teacher))
 
 
 @pytest.mark.parametrize(("name", "term"), [(name, term) for name in NAMES for term in all_terms(name)])
@@ -305,6 +306,7 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("dkd", {"weights": {"tckd": 0.0, "nckd": 0.0}, "temperature": 2.0}, "temperature"),
         ("nkd", {"weights": {"others": 0.0}, "temperature": 2.0}, "temperature"),
         ("dist", {"weights": {"inter": 0.0, "intra": 0.0}, "standardise": True}, "standardise"),
+        ("catkd", {"weights": {"catkd": 0.0}, "normalise": False}, "normalise"),
         ("cc", {"form": "adjacent", "gamma": 1.0}, "gamma"),
         ("cc", {"form": "adjacent", "order": 3}, "order"),
         ("cc", {"weights": {"cc": 0.0}, "form": "adjacent"}, "form"),
@@ -338,6 +340,8 @@ def test_a_setting_that_cannot_act_is_refused(name, config, key):
         ("kd", {"temperature": math.nan}, "temperature"),
         ("kd", {"temperature": math.inf}, "temperature"),
         ("at", {"p": 0.0}, "p="),
+        ("catkd", {"resolution": 0}, "resolution"),
+        ("catkd", {"resolution": 5}, "resolution"),
         ("cc", {"gamma": 0.0}, "gamma"),
         ("cc", {"order": 0}, "order"),
         ("cc", {"form": "rbf"}, "form"),

@@ -75,8 +75,9 @@ class MobileNetV2(Network):
             if k in SHOWN:
                 maps.append(x)
         stages = tuple(maps)
-        embedding = self.conv2(x).mean(dim=(2, 3))
-        return Features(stages, stages if preacts else (), embedding, self.classifier(embedding))
+        final = self.conv2(x)
+        embedding = final.mean(dim=(2, 3))
+        return Features(stages, stages if preacts else (), embedding, self.classifier(embedding), final)
 
 
 def _rectified(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:

@@ -56,7 +56,7 @@ class ResNet(Network):
         stem = F.relu_(self.bn1(self.conv1(x)))
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3)
         embedding = stages[-1].mean(dim=(2, 3))
-        return Features(stages, before if preacts else (), embedding, self.fc(embedding))
+        return Features(stages, before if preacts else (), embedding, self.fc(embedding), final=stages[-1])
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):

@@ -54,7 +54,7 @@ class ResNet50(Network):
         stem = F.relu_(self.bn1(self.conv1(x)))
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3, self.layer4)
         embedding = stages[-1].mean(dim=(2, 3))
-        return Features(stages, before if preacts else (), embedding, self.linear(embedding))
+        return Features(stages, before if preacts else (), embedding, self.linear(embedding), final=stages[-1])
 
 
 register("ResNet50", ResNet50)

@@ -63,7 +63,7 @@ class ShuffleNetV1(Network):
         stem = F.relu_(self.bn1(self.conv1(x)))
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3)
         embedding = stages[-1].mean(dim=(2, 3))
-        return Features(stages, before if preacts else (), embedding, self.linear(embedding))
+        return Features(stages, before if preacts else (), embedding, self.linear(embedding), final=stages[-1])
 
 
 register("ShuffleV1", ShuffleNetV1, lr=0.01)

@@ -87,8 +87,9 @@ class ShuffleNetV2(Network):
     def features(self, x: Tensor, preacts: bool = False) -> Features:
         stem = F.relu_(self.bn1(self.conv1(x)))
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3)
-        embedding = F.relu_(self.bn2(self.conv2(stages[-1]))).mean(dim=(2, 3))
-        return Features(stages, before if preacts else (), embedding, self.linear(embedding))
+        final = F.relu_(self.bn2(self.conv2(stages[-1])))
+        embedding = final.mean(dim=(2, 3))
+        return Features(stages, before if preacts else (), embedding, self.linear(embedding), final)
 
 
 def _stage(channels: int, width: int, depth: int) -> ShuffledStage:

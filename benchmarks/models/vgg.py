@@ -52,6 +52,7 @@ class VGG(Network):
             preacts=(stages[0], *before[1:]) if preacts else (),
             embedding=embedding,
             logits=self.classifier(embedding),
+            final=stages[-1],
         )
 
 

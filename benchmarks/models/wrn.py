@@ -80,12 +80,14 @@ class WideResNet(Network):
         second, first_preact = self.block2(first)
         third, second_preact = self.block3(second)
         third_preact = self.bn1(third)
-        embedding = F.relu(third_preact).mean(dim=(2, 3))
+        final = F.relu(third_preact)
+        embedding = final.mean(dim=(2, 3))
         return Features(
             stages=(stem, first, second, third),
             preacts=(stem, first_preact, second_preact, third_preact) if preacts else (),
             embedding=embedding,
             logits=self.fc(embedding),
+            final=final,
         )
 
 

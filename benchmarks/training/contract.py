@@ -118,10 +118,8 @@ def _check_stage(
     return learning
 
 
-def _tensors(features: Features | None) -> list[Tensor]:
-    if features is None:
-        return []
-    return [*features.stages, *features.preacts, features.embedding, features.logits]
+def _tensors(features: Features | None) -> tuple[Tensor, ...]:
+    return () if features is None else features.tensors()
 
 
 def _learners(losses: Tensor) -> set[Tensor]:

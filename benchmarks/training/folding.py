@@ -55,8 +55,7 @@ def _probe(network: Network) -> Features:
 
 def _reads(features: Features) -> Counter[Any]:
     """How often each node's output is read, within the graph or as one of the features."""
-    shown = (*features.stages, *features.preacts, features.embedding, features.logits)
-    todo = [tensor.grad_fn for tensor in shown]
+    todo = [tensor.grad_fn for tensor in features.tensors()]
     reads = Counter(todo)
     seen = set()
     while todo:
