@@ -51,7 +51,7 @@ def member(name, train=TRAIN, schedule=Schedule.default, num_steps=12):
     method = methods.configure(name).resolve(*SPECS)
     loss = LossConfig(schedule=schedule).resolve(method)
     config = StudentConfig(method, PairConfig("pair", "resnet8", "resnet8"), None, 0, train, loss)
-    return build_member(config, SPECS, DATA.train.targets, num_steps)
+    return build_member(config, SPECS, DATA.train.targets, num_steps, teacher())
 
 
 def teacher():
