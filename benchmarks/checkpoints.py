@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
 from benchmarks import models
 from benchmarks.errors import UserError, first_line
-from benchmarks.tensors import read_tensors, write_tensors
+from benchmarks.tensors import read_metadata, read_tensors, write_tensors
 
 # What torch says of a file that holds more than tensors and plain values.
 UNSAFE = r"unsupported (global|class)"
@@ -55,16 +54,11 @@ def read(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        state, metadata = read_tensors(path), _metadata(path)
+        state, metadata = read_tensors(path), read_metadata(path)
         return Checkpoint(path, _plain_names(state), _number(metadata.get(TOP1)), metadata.get(SPLIT, "test"))
     content = _unpickle(path)
     claimed = content.get("accuracy", content.get("best_acc")) if isinstance(content, dict) else None
     return Checkpoint(path, _state(content, path), _number(claimed))
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safetensors.safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
 
 
 def _number(claimed: Any) -> float | None:

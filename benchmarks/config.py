@@ -104,6 +104,15 @@ class TeacherConfig(StoreConfig):
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """When training is saved, beside the end of an epoch and an interruption."""
+
+    every_steps: int | None = option(
+        None, "also after as many steps, for long epochs; default: at their ends only", identity=False
+    )
+
+
+@dataclass(frozen=True)
 class TrackingConfig:
     """Weights & Biases."""
 
@@ -134,6 +143,7 @@ class RunConfig:
     train: TrainConfig = option(TrainConfig, "training protocol")
     loss: LossConfig = option(LossConfig, "schedule of the loss weights")
     teacher: TeacherConfig = option(TeacherConfig, "where the teacher comes from")
+    checkpoint: CheckpointConfig = option(CheckpointConfig, "when training is saved")
     tracking: TrackingConfig = option(TrackingConfig, "Weights & Biases")
     output: str = option("runs", "folder for runs and teachers", identity=False)
     rerun: bool = option(False, "run again although complete, as a further attempt", identity=False)

@@ -108,7 +108,7 @@ class Distillation:
         check_writable(Path(run.output))
         self._announce()
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-        bench = Workbench(dataset, self.device, self.console)
+        bench = Workbench(dataset, self.device, self.console, run.checkpoint)
         self.rehearse(bench)
         jobs = self.train(bench)
         self.console.print()
@@ -199,6 +199,8 @@ class Distillation:
         with contextlib.ExitStack() as stack:
             self._lock(jobs, stack)
             waiting = [job for job in jobs if job.result is None and not job.taken]
+            for job in waiting:
+                bench.discard_damaged(Checkpoints(job.folder.path))
             for group in by_shared_step(waiting):
                 self._train_cohort(group, bench, teacher_top1, observers)
 

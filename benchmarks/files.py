@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ from benchmarks.errors import RunFailed, UserError
 
 # What a run's folder holds: its result, or why it failed, and who trains it.
 RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
+CHECKSUM = "checksum"  # in a record, the SHA-256 of what else is in it
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -57,3 +59,28 @@ def write_json(path: Path, content: Any) -> None:
 def user_cache() -> Path:
     """The user's cache for this project."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with a checksum of its content, atomically."""
+    write_json(path, content | {CHECKSUM: _checksum(content)})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote.
+
+    Raises:
+        ValueError: it is no JSON, or its content is not what was written.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(content, dict) or content.pop(CHECKSUM, None) != _checksum(content):
+        raise ValueError("its checksum does not fit")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

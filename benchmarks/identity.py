@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.protocol import StudentConfig, plain
 
 PACKAGE = Path(__file__).parent
+LONGEST_NAME = 60  # characters, at most four bytes each: file systems take 255 bytes
 
 
 def identity(config: Any) -> Any:
@@ -54,17 +54,7 @@ def run_id(config: StudentConfig, teacher_sha256: str | None, attempt: int = 0) 
 
 def slug(label: str) -> str:
     """A label as the name of a folder."""
-    return re.sub(r"[^\w.=+-]+", "_", label).strip("._") or "unnamed"
-
-
-def weights_sha256(state: dict[str, Tensor]) -> str:
-    """SHA-256 of a state dict's content, independent of the file format it came in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()
+    return re.sub(r"[^\w.=+-]+", "_", label)[:LONGEST_NAME].strip("._") or "unnamed"
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks import cli, data, groups, published
 from benchmarks.config import StoreConfig
 from benchmarks.console import make_console
 from benchmarks.costs import cost
+from benchmarks.files import read_record
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_store
 from methods import option
@@ -69,10 +69,10 @@ def _stored(root: Path, network: str, data_name: str) -> str:
     entries = []
     for path in sorted((root / network).glob("*/card.json")):
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
+            card = read_record(path)
             if card["data"] == data_name and not card["validation"]:
                 entries.append(f"{card['top1']:.2f} ({card['protocol']['epochs']} ep)")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OSError):
             entries.append(f"damaged: {path.parent.name}")
     return "; ".join(entries) or "–"
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks import data, models
 from benchmarks.config import (
+    CheckpointConfig,
     DataConfig,
     Device,
     Mode,
@@ -28,6 +29,8 @@ from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
 from methods import FeatureSpec, InvalidSetting, MethodConfig, dead_settings, get, unknown
 from methods.schedules import LossConfig, Schedule
+
+MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
 
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
 MILESTONES = (150 / 240, 180 / 240, 210 / 240)
@@ -275,15 +278,69 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
+    check_numbers(plain(run))
+    for method in methods:
+        check_numbers(plain(method), "method")
     check_train(run.train)
     check_data(run.data)
+    check_checkpoint(run.checkpoint)
+    check_seed("seed", run.seed)
+    check_seed("teacher.seed", run.teacher.seed)
+    check_path("output", run.output)
+    check_path("teacher.root", run.teacher.root)
+    check_path("teacher.checkpoint", run.teacher.checkpoint)
+    _check_project(run.tracking.project)
     require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
+
+
+def check_numbers(content: Any, key: str = "") -> None:
+    """Refuse numbers that nothing can be computed with, anywhere in a plain configuration."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            check_numbers(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for value in content:
+            check_numbers(value, key)
+    elif isinstance(content, float):
+        require(math.isfinite(content), f"{key}={content} must be a finite number")
+    elif isinstance(content, int):
+        require(abs(content) < 2**63, f"{key}={content} has more than 63 bits")
+
+
+def check_seed(key: str, seed: int) -> None:
+    """Refuse what is no number of a seed."""
+    require(seed >= 0, f"{key}={seed} must be at least 0")
+
+
+def check_path(key: str, path: str | None) -> None:
+    """Refuse a path that the system cannot look at: too long, or closed to this user."""
+    try:
+        if path is not None:
+            (Path(path) / "-").exists()
+    except OSError as error:
+        raise UserError(f"{key}={path}: {error.strerror}") from None
+
+
+def _check_project(name: str) -> None:
+    """W&B's own rules, before anything is spent."""
+    require(
+        len(name) <= 128 and not set(name) & set("/\\#?%:"),
+        f"tracking.project={name}: W&B takes at most 128 characters and none of / \\ # ? % :",
+    )
 
 
 def check_data(config: DataConfig) -> None:
     """Refuse a validation split that cannot be."""
     require(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
+    check_path("data.root", config.root)
+    check_path("data.cache", config.cache)
+
+
+def check_checkpoint(checkpoint: CheckpointConfig) -> None:
+    """Refuse a number of steps that never comes."""
+    every = checkpoint.every_steps
+    require(every is None or every >= 1, f"checkpoint.every_steps={every} must be at least 1")
 
 
 def check_train(train: TrainConfig) -> None:
@@ -291,6 +348,7 @@ def check_train(train: TrainConfig) -> None:
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(train, name)
         require(value >= 1, f"train.{name}={value} must be at least 1")
+    require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
     require(
         train.max_steps is None or train.max_steps >= 1,
         f"train.max_steps={train.max_steps} must be at least 1",

@@ -13,7 +13,7 @@ from benchmarks.artifacts import Artifacts
 from benchmarks.config import RunConfig
 from benchmarks.costs import cost
 from benchmarks.errors import Interrupted
-from benchmarks.files import RESULT, write_json
+from benchmarks.files import RESULT, write_record
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
 from benchmarks.repeat import repeat
@@ -155,5 +155,5 @@ class Recorder(Observer):
         }
         if pretraining:
             job.result["pretraining"] = pretraining
-        write_json(job.folder.path / RESULT, job.result)
+        write_record(job.folder.path / RESULT, job.result)
         seat.checkpoints.delete()

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from benchmarks import metrics
 from benchmarks.config import RunConfig
 from benchmarks.errors import UserError
-from benchmarks.files import FAILURE, LOCK, RESULT, write_json
+from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_json
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
 from methods import configure, get
@@ -81,11 +81,13 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_record(path)
             if result["status"] != COMPLETE or not isinstance(result["summary"], dict):
                 raise ValueError("not a complete run's result")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             raise UserError(f"{path} is damaged ({error}); delete {self.path} to run again") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
         return result
 
     def lock(self, wait: bool = False) -> AbstractContextManager[Any]:

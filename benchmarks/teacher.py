@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks import data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, StoreConfig, TrainConfig
+from benchmarks.config import PROTOCOL, CheckpointConfig, StoreConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError
@@ -42,6 +42,7 @@ class TeacherCommandConfig:
     replace: bool = option(False, "put it in the place of the one that the store has")
     train: TrainConfig = option(TrainConfig, "training protocol, which an imported teacher is taken to have had")
     teacher: StoreConfig = option(StoreConfig, "the teacher store")
+    checkpoints: CheckpointConfig = option(CheckpointConfig, "when training is saved")
     output: str = option("runs", "folder for runs and teachers")
 
 
@@ -64,7 +65,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
     check_writable(Path(plan.root))
     dataset = data.load(plan.data.name, Path(plan.data.root), Path(plan.data.cache), plan.data.validation)
-    bench = Workbench(dataset, device, console)
+    bench = Workbench(dataset, device, console, command.checkpoints)
     if imported:
         top1 = bench.measure(imported, plan.train)
         network = imported.load(num_classes, device)
@@ -97,6 +98,11 @@ def _plan(config: DictConfig) -> TeacherPlan:
     assert isinstance(command, TeacherCommandConfig)
     protocol.check_data(command.data)
     protocol.check_train(command.train)
+    protocol.check_checkpoint(command.checkpoints)
+    protocol.check_numbers(protocol.plain(command))
+    protocol.check_seed("seed", command.seed)
+    protocol.check_path("teacher.root", command.teacher.root)
+    protocol.check_path("checkpoint", command.checkpoint)
     return TeacherPlan(network, command.data, command.seed, command.train, Path(command.teacher.root))
 
 

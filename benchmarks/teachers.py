@@ -8,7 +8,6 @@ training set, never passes for another.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import write_json
-from benchmarks.identity import code_version, environment, short_hash, weights_sha256
+from benchmarks.files import read_record, write_record
+from benchmarks.identity import code_version, environment, short_hash
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
-from benchmarks.tensors import read_tensors
+from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen, place
 from methods import FeatureSpec, configure
 from methods.schedules import LossConfig
@@ -169,7 +168,7 @@ def read_card(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_record(path)
         missing = [key for key in CARD_KEYS if key not in card]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
@@ -178,6 +177,8 @@ def read_card(path: Path) -> dict[str, Any]:
         return card | {"top1": float(card["top1"])}
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete its folder to train the teacher again") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def store(
@@ -211,7 +212,7 @@ def store(
     # The card comes last: a folder with a card is whole.
     claim = {"network": plan.network, checkpoints.TOP1: top1, checkpoints.SPLIT: plan.split}
     checkpoints.write(plan.folder / "teacher.safetensors", network, claim)
-    write_json(plan.folder / "card.json", card)
+    write_record(plan.folder / "card.json", card)
     teacher = find(plan)
     assert teacher is not None
     return teacher

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from benchmarks.errors import UserError
 from benchmarks.files import write_atomically
 
+CHECKSUM = "checksum"  # in the metadata of our own files: of the tensors and what else is said of them
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict's content, independent of the file format it came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors with their checksum, atomically."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stated = {**(metadata or {})}
+    stated[CHECKSUM] = _checksum(content, stated)
 
     def save(temporary: Path) -> None:
         try:
-            safetensors.torch.save_file(content, temporary, metadata)
+            safetensors.torch.save_file(content, temporary, stated)
         except safetensors.SafetensorError as error:  # no space left, say
             raise OSError(error) from None
 
@@ -27,7 +44,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Read a safetensors file; one of ours must fit its checksum.
 
     Args:
         path: the file.
@@ -37,7 +54,22 @@ def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
         UserError: it is damaged.
     """
     try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+        tensors, metadata = safetensors.torch.load_file(path), read_metadata(path)
+        stated = metadata.pop(CHECKSUM, None)
+        if stated is not None and stated != _checksum(tensors, metadata):
+            raise ValueError("its checksum does not fit")
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         hint = f"; {advice}" if advice else ""
         raise UserError(f"{path} is no readable safetensors file ({error}){hint}") from None
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a readable safetensors file says of its tensors."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    said = json.dumps(metadata, sort_keys=True) + weights_sha256(tensors)
+    return hashlib.sha256(said.encode()).hexdigest()

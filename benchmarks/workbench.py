@@ -12,10 +12,10 @@ from rich.console import Console
 
 from benchmarks import teachers
 from benchmarks.clock import duration
-from benchmarks.config import TrainConfig
+from benchmarks.config import CheckpointConfig, TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
-from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig
 from benchmarks.results import RunFolder
@@ -52,6 +52,11 @@ def _keep_freed_memory() -> None:
     libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether it says so; on a CPU torch does with a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 class Workbench:
     """Where cohorts are trained.
 
@@ -59,26 +64,41 @@ class Workbench:
         dataset: loaded.
         device: of all training here.
         console: where to say what happens.
+        checkpoint: when training is saved.
     """
 
-    def __init__(self, dataset: DataSet, device: torch.device, console: Console) -> None:
-        self.dataset, self.device, self.console = dataset, device, console
+    def __init__(
+        self,
+        dataset: DataSet,
+        device: torch.device,
+        console: Console,
+        checkpoint: CheckpointConfig = CheckpointConfig(),  # noqa: B008, it is frozen
+    ) -> None:
+        self.dataset, self.device, self.console, self.checkpoint = dataset, device, console, checkpoint
         self._measured: dict[str, float] = {}  # top-1 by the SHA-256 of a teacher's weights
 
     def batches(self, config: StudentConfig) -> TrainBatches:
         """The batches of a student's seed."""
-        train = config.train
+        train, size = config.train, len(self.dataset.train)
+        require(
+            train.batch_size <= size, f"train.batch_size={train.batch_size} is more than the {size} training images"
+        )
         return TrainBatches(self.dataset, train.batch_size, config.seed, self.device, train.max_steps)
 
     def rehearse(self, what: str, students: Sequence[StudentConfig], specs: Specs) -> float:
         """Check that a training can be done and say how long it takes; returns the seconds, without evaluations.
 
         Raises:
-            UserError: a method cannot serve the pair.
+            UserError: a method cannot serve the pair, or memory is too small.
         """
         batches, epochs = self.batches(students[0]), students[0].train.epochs
         steps = batches.steps_per_epoch
-        pace = rehearse(students, specs, batches, epochs * steps)
+        try:
+            pace = rehearse(students, specs, batches, epochs * steps)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise UserError(f"{what}: this machine's memory is too small: {first_line(error)}") from None
         seconds = epochs * steps * pace.main
         self.console.print(
             f"{what}: {epochs} × {steps} steps of {pace.main * 1000:.0f} ms on this machine, about "
@@ -109,12 +129,21 @@ class Workbench:
         """
         evaluation = EvaluationBatches(self.dataset, self.device)
         with Display(self.console, what, train) as display:
-            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display])
+            every_steps = self.checkpoint.every_steps
+            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display], every_steps)
             try:
                 cohort.run()
             except Interrupted:
                 self.console.print(f"interrupted at step {cohort.done}; saved: the same command continues")
                 raise
+
+    def discard_damaged(self, checkpoints: Checkpoints) -> None:
+        """Say which checkpoints are damaged and delete them: what is left is continued from."""
+        for path in checkpoints.discard_damaged():
+            left = checkpoints.steps()
+            instead = f"the one of step {max(left)} is used" if left else "the training begins anew"
+            warning = f"warning: {path} was damaged (its checksum does not fit) and is deleted; {instead}"
+            self.console.print(warning, style="yellow")
 
     def measure(self, teacher: Teacher, train: TrainConfig) -> float:
         """A teacher's top-1 in percent; measured, said and compared with what is claimed for it the first time.
@@ -151,6 +180,7 @@ class Workbench:
             batches = self.batches(config)
             num_steps = config.train.epochs * batches.steps_per_epoch
             seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
+            self.discard_damaged(seat.checkpoints)
             self.train(f"teacher {plan.network}", None, [seat], batches, config.train, observers)
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")

@@ -17,8 +17,9 @@ from lines import SMALL, student_of
 
 from benchmarks import identity
 from benchmarks.config import RunConfig
-from benchmarks.identity import run_id, short_hash, slug, weights_sha256
+from benchmarks.identity import run_id, short_hash, slug
 from benchmarks.protocol import StudentConfig
+from benchmarks.tensors import weights_sha256
 from methods import available, configure
 from methods.schedules import LossConfig
 
@@ -93,6 +94,7 @@ def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
     assert marked == {
         "output",
         "rerun",
+        "checkpoint.every_steps",
         *(f"teacher.{name}" for name in ("root", "checkpoint", "epochs", "seed")),
         *(f"tracking.{name}" for name in ("mode", "project", "entity", "group", "artifacts")),
     }

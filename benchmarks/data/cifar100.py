@@ -122,7 +122,7 @@ def _shards(folder: Path, part: str) -> list[Path]:
 
 def _signature(files: Iterable[Path]) -> str:
     """Changes when a file does."""
-    digest = hashlib.sha256(b"1")  # version of the cache's content
+    digest = hashlib.sha256(b"2")  # version of the cache's content
     for path in files:
         stat = path.stat()
         digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())

@@ -72,6 +72,7 @@ class Cohort:
         evaluation: what to evaluate on.
         train: the protocol.
         observers: told about steps and epochs.
+        every_steps: write checkpoints within an epoch, too, after as many steps.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class Cohort:
         evaluation: EvaluationBatches,
         train: TrainConfig,
         observers: Sequence[Observer],
+        every_steps: int | None = None,
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
-        self.train, self.observers = train, observers
+        self.train, self.observers, self.every_steps = train, observers, every_steps
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
@@ -163,6 +165,8 @@ class Cohort:
                 observer.on_step(self.done)
             if self.step % self.batches.steps_per_epoch:  # a whole epoch is evaluated first
                 self._heed(interruption)
+                if self.every_steps and self.step % self.every_steps == 0:
+                    self._commit()
 
     def _heed(self, interruption: Interruption) -> None:
         if interruption.signum is not None:
@@ -223,7 +227,7 @@ class Cohort:
         for seat in self.active:
             seat.checkpoints.save(self.step, seat.member.state(self.step))
         for seat in self.active:
-            seat.checkpoints.delete(keep=self.step)
+            seat.checkpoints.delete_older(self.step)
         self._committed = time.monotonic()
 
 

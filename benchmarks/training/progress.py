@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +11,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.errors import UserError, first_line
+from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.files import write_atomically
+
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Checkpoints:
     """The checkpoints of one run, in its folder.
 
-    Those of a cohort are committed together: each member's is written first, and older ones are deleted only when
-    all are there. So after a kill at any moment there is a step that all members have.
+    Each ends with the SHA-256 of what is before it, and the last two are kept: where one was truncated or altered,
+    the one before it is used. Those of a cohort are committed together: each member's is written first, and older
+    ones are deleted only when all are there. So after a kill at any moment there is a step that all members have.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,8 +37,31 @@ class Checkpoints:
         return {int(match[1]) for match in found if match}
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state before training step `step`, counted from 0."""
-        write_atomically(self._path(step), lambda path: torch.save(state, path))
+        """Write the state before training step `step`, counted from 0.
+
+        Raises:
+            RunFailed: it does not read back as it was written.
+        """
+        buffer, path = io.BytesIO(), self._path(step)
+        torch.save(state, buffer)
+        content = buffer.getbuffer()
+        digest = hashlib.sha256(content).digest()
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.write(digest)
+
+        write_atomically(path, write)
+        if _content(path) is None:
+            raise RunFailed(f"{path} does not read back as it was written; the checkpoint before it is still there")
+
+    def discard_damaged(self) -> list[Path]:
+        """Delete checkpoints that are not as they were written; returns which."""
+        damaged = [path for path in map(self._path, sorted(self.steps())) if _content(path) is None]
+        for path in damaged:
+            path.unlink()
+        return damaged
 
     def restore(self, step: int, device: torch.device, load: Callable[[dict[str, Any]], None]) -> None:
         """Hand the state of `step` to `load`, without executing anything in the file.
@@ -43,13 +71,33 @@ class Checkpoints:
         """
         path = self._path(step)
         try:
-            load(torch.load(path, map_location=device, weights_only=True))
-        except Exception as error:  # damage shows itself in almost any of them
+            content = _content(path)
+            if content is None:
+                raise ValueError("its checksum does not fit")
+            load(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
+        except Exception as error:  # a foreign state shows itself in almost any of them
             raise UserError(
-                f"{path} is damaged ({first_line(error)}).\n  Delete it to begin this run anew."
+                f"{path} cannot be continued from ({first_line(error)}).\n  Delete it to begin this run anew."
             ) from None
 
-    def delete(self, keep: int | None = None) -> None:
-        """Delete all checkpoints but that of step `keep`."""
-        for step in self.steps() - {keep}:
+    def delete_older(self, step: int) -> None:
+        """Keep the checkpoint of `step` and the one before it only."""
+        steps = self.steps()
+        kept = sorted(each for each in steps if each <= step)[-2:]
+        for each in steps.difference(kept):
+            self._path(each).unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Delete all checkpoints."""
+        for step in self.steps():
             self._path(step).unlink(missing_ok=True)
+
+
+def _content(path: Path) -> memoryview | None:
+    """A checkpoint's content, None where it does not fit its checksum."""
+    try:
+        whole = memoryview(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    content, digest = whole[:-DIGEST_SIZE], whole[-DIGEST_SIZE:]
+    return content if hashlib.sha256(content).digest() == digest else None
