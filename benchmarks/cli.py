@@ -7,9 +7,11 @@ values), and turns its errors into messages that name key, value and what would 
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +121,7 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
 def _parse(arguments: Sequence[str]) -> list[Override]:
     overrides = []
     for argument in arguments:
+        _refuse_unprintable(argument)
         if "=" not in argument:
             raise UserError(f"'{argument}' is not of the form key=value (or help)")
         try:
@@ -135,6 +138,12 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
+def _refuse_unprintable(argument: str) -> None:
+    """Values become names of files and rows of tables: no control characters, and nothing that is no Unicode."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in argument):
+        raise UserError(f"{argument!r}: control characters and bytes that are no UTF-8 mean nothing here")
+
+
 def _unparsable(argument: str) -> str:
     key, value = argument.split("=", 1)
     if "=" in value or any(character in value for character in "()&;'\" "):
@@ -149,8 +158,19 @@ def _refuse_other_grammar(argument: str, override: Override) -> None:
         raise UserError(f"'{argument}': unknown key")
     if override.is_sweep_override():
         raise UserError(f"'{argument}': one value at a time; a list is written as [a,b]")
+    if "${" in argument or re.search(r"(?<!\?)\?{3}(?!\?)", argument):
+        raise UserError(f"'{argument}': a value is written out; ${{…}} and ??? mean nothing here")
     if override.value() == "":
         raise UserError(f"'{argument}': the value is missing")
+
+
+class PresetLoader(yaml.SafeLoader):
+    """YAML without references, by which a few lines can stand for endless ones."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to a part of itself by *")
+        return super().compose_node(parent, index)
 
 
 def _preset_lines(preset: Sequence[Override]) -> list[str]:
@@ -159,10 +179,10 @@ def _preset_lines(preset: Sequence[Override]) -> list[str]:
         return []
     path = Path(str(_plain(preset[0].value())))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), PresetLoader)
     except OSError as error:
         raise UserError(f"preset={path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise UserError(f"preset={path} is no readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"preset={path} must hold keys and values")
@@ -236,14 +256,20 @@ def _line(override: Override) -> str:
 
 def _explain(command: Command, overrides: Sequence[Override], error: BaseException) -> str:
     """Which override was at fault, and what is wrong with it."""
-    for k in range(1, len(overrides) + 1):
+    failures: dict[int, BaseException] = {len(overrides): error}
+
+    def fails(count: int) -> bool:
+        """Whether the first `count` overrides do not compose: with one that does not, no longer line does."""
         try:
             with initialize(version_base=None, config_path=None):
-                compose(command.name, overrides=[_line(override) for override in overrides[:k]])
+                compose(command.name, overrides=[_line(override) for override in overrides[:count]])
         except (HydraException, OmegaConfBaseException, AssertionError) as failure:
-            culprit = overrides[k - 1]
-            return _explain_one(command, overrides[: k - 1], culprit, failure)
-    return str(error).splitlines()[0]
+            failures[count] = failure
+            return True
+        return False
+
+    count = bisect.bisect_left(range(len(overrides)), True, lo=1, key=fails)
+    return _explain_one(command, overrides[: count - 1], overrides[count - 1], failures[count])
 
 
 def _explain_one(command: Command, before: Sequence[Override], culprit: Override, failure: BaseException) -> str:

@@ -26,7 +26,7 @@ from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.pairs import PAIRS
 from benchmarks.plain_loop import PlainLoop
-from benchmarks.protocol import StudentConfig, plain, resolve
+from benchmarks.protocol import MOST_THREADS, StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.stopwatch import Loop, matrix_product_peak, operations, parts, seconds
@@ -122,7 +122,11 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     assert isinstance(config, ThroughputConfig)
     for name in ("repeats", "steps"):
         require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
-    require(config.workers is None or config.workers >= 0, f"workers={config.workers} must be at least 0")
+    require(
+        config.workers is None or 0 <= config.workers <= MOST_THREADS,
+        f"workers={config.workers} must be between 0 and {MOST_THREADS}",
+    )
+    check_path("out", config.out)
     prepare_torch(config.train)
     console = make_console()
     distillation = Distillation(config, variants, console)
