@@ -140,8 +140,8 @@ class Workbench:
     def discard_damaged(self, checkpoints: Checkpoints) -> None:
         """Say which checkpoints are damaged and delete them: what is left is continued from."""
         for path in checkpoints.discard_damaged():
-            left = checkpoints.steps()
-            instead = f"the one of step {max(left)} is used" if left else "the training begins anew"
+            left = checkpoints.newest()
+            instead = f"{left.name} is used" if left else "the training begins anew"
             warning = f"warning: {path} was damaged (its checksum does not fit) and is deleted; {instead}"
             self.console.print(warning, style="yellow")
 

@@ -259,7 +259,7 @@ def test_where_a_checkpoint_is_damaged_the_one_before_it_is_used(
     assert distil(*lines) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"{path} was damaged" in shown
-    assert "the one of step 8 is used" in shown
+    assert "checkpoint-00000008.pt is used" in shown
     assert f"continued at step 8 of {NUM_STEPS}" in shown
     check_equal(output, uninterrupted)
 

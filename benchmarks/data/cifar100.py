@@ -38,6 +38,11 @@ NUM_CLASSES = 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 AUGMENTATION = Augmentation(padding=4, flip=True)
 SIDE = 32
+# SHA-256 of all images with their labels, in whatever order, by the number of images.
+CONTENT = {
+    50_000: "6d2a03c47c105e4c34d3a2ff16c2803e8df0e5d6fa0c631e46663a327aeac573",
+    10_000: "381b7d98ce1e9b98232a8df0db0a22992654c39ff2433270656ab8ace5a45e65",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ def load(root: Path, cache: Path) -> tuple[Split, Split]:
     cached = cache / f"cifar100-{_signature(source.files)}.safetensors"
     if not cached.is_file():
         train, test = source.read()
+        for split in (train, test):
+            _check_content(split, root)
         _write_cache(cached, train, test)
         return train, test
     tensors = read_tensors(cached, advice="delete it, and it is made again")
@@ -71,6 +78,22 @@ def load(root: Path, cache: Path) -> tuple[Split, Split]:
         Split(tensors["train.images"], tensors["train.targets"]),
         Split(tensors["test.images"], tensors["test.targets"]),
     )
+
+
+def _check_content(split: Split, root: Path) -> None:
+    """A whole CIFAR-100 must be the published one: parquet files have no checksums, and labels no look."""
+    known = CONTENT.get(len(split))
+    if known and known != _content_sha256(split):
+        raise UserError(
+            f"data.root={root}: its {len(split):,} images and labels are not CIFAR-100's: the files are damaged "
+            "or were encoded with losses"
+        )
+
+
+def _content_sha256(split: Split) -> str:
+    samples = zip(split.targets.tolist(), split.images.numpy(), strict=True)
+    digests = sorted(hashlib.sha256(bytes([label]) + image.tobytes()).digest() for label, image in samples)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _write_cache(path: Path, train: Split, test: Split) -> None:
@@ -235,6 +258,8 @@ def _decode(files: Sequence[Any], labels: Sequence[int], where: str) -> Split:
 def _decode_one(file: Any) -> np.ndarray:
     from PIL import Image
 
+    with Image.open(file) as image:
+        image.verify()  # a PNG has checksums, which decoding does not look at
     with Image.open(file) as image:
         if image.size != (SIDE, SIDE):  # known before anything is decoded
             raise ValueError(f"an image of {image.width} × {image.height} instead of {SIDE} × {SIDE}")

@@ -36,6 +36,10 @@ class Checkpoints:
         found = (re.fullmatch(r"checkpoint-(-?\d+)\.pt", path.name) for path in self.folder.glob("checkpoint-*"))
         return {int(match[1]) for match in found if match}
 
+    def newest(self) -> Path | None:
+        """The latest checkpoint."""
+        return self._path(max(steps)) if (steps := self.steps()) else None
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state before training step `step`, counted from 0.
 
