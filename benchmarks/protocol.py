@@ -279,8 +279,8 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
     check_numbers(plain(run))
-    for method in methods:
-        check_numbers(plain(method), "method")
+    for variant in variants:
+        check_numbers(plain(variant.method), "method")
     check_train(run.train)
     check_data(run.data)
     check_checkpoint(run.checkpoint)
