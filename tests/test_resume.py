@@ -343,8 +343,8 @@ def test_checkpoints_within_an_epoch(distil, lines, output, monkeypatch, uninter
     """Killed at step 7 of epochs of 4 steps, it goes on at step 6."""
     original = TrainBatches.epoch
 
-    def epoch(self, number, start=0):
-        for k, batch in enumerate(original(self, number, start), start):
+    def epoch(self, number, start=0, view=0):
+        for k, batch in enumerate(original(self, number, start, view), start):
             if (number, k) == (1, 3):
                 raise Killed
             yield batch
