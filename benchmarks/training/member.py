@@ -14,7 +14,7 @@ from benchmarks.data import Batch
 from benchmarks.models import Network
 from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
-from methods.schedules import LossConfig, LossWeights
+from methods.schedules import LossConfig, LossWeights, Schedule
 
 __all__ = ["Classifier", "Member", "Row"]
 
@@ -73,7 +73,7 @@ class Member:
             self.pretraining_epochs = max(1, round(stage.part * train.epochs))
             num_steps = self.pretraining_epochs * (weights.num_steps // train.epochs)
             base = dict.fromkeys(stage.terms, 1.0)
-            fixed = LossWeights(LossConfig(), stage.terms, num_steps)
+            fixed = LossWeights(LossConfig(schedule=Schedule.fixed, warm_up=0.0), stage.terms, num_steps)
             self.pretraining = Stage(stage.needs, base, fixed, parameters, train, -num_steps, classifies=False)
 
     def stage(self, when: int) -> Stage:
