@@ -4,8 +4,12 @@ For notebooks::
 
     import analysis
 
-    logs = analysis.load(["runs"])
+    logs = analysis.load(["runs", "me/project"])
     logs.runs, logs.history  # pandas
+    tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
+    print(tables.render("markdown"))
+    analysis.select(logs.runs).cells  # which runs share a cell, for figures of one's own
+    analysis.save(logs, "logs.parquet")
 """
 
 from __future__ import annotations
@@ -15,11 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.logs import Logs, load
+    from analysis.parquet import save
+    from analysis.selection import Selection, select
+    from analysis.settings import Layout
+    from analysis.tables import Tables, compare
 
 # Imported when first asked for: pandas, scipy and wandb take seconds that a command's help should not.
-_MODULES = {"Logs": "analysis.logs", "load": "analysis.logs"}
+_MODULES = {
+    "Layout": "analysis.settings",
+    "Logs": "analysis.logs",
+    "Selection": "analysis.selection",
+    "Tables": "analysis.tables",
+    "compare": "analysis.tables",
+    "load": "analysis.logs",
+    "save": "analysis.parquet",
+    "select": "analysis.selection",
+}
 
-__all__ = ["Logs", "load"]
+__all__ = ["Layout", "Logs", "Selection", "Tables", "compare", "load", "save", "select"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     from analysis.logs import load
 
     logs = load(sources)
-    parquet.write(logs, out)
+    parquet.save(logs, out)
     for note in logs.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"{out}: {len(logs.runs):,} runs, {len(logs.history):,} rows of history")

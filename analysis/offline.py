@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -87,8 +86,7 @@ class _Log:
     """A file's records as they come, put together."""
 
     def __init__(self, path: Path) -> None:
-        name = re.sub(r"^run-", "", path.stem)
-        self.run = LoggedRun(name, folder=str(path.parent))
+        self.run = LoggedRun(path.stem.removeprefix("run-"), folder=str(path.parent))
         self.config: Row = {}
         self.summary: Row = {}
         self.rows: dict[str, Row] = {}  # by epoch
@@ -125,15 +123,14 @@ class _Log:
         _update(self.config, run.config)
 
     def _take_row(self, record: Any) -> None:
-        row = {_path(item): _value(item) for item in record.history.item}
+        row = _own(record.history.item)
         if not self.own_summaries:
             self.summary |= {path: value for path, value in row.items() if value != "null"}
-        row = {path: value for path, value in row.items() if path[0] != "_"}
         epoch = row.get(metrics.EPOCH, "null")
-        if not re.fullmatch(r"\d+", epoch):
-            self.without_epoch += 1
-        else:
+        if epoch.isdecimal():
             self.rows[epoch] = self.rows.get(epoch, {}) | row
+        else:
+            self.without_epoch += 1
 
     def finish(self) -> LoggedRun:
         """The segment, once all records are taken."""
@@ -157,27 +154,37 @@ def _kind(raw: bytes) -> str:
     return {b"\x12": "history", b"\x1a": "summary"}.get(raw[position : position + 1], "")
 
 
-def _path(item: Any) -> str:
-    return SEPARATOR.join(item.nested_key) or item.key
+def _own(items: Iterable[Any]) -> Row:
+    """The user's entries among a record's items: W&B's begin with an underscore."""
+    return {
+        path: item.value_json or _typed(item)
+        for item in items
+        if (path := SEPARATOR.join(item.nested_key) or item.key)[:1] != "_"
+    }
 
 
-def _value(item: Any) -> str:
-    return item.value_json or "null"
+def _typed(item: Any) -> str:
+    """The JSON of a value that is not given as JSON, which the format of a row also has."""
+    for field, value in item.ListFields():
+        if field.name in ("boolean", "integer", "number", "text"):
+            return json.dumps(value)
+        if field.name == "json":
+            return str(value)
+    return "null"
 
 
 def _update(content: Row, change: Any) -> None:
     """Apply a record of changes to the configuration or the summary."""
-    for item in change.update:
-        path = _path(item)
-        for below in [key for key in content if key.startswith(path + SEPARATOR)]:
-            del content[below]
-        content[path] = _value(item)
-    for item in change.remove:
-        content.pop(_path(item), None)
+    changed, removed = _own(change.update), _own(change.remove)
+    below = tuple(path + SEPARATOR for path in (*changed, *removed))
+    if below:
+        for path in [path for path in content if path in removed or path.startswith(below)]:
+            del content[path]
+        content |= changed
 
 
 def _nested(content: Row) -> dict[str, Any]:
-    """Paths and JSON as nested mappings, W&B's own entries left out."""
+    """Paths and JSON as nested mappings."""
     nested: dict[str, Any] = {}
     for path, value in content.items():
         *parents, last = path.split(SEPARATOR)
@@ -185,7 +192,7 @@ def _nested(content: Row) -> dict[str, Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = json.loads(value)
-    return {key: value for key, value in nested.items() if not key.startswith("_")}
+    return nested
 
 
 def _history(rows: Sequence[Row]) -> dict[str, Any]:

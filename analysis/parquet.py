@@ -24,7 +24,7 @@ from benchmarks.files import write_atomically
 MARK = b"kd-benchmarks"  # the file's metadata: which columns are the run's, which hold JSON, and the notes
 
 
-def write(logs: Logs, path: Path) -> None:
+def save(logs: Logs, path: Path | str) -> None:
     """Write both tables to a file.
 
     Raises:
@@ -32,7 +32,7 @@ def write(logs: Logs, path: Path) -> None:
         RunFailed: writing failed half-way.
     """
     table = to_table(logs)
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_atomically(Path(path), lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
 def to_table(logs: Logs) -> pa.Table:

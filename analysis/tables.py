@@ -64,9 +64,9 @@ class Tables:
         account = provenance(self.tables, self.logs.runs, self.selection, self.layout, self.sources)
         return account | {"notes": list(self.logs.notes)}
 
-    def render(self, form: Format) -> str:
+    def render(self, form: Format | str) -> str:
         """All as text of a format."""
-        match form:
+        match Format(form):
             case Format.markdown:
                 return formats.markdown(self.grids)
             case Format.latex:

@@ -1,6 +1,7 @@
 """What W&B's SDK logs offline comes back equal, and what is damaged is left out and said."""
 
 import math
+import os
 import time
 
 import numpy as np
@@ -215,6 +216,22 @@ def test_a_summary_set_by_hand_holds_until_the_next_row(tmp_path):
     assert (run.summary["a"], run.state) == (5.0, "complete")
 
 
+def test_values_that_are_not_given_as_json(tmp_path):
+    record, values = Record(), {"epoch": 1, "a": 1.5, "b": True, "c": "ü", "d": [1, 2], "e": None, "n": math.nan}
+    for name, value in values.items():
+        item = record.history.item.add(nested_key=[name])
+        kind = {int: "integer", float: "number", bool: "boolean", str: "text", list: "json"}.get(
+            type(value), "none"
+        )
+        setattr(item, kind, {"json": "[1, 2]", "none": 0}.get(kind, value))
+    (tmp_path / "run-a.wandb").write_bytes(framed([record.SerializeToString()]))
+    history = offline.read(tmp_path / "run-a.wandb").history
+    assert {name: column[0] for name, column in history.items() if name not in "en"} == {
+        name: value for name, value in values.items() if name not in "en"
+    }
+    assert np.isnan([history["e"][0], history["n"][0]]).all()
+
+
 def test_links_are_not_followed(tmp_path):
     log(tmp_path, [{"epoch": 1, "a": 1.0}])
     assert (tmp_path / "wandb" / "latest-run").is_symlink()
@@ -223,20 +240,21 @@ def test_links_are_not_followed(tmp_path):
 
 def copies(folder, content, number):
     """A run's log under other ids."""
-    records_of = [Record.FromString(raw) for raw in _raw(folder, content)]
+    original = folder / "original"
+    original.write_bytes(content)
+    head = []
+    for raw in records(original, Losses()):
+        head.append(Record.FromString(raw))
+        if head[-1].WhichOneof("record_type") == "run":
+            break
+    length = len(head[-1].run.run_id)
     for k in range(number):
-        for record in records_of:
-            if record.WhichOneof("record_type") == "run":
-                record.run.run_id = f"r{k:04}"
-        place = folder / f"offline-run-{k:04}"
+        head[-1].run.run_id = f"{k:0{length}}"
+        place = folder / f"offline-run-{k}"
         place.mkdir()
-        (place / f"run-r{k:04}.wandb").write_bytes(framed(record.SerializeToString() for record in records_of))
-
-
-def _raw(folder, content):
-    path = folder / "original"
-    path.write_bytes(content)
-    return list(records(path, Losses()))
+        # Ids of one length: everything behind the run's record stays as it is.
+        start = framed(record.SerializeToString() for record in head)
+        (place / f"run-{k}.wandb").write_bytes(start + content[len(start) :])
 
 
 def test_many_files_are_read_in_parallel_with_the_same_result(tmp_path, long_run, monkeypatch):
@@ -255,11 +273,12 @@ def test_a_thousand_runs_of_240_epochs_are_read_in_20_seconds(tmp_path):
     names = [f"train/loss/term{k}" for k in range(8)] + [f"train/weight/term{k}" for k in range(8)]
     rows = [{"epoch": k, **dict.fromkeys(names, k / 7)} for k in range(1, 241)]
     copies(tmp_path, log_file(log(tmp_path, rows)).read_bytes(), 1000)
-    began = time.perf_counter()
+    before = os.times()
     logs = load([str(tmp_path)])
-    seconds = time.perf_counter() - began
+    spent = [after - then for after, then in zip(os.times()[:4], before[:4], strict=True)]
     assert len(logs.history) == 1001 * 240
-    assert seconds < 20
+    assert not logs.notes
+    assert sum(spent) / 2 < 20  # on two cores, whatever else they do
 
 
 def test_directories_without_runs_and_other_names(tmp_path, monkeypatch):

@@ -428,7 +428,7 @@ def test_provenance_names_the_runs_behind_every_cell():
 @pytest.fixture
 def exported(tmp_path):
     path = tmp_path / "logs.parquet"
-    parquet.write(logs_of([*grid(SCORES), logged("kd", seed=9, status="failed", id="crashed")]), path)
+    parquet.save(logs_of([*grid(SCORES), logged("kd", seed=9, status="failed", id="crashed")]), path)
     return path
 
 
@@ -492,7 +492,7 @@ def test_mistakes_are_told_in_a_few_lines(words, said, exported, tmp_path, capsy
 
 def test_no_complete_run_says_why(tmp_path, capsys):
     path = tmp_path / "logs.parquet"
-    parquet.write(logs_of([logged(status="failed"), logged(seed=1, status=None)]), path)
+    parquet.save(logs_of([logged(status="failed"), logged(seed=1, status=None)]), path)
     assert command(f"source={path}") == 2
     shown = capsys.readouterr().err
     assert "none of 2 runs" in shown
@@ -509,3 +509,19 @@ def test_help_and_mistakes_need_no_heavy_imports():
     lines += ["assert not heavy, heavy"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_of_the_package_works_in_a_notebook(exported, tmp_path):
+    import analysis
+
+    logs = analysis.load([str(exported)])
+    tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
+    assert "kd" in tables.render("markdown")
+    with pytest.raises(ValueError, match="docx"):
+        tables.render("docx")
+    assert len(analysis.select(logs.runs).cells) == sum(map(len, SCORES.values()))
+    analysis.save(logs, str(tmp_path / "again.parquet"))
+    assert len(analysis.load([str(tmp_path / "again.parquet")]).runs) == len(logs.runs)
+    assert set(analysis.__all__) <= {name for name in analysis.__all__ if getattr(analysis, name)}
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = analysis.nothing

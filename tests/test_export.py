@@ -1,0 +1,135 @@
+"""Runs and histories in one Parquet file, and back."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logged import grid, logged, logs_of
+
+from analysis import parquet
+from analysis.export import COMMAND
+from analysis.logs import Logs, load, merge
+from analysis.runs import LoggedRun, column
+from benchmarks.cli import main
+from benchmarks.errors import UserError
+
+VGG, WRN = "vgg13_vgg8", "wrn40_2_wrn16_2"
+VALUES = st.one_of(
+    st.floats(), st.integers(), st.text(), st.booleans(), st.none(), st.lists(st.floats(), max_size=2)
+)
+METRICS = st.dictionaries(
+    st.text(min_size=1).map("m/{}".format), st.lists(VALUES, min_size=3, max_size=3), max_size=4
+)
+
+
+def histories(metrics):
+    return {"epoch": np.arange(1.0, 4)} | {name: column(values) for name, values in metrics.items()}
+
+
+@given(
+    st.lists(METRICS, max_size=3), st.dictionaries(st.text(), VALUES, max_size=3), st.lists(st.text(), max_size=2)
+)
+def test_a_file_holds_both_tables(tmp_path_factory, metrics, config, notes):
+    path = tmp_path_factory.mktemp("parquet") / "logs.parquet"
+    runs = [LoggedRun(f"r{k}", history=histories(each), config=config) for k, each in enumerate(metrics)]
+    runs += [logged(seed=5), LoggedRun("without history", created=1.5)]
+    logs = Logs(logs_of(runs).runs, logs_of(runs).history, tuple(notes))
+    parquet.save(logs, path)
+    back = load([str(path)])
+    pd.testing.assert_frame_equal(back.runs.drop(columns="config"), logs.runs.drop(columns="config"))
+    assert list(map(repr, back.runs["config"])) == list(map(repr, logs.runs["config"]))
+    assert list(back.history) == list(logs.history)
+    for name in logs.history:
+        assert back.history[name].dtype == logs.history[name].dtype
+        assert list(map(repr, back.history[name])) == list(map(repr, logs.history[name])), name
+    assert back.notes == logs.notes
+
+
+def test_the_file_is_a_tidy_table_for_everybody(tmp_path):
+    parquet.save(logs_of([*grid({("kd", VGG): [70.0, 71.0]}), LoggedRun("empty")]), tmp_path / "logs.parquet")
+    table = pd.read_parquet(tmp_path / "logs.parquet")
+    assert len(table) == 2 * 2 + 1
+    last = table[table["epoch"] == 2]
+    assert last.groupby(["pair", "label"], observed=True)["test/top1"].mean().to_dict() == {(VGG, "kd"): 70.5}
+    assert table.loc[table["run_id"] == "empty", "epoch"].isna().all()
+
+
+def test_a_run_of_several_sources_counts_once(tmp_path):
+    complete = logged(top1=70, created=1.0)
+    cut, later = logged(status=None, created=2.0), logged(top1=71, created=3.0)
+    assert merge([logs_of([complete]), logs_of([cut])]).runs["top1_last"].tolist() == [70]
+    assert merge([logs_of([cut]), logs_of([complete])]).runs["top1_last"].tolist() == [70]
+    both = merge([logs_of([later]), logs_of([complete])])
+    assert both.runs["top1_last"].tolist() == [71]
+    assert both.history["test/top1"].tolist() == [70, 71]
+    assert any("1 runs are in several sources" in note for note in both.notes)
+    first, second = (
+        logs_of([logged("kd"), logged("at", created=1)]),
+        logs_of([logged("kd"), logged("sp", created=2)]),
+    )
+    every = merge([first, second])
+    assert every.runs["label"].tolist() == ["kd", "at", "sp"]
+    assert every.history.groupby("run_id").size().tolist() == [2, 2, 2]
+
+
+def test_sources_with_other_metrics_are_joined():
+    other = LoggedRun("other", history={"epoch": np.array([1.0]), "text": np.array(["a"], dtype=object)})
+    history = merge([logs_of([logged()]), logs_of([other])]).history
+    assert history["text"].isna().sum() == 2
+    assert history.loc[history["run_id"] == "other", "test/top1"].isna().all()
+    assert history["epoch"].dtype == np.int64
+
+
+def test_a_metric_called_like_a_column_of_the_runs_is_refused(tmp_path):
+    run = LoggedRun("r", history={"epoch": np.array([1.0]), "seed": np.array([1.0])})
+    with pytest.raises(UserError, match="seed"):
+        parquet.save(logs_of([run]), tmp_path / "logs.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nothing", "foreign"])
+def test_files_of_others_are_refused(content, tmp_path):
+    path = tmp_path / "logs.parquet"
+    pd.DataFrame({"a": [1]}).to_parquet(path) if content == "foreign" else path.write_bytes(content)
+    with pytest.raises(UserError, match="logs.parquet"):
+        load([str(path)])
+
+
+def test_command_exports_and_says_how_much(tmp_path, capsys):
+    parquet.save(logs_of(grid({("kd", VGG): [70.0, 71.0]})), tmp_path / "one.parquet")
+    parquet.save(logs_of(grid({("kd", WRN): [72.0]})), tmp_path / "two.parquet")
+    words = [f"source=[{tmp_path}/one.parquet,{tmp_path}/two.parquet]", f"out={tmp_path}/new/all.parquet"]
+    assert main(COMMAND, words) == 0
+    assert "3 runs, 6 rows of history" in capsys.readouterr().out
+    assert len(load([f"{tmp_path}/new/all.parquet"]).runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "out=FILE.parquet"),
+        (["out=logs.csv"], ".parquet"),
+        (["out=logs.parquet"], "source=runs"),
+        (["out=logs.parquet", "source=nowhere.parquet"], "source=nowhere.parquet"),
+        (["out=logs.parquet", "source={a: 1}"], "source="),
+    ],
+)
+def test_mistakes_are_told_in_a_few_lines(words, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(COMMAND, words) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert len(shown.splitlines()) <= 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_columns_keep_every_value():
+    assert column([1, 2.5, None]).tolist()[:2] == [1, 2.5]
+    assert math.isnan(column([1, 2.5, None])[2])
+    assert column([2**53 + 1, 1.0]).tolist() == [2**53 + 1, 1.0]
+    assert column([True, 1]).tolist() == [True, 1]
+    assert column([True, 1]).dtype == object
+    assert column([]).dtype == np.float64
