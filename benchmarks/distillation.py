@@ -7,7 +7,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -31,15 +30,6 @@ from benchmarks.training.progress import Checkpoints
 from benchmarks.workbench import Workbench
 from methods import get
 
-
-class WhenTaken(Enum):
-    """What to do about a run that another process is training."""
-
-    refuse = auto()
-    leave = auto()
-    wait = auto()  # and train what that process leaves unfinished
-
-
 # In the place of a checkpoint's step, which is negative in a stage before the main training.
 NOT_BEGUN = -sys.maxsize
 
@@ -51,20 +41,16 @@ class Distillation:
         run: resolved configuration.
         variants: what each student is trained with.
         console: where to say what happens.
-        when_taken: what to do about runs that another process is training.
+        leave_taken: leave a run that another process is training to it, instead of refusing to begin.
 
     Raises:
         UserError: a setting or a checkpoint that cannot work, before anything is written.
     """
 
     def __init__(
-        self,
-        run: RunConfig,
-        variants: Sequence[Variant],
-        console: Console,
-        when_taken: WhenTaken = WhenTaken.refuse,
+        self, run: RunConfig, variants: Sequence[Variant], console: Console, leave_taken: bool = False
     ) -> None:
-        self.run, self.console, self.when_taken = run, console, when_taken
+        self.run, self.console, self.leave_taken = run, console, leave_taken
         self.device = torch.device(run.train.device.value)
         self.num_classes = data.INFO[run.data.name].num_classes
         self.specs = (
@@ -74,17 +60,7 @@ class Distillation:
         self.students = [variant.resolve(run, self.specs) for variant in variants]
         self.needs_teacher = any(get(student.method.name).needs for student in self.students)
         self.plan = TeacherPlan.of(run)
-        self.teacher = self._find_teacher() if self.needs_teacher else None
-
-    def _find_teacher(self) -> teachers.Teacher | None:
-        if self.run.teacher.checkpoint is None:
-            return teachers.find(self.plan)
-        try:
-            teacher = teachers.given(self.run.pair.teacher, Path(self.run.teacher.checkpoint))
-            teacher.load(self.num_classes, torch.device("cpu"))  # refuses another architecture
-        except UserError as error:
-            raise UserError(f"teacher.checkpoint: {error}") from None
-        return teacher
+        self.teacher = teachers.of_run(run) if self.needs_teacher else None
 
     def jobs(self) -> list[Job]:
         """Every student with its folder; to be asked when the teacher is there."""
@@ -106,7 +82,7 @@ class Distillation:
                 return self._already_complete(jobs)
         check_login(run.tracking)
         check_writable(Path(run.output))
-        self._announce()
+        self.announce()
         dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
         bench = Workbench(dataset, self.device, self.console, run.checkpoint)
         self.rehearse(bench)
@@ -152,7 +128,7 @@ class Distillation:
         report.print_results(self.console, self.run, jobs, self.plan.split)
         return 0
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
         """Say what will be done, before anything is."""
         run = self.run
         names = ", ".join(student.label for student in self.students)
@@ -197,23 +173,22 @@ class Distillation:
         sake. A student's result is the same in any cohort.
         """
         with contextlib.ExitStack() as stack:
-            self._lock(jobs, stack)
+            for job in jobs:
+                self._lock(job, stack)
             waiting = [job for job in jobs if job.result is None and not job.taken]
             for job in waiting:
                 bench.discard_damaged(Checkpoints(job.folder.path))
             for group in by_shared_step(waiting):
                 self._train_cohort(group, bench, teacher_top1, observers)
 
-    def _lock(self, jobs: list[Job], stack: contextlib.ExitStack) -> None:
-        """Lock the jobs, in one order for all processes: those that wait never wait in a ring."""
-        for job in sorted(jobs, key=lambda job: job.folder.path):
-            try:
-                stack.enter_context(job.folder.lock(wait=self.when_taken == WhenTaken.wait))
-            except Taken:
-                if self.when_taken == WhenTaken.refuse:
-                    raise
-                job.taken = True
-            job.result = job.folder.result()  # another process may have finished it
+    def _lock(self, job: Job, stack: contextlib.ExitStack) -> None:
+        try:
+            stack.enter_context(job.folder.lock())
+        except Taken:
+            if not self.leave_taken:
+                raise
+            job.taken = True
+        job.result = job.folder.result()  # another process may have finished it
 
     def _train_cohort(
         self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]

@@ -139,6 +139,31 @@ def given(network: str, path: Path) -> Teacher:
     return Teacher(network, checkpoint, weights_sha256(checkpoint.state), str(path))
 
 
+def of_run(run: RunConfig) -> Teacher | None:
+    """The teacher that a run is given, or the store's; None if it is still to be trained.
+
+    Raises:
+        UserError: it is another architecture, cannot be read, or is damaged.
+    """
+    if run.teacher.checkpoint is None:
+        return find(TeacherPlan.of(run))
+    return checked(run.pair.teacher, run.teacher.checkpoint, data.INFO[run.data.name].num_classes)
+
+
+def checked(network: str, path: str, num_classes: int) -> Teacher:
+    """The teacher in the checkpoint that the user gave.
+
+    Raises:
+        UserError: it cannot be read, or is another architecture.
+    """
+    try:
+        teacher = given(network, Path(path))
+        teacher.load(num_classes, torch.device("cpu"))
+    except UserError as error:
+        raise UserError(f"teacher.checkpoint: {error}") from None
+    return teacher
+
+
 def find(plan: TeacherPlan) -> Teacher | None:
     """The store's teacher; None if it is still to be trained.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +17,7 @@ from benchmarks import run as run_command
 from benchmarks.cli import compose_config
 from benchmarks.console import make_console
 from benchmarks.data import load
-from benchmarks.distillation import Distillation, WhenTaken, by_shared_step
+from benchmarks.distillation import Distillation, by_shared_step
 from benchmarks.errors import RunFailed
 from benchmarks.protocol import resolve
 from benchmarks.workbench import Workbench
@@ -99,30 +97,13 @@ def trained(made):
 
 
 def test_runs_of_other_processes_can_be_left_to_them(distillation, tmp_path):
-    made = distillation("methods=[none,kd]", when_taken=WhenTaken.leave)
+    made = distillation("methods=[none,kd]", leave_taken=True)
     with locked(made, "none"):
         none, kd = trained(made)
     assert (none.taken, none.result, none.failure) == (True, None, None)
     assert not kd.taken
     assert kd.result["status"] == "complete"
     assert not list((tmp_path / "runs" / PAIR / "none").rglob("result.json"))
-
-
-def test_what_another_process_leaves_unfinished_can_be_waited_for(distillation):
-    made = distillation("method=none", when_taken=WhenTaken.wait)
-    lock, held = locked(made, "none"), threading.Event()
-
-    def other():
-        with lock:
-            held.set()
-            time.sleep(1.5)
-
-    threading.Thread(target=other).start()
-    held.wait()
-    started = time.monotonic()
-    (job,) = trained(made)
-    assert time.monotonic() - started > 1.4
-    assert job.result["status"] == "complete"
 
 
 def test_variants_train_under_their_own_loss_schedule(distillation):

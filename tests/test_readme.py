@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pair_table, run, teacher
+from benchmarks import pair_table, run, status, teacher
 from benchmarks.cli import compose_config
 from benchmarks.protocol import resolve
+from benchmarks.suite import command as suite
 from methods import registry
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = {command.name: command for command in (run.COMMAND, teacher.COMMAND, pair_table.COMMAND)}
+COMMANDS = {
+    command.name: command
+    for command in (run.COMMAND, teacher.COMMAND, pair_table.COMMAND, suite.COMMAND, status.COMMAND)
+}
 
 
 def command_lines() -> list[str]:

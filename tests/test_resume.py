@@ -382,10 +382,10 @@ def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, o
 
     original = RunFolder.lock
 
-    def lock(self, wait):
+    def lock(self):
         if not (self.path / "result.json").exists():
             shutil.copytree(run_folder(tmp_path / "other", "none"), self.path, dirs_exist_ok=True)
-        return original(self, wait)
+        return original(self)
 
     monkeypatch.setattr(RunFolder, "lock", lock)
     monkeypatch.setattr(cohort.Cohort, "_train_epoch", lambda *_: pytest.fail("it trains again"))

@@ -1,0 +1,62 @@
+"""`python -m benchmarks.status`: how far the grids of an output folder are, whoever trains them and wherever."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from benchmarks.cli import Command
+from benchmarks.cli import main as run_command_line
+from benchmarks.console import make_console
+from benchmarks.suite import overview
+from benchmarks.suite.states import FOLDER, Reader, plans
+from methods import option
+
+
+@dataclass(frozen=True)
+class StatusConfig:
+    """Where to look."""
+
+    output: str = option("runs", "folder for runs and teachers")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """Print every grid of the folder."""
+    console, output = make_console(), Path(config.output)
+    found = plans(output)
+    if not found:
+        console.print(f"no grid in {output / FOLDER}: python -m benchmarks.suite begins one")
+    for path in found:
+        grid = Reader(path, output).read()
+        console.print(overview.render(grid))
+        for note in overview.notes(grid):
+            console.print(note)
+        console.print(f"logs: {path.parent}")
+    if found:
+        console.print(overview.legend())
+    return 0
+
+
+COMMAND = Command(
+    name="benchmarks.status",
+    summary="how far the grids of an output folder are, whoever trains them and wherever",
+    examples=("python -m benchmarks.status", "python -m benchmarks.status output=/shared/runs"),
+    config=StatusConfig,
+    groups={},
+    defaults={},
+    run=execute,
+    overview=None,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return run_command_line(COMMAND, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

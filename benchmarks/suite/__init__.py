@@ -1,0 +1,1 @@
+"""A grid of runs, methods × pairs × seeds: planned as data, trained here, in many processes or on a cluster."""

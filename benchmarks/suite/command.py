@@ -1,0 +1,143 @@
+"""`python -m benchmarks.suite`: a grid of runs, planned, trained and shown; what is complete is not repeated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from benchmarks import data, groups
+from benchmarks.cli import Command
+from benchmarks.config import RunConfig
+from benchmarks.console import make_console
+from benchmarks.distillation import check_writable
+from benchmarks.errors import Interrupted, RunFailed, UserError, require
+from benchmarks.suite import overview, presets
+from benchmarks.suite.announce import describe
+from benchmarks.suite.cluster import Cluster
+from benchmarks.suite.config import OF_LAUNCH, Launcher, SuiteConfig
+from benchmarks.suite.grid import cohorts
+from benchmarks.suite.local import Pool, one_by_one
+from benchmarks.suite.plan import Plan
+from benchmarks.suite.publish import publish
+from benchmarks.suite.states import PLAN, Reader
+from benchmarks.suite.work import CohortTask, Report, Task
+from benchmarks.tracking import check_login
+from methods import dead_settings
+
+NAME = "benchmarks.suite"
+SUMMARY = "a grid of runs, methods × pairs × seeds, in one command that can be stopped, continued and extended"
+EXAMPLES = (
+    "python -m benchmarks.suite suite=smoke",
+    "python -m benchmarks.suite methods=[none,kd,aftkd] pairs=[vgg13_vgg8] seeds=[0,1,2] data=digits dry_run=true",
+    "python -m benchmarks.suite suite=crd_table methods=[none,kd,crd,aftkd] launcher=ray address=auto gpus=0.5",
+)
+
+Launch = Callable[[Sequence[Task]], Iterator[tuple[Task, Report]]]
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """The command, from its composed configuration."""
+    settings = _settings(config, given)
+    grid = cohorts(config, given)
+    run, console = grid[0].run, make_console()
+    plan = Plan(settings, grid, sharing=_sharing(settings, run))
+    describe(plan, console)
+    if settings.dry_run:
+        return 0
+    check_writable(plan.output)
+    if plan.tasks:
+        check_login(run.tracking)
+        data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)  # it is there
+    publish(plan)
+    reader = Reader(plan.place / PLAN, plan.output)
+    if plan.tasks:
+        try:
+            with overview.Overview(reader, console):
+                _train(plan, settings)
+        except Interrupted:
+            console.print("interrupted; what was trained is saved: the same command continues")
+            raise
+    return _conclude(plan, reader, console)
+
+
+def _settings(config: DictConfig, given: frozenset[str]) -> SuiteConfig:
+    """How the grid is trained; fills in the number of threads, which depends on that."""
+    settings = SuiteConfig(**{name: config[name] for name in OF_LAUNCH})
+    require(settings.workers >= 1, f"workers={settings.workers} must be at least 1")
+    require(settings.retries >= 0, f"retries={settings.retries} must be at least 0")
+    require(settings.gpus is None or settings.gpus >= 0, f"gpus={settings.gpus} must be at least 0")
+    if complaints := dead_settings(settings, given):
+        raise UserError("\n".join(complaints))
+    if OmegaConf.is_missing(config.train, "threads"):
+        config.train.threads = max(1, torch.get_num_threads() // settings.workers)
+    return settings
+
+
+def _sharing(settings: SuiteConfig, run: RunConfig) -> float:
+    """How many tasks share a GPU."""
+    if run.train.device != "cuda":
+        return 1
+    if settings.launcher == Launcher.ray:
+        return 1 / min(settings.gpus or 1, 1)
+    return math.ceil(settings.workers / torch.cuda.device_count())
+
+
+def _train(plan: Plan, settings: SuiteConfig) -> None:
+    """Do the plan's tasks, and what other processes leave of theirs."""
+    if settings.launcher == Launcher.ray:
+        with Cluster(settings, plan.cohorts[0].run) as cluster:
+            _do(plan, lambda tasks: cluster.run(tasks, plan.place))
+    elif settings.workers == 1:
+        _do(plan, lambda tasks: one_by_one(tasks, plan.place))
+    else:
+        _do(plan, Pool(settings.workers, plan.place))
+
+
+def _do(plan: Plan, launch: Launch) -> None:
+    todo = plan.tasks
+    while todo:
+        taken: list[Task] = []
+        for task, report in launch(todo):
+            plan.note(task, report)
+            publish(plan)
+            if isinstance(task, CohortTask) and report.taken:
+                taken.append(task.waiting_for(report.taken))
+        todo = taken
+
+
+def _conclude(plan: Plan, reader: Reader, console: Console) -> int:
+    """Show what there is now.
+
+    Raises:
+        RunFailed: some of it failed.
+    """
+    console.print(overview.render(reader.read()))
+    failed = [f"{cell.name}: {cell.failure}" for cell in plan.all_cells() if cell.failure]
+    if failed:
+        raise RunFailed("\n".join([f"{len(failed)} runs", *failed, f"logs: {plan.place}"]))
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"python -m {NAME}: {SUMMARY}", "", "Grids that have a name (suite=…):"]
+    lines += [f"  {name:16} {preset.summary}" for name, preset in presets.PRESETS.items()]
+    lines += ["", "Methods, pairs and data sets: python -m benchmarks.run", "", "Examples:"]
+    lines += [f"  {example}" for example in EXAMPLES]
+    return "\n".join([*lines, "", f"python -m {NAME} help shows all settings."])
+
+
+COMMAND = Command(
+    name=NAME,
+    summary=SUMMARY,
+    examples=EXAMPLES,
+    config=SuiteConfig,
+    groups={"data": groups.data_sets(), "suite": presets.options()},
+    defaults={"data": "cifar100", "suite": None},
+    run=execute,
+    overview=_overview,
+)

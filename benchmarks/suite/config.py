@@ -1,0 +1,65 @@
+"""What a grid can be told: all that `benchmarks.run` can, for many runs at once, and where they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from benchmarks.config import TeacherConfig, TrackingConfig, TrainConfig
+from methods import option
+from methods.schedules import LossConfig
+
+# What a grid and each of its runs are told alike.
+SHARED = ("data", "train", "loss", "teacher", "tracking", "output", "rerun")
+# How a grid is trained, which no run needs to know.
+OF_LAUNCH = ("suite", "launcher", "workers", "address", "gpus", "retries", "dry_run", "output", "rerun")
+ALL = "all"  # in a list of methods or pairs
+
+
+class Launcher(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+def _on_ray(config: SuiteConfig) -> bool:
+    return config.launcher == Launcher.ray
+
+
+_RAY: Any = {"live": _on_ray, "live_when": "with launcher=ray", "identity": False}
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """A grid: one student for each method, pair and seed."""
+
+    suite: Any = option(None, "a grid that has a name; what is typed beside it counts more")
+    methods: list[Any] = option(
+        [], "names, variants {name: kd, label: soft, temperature: 8} as for benchmarks.run, or all"
+    )
+    pairs: list[Any] = option(
+        [],
+        "names, other networks {teacher: resnet20, student: resnet8}, or all; with seeds or training settings of "
+        "their own: {name: vgg13_vgg8, seeds: [0], train: {epochs: 1}}",
+    )
+    seeds: list[int] = option([0], "of the students")
+    launcher: Launcher = option(Launcher.local, "where to train: local or ray", identity=False)
+    workers: int = option(
+        1,
+        "tasks at a time on this machine, each in a process with its device or its share of the cores; 1: in this "
+        "process",
+        live=lambda config: config.address is None,
+        live_when="without address: a cluster's size is Ray's to know",
+        identity=False,
+    )
+    address: str | None = option(None, "an existing Ray cluster's, or auto; default: Ray on this machine", **_RAY)
+    gpus: float | None = option(None, "GPUs of a task; 0.5: two share one; default: 1 on cuda", **_RAY)
+    retries: int = option(3, "how often Ray starts a task again whose worker was lost", **_RAY)
+    dry_run: bool = option(False, "show the plan and train nothing", identity=False)
+    data: Any = option(None, "the data set")
+    train: TrainConfig = option(TrainConfig, "training protocol")
+    loss: LossConfig = option(LossConfig, "schedule of the loss weights")
+    teacher: TeacherConfig = option(TeacherConfig, "where the teachers come from")
+    tracking: TrackingConfig = option(TrackingConfig, "Weights & Biases")
+    output: str = option("runs", "folder for runs and teachers", identity=False)
+    rerun: bool = option(False, "run again although complete, as a further attempt", identity=False)

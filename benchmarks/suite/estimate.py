@@ -1,0 +1,120 @@
+"""How long a training takes, from how fast runs of the same networks went: throughput × multiply–accumulates.
+
+A cohort's step costs one forward pass of the teacher and, of each student, one forward and twice that backward;
+what a method adds is not known before it runs, so this is an estimate.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import data, metrics
+from benchmarks.config import DataConfig, TrainConfig
+from benchmarks.costs import cost
+from benchmarks.files import RESULT
+from benchmarks.identity import slug
+from benchmarks.protocol import StudentConfig
+from benchmarks.suite.states import CARD, read_json
+from benchmarks.teachers import TeacherPlan
+
+BACKWARD = 2  # times a forward pass
+# On what a throughput depends beside the networks and the data set.
+PROTOCOL = ("batch_size", "precision", "device", "threads")
+NEWEST = 20  # measured runs of a pair that are looked at
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to compute.
+
+    Attributes:
+        macs_per_image: multiply–accumulates of a training step for each image.
+        macs: of the whole training, evaluations included.
+    """
+
+    macs_per_image: int
+    macs: int
+
+
+def work_of_students(students: Sequence[StudentConfig]) -> Work:
+    """Of a cohort."""
+    first = students[0]
+    num_classes = data.INFO[first.data.name].num_classes
+    teacher, student = (cost(name, num_classes).macs for name in (first.pair.teacher, first.pair.student))
+    return _work(teacher, len(students) * student, first.train, first.data)
+
+
+def work_of_teacher(plan: TeacherPlan) -> Work:
+    """Of a teacher's training."""
+    network = cost(plan.network, data.INFO[plan.data.name].num_classes).macs
+    return _work(0, network, plan.train, plan.data)
+
+
+def _work(teacher: int, students: int, train: TrainConfig, config: DataConfig) -> Work:
+    info = data.INFO[config.name]
+    num_train = round(info.num_train * (1 - config.validation))
+    num_evaluated = info.num_train - num_train if config.validation else info.num_test
+    images = min(num_train, (train.max_steps or num_train) * train.batch_size)
+    macs_per_image = teacher + (1 + BACKWARD) * students
+    return Work(macs_per_image, train.epochs * (images * macs_per_image + num_evaluated * students))
+
+
+class Rates:
+    """Multiply–accumulates a second, measured: by what was trained, and on what.
+
+    Args:
+        output: folder of the runs.
+        teacher_root: the teacher store.
+    """
+
+    def __init__(self, output: Path, teacher_root: Path) -> None:
+        self.output, self.teacher_root = output, teacher_root
+        self._of_pairs: dict[str, Mapping[Any, float]] = {}
+
+    def of_students(self, student: StudentConfig) -> float | None:
+        """Of cohorts of the same networks under the same protocol; None where none is complete."""
+        pair = student.pair.name
+        if pair not in self._of_pairs:
+            self._of_pairs[pair] = _medians(self._measured(pair))
+        key = (student.data.name, *(getattr(student.train, name) for name in PROTOCOL))
+        return self._of_pairs[pair].get(key)
+
+    def _measured(self, pair: str) -> Iterator[tuple[Any, float]]:
+        results = sorted(
+            (self.output / slug(pair)).glob(f"*/*/{RESULT}"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+        for path in results[:NEWEST]:
+            try:
+                result = read_json(path) or {}
+                config, train = result["config"], result["config"]["train"]
+                key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
+                teacher, student = (config["costs"][role]["macs"] for role in ("teacher", "student"))
+                macs = teacher + (1 + BACKWARD) * len(config["cohort"]) * student
+                yield key, result["history"][-1][metrics.IMAGES_PER_SECOND] * macs
+            except (KeyError, TypeError, IndexError):  # damaged, or of an older version: no measurement
+                continue
+
+    def of_teacher(self, plan: TeacherPlan) -> float | None:
+        """Of trainings of the same network; None where none is in the store."""
+        macs = (1 + BACKWARD) * cost(plan.network, data.INFO[plan.data.name].num_classes).macs
+        rates = []
+        for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):
+            try:
+                card = read_json(path) or {}
+                if (card["data"], card["protocol"]["batch_size"]) == (plan.data.name, plan.train.batch_size):
+                    rates.append(card["history"][-1][metrics.IMAGES_PER_SECOND] * macs)
+            except (KeyError, TypeError, IndexError):  # damaged, or imported: no measurement
+                continue
+        return statistics.median(rates) if rates else None
+
+
+def _medians(measured: Iterator[tuple[Any, float]]) -> Mapping[Any, float]:
+    by_key = defaultdict(list)
+    for key, rate in measured:
+        by_key[key].append(rate)
+    return {key: statistics.median(rates) for key, rates in by_key.items()}

@@ -1,0 +1,167 @@
+"""Trains a grid's tasks on this machine: one after the other here, or several at a time in own processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from benchmarks.errors import Interrupted
+from benchmarks.suite.states import LOG
+from benchmarks.suite.work import Report, Task, without_teacher
+from benchmarks.training.signals import Interruption
+
+SECONDS_BETWEEN_LOOKS = 0.5  # at signals
+
+
+def one_by_one(tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Report]]:
+    """Do the tasks in this process; gives each with how it ended.
+
+    Raises:
+        Interrupted: by a signal; everything is saved.
+    """
+    failed: dict[str | None, Report] = {}
+    for task in tasks:
+        report = without_teacher(task, failed[task.after]) if task.after in failed else task(place)
+        if report.failures:
+            failed[task.name] = report
+        yield task, report
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process at work on a task, in one of the slots that share the machine."""
+
+    task: Task
+    slot: int
+    process: SpawnProcess
+    connection: Connection
+
+
+class Pool:
+    """Does tasks in processes of their own, one process a task: what goes wrong in one harms no other.
+
+    Args:
+        workers: tasks at a time; each slot has its device or its share of the cores.
+        place: of logs and progress.
+    """
+
+    def __init__(self, workers: int, place: Path) -> None:
+        self.workers, self.place = workers, place
+        self.busy: list[Worker] = []
+        self.ended: dict[str | None, Report] = {}
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
+        """Do the tasks; gives each with how it ended.
+
+        Raises:
+            Interrupted: by a signal; every process has saved what it had.
+        """
+        waiting = list(tasks)
+        with Interruption() as interruption:
+            try:
+                while (waiting or self.busy) and interruption.signum is None:
+                    yield from self._begin(waiting)
+                    yield from self._collect()
+                for worker in self.busy:  # none, unless interrupted
+                    worker.process.terminate()
+                while self.busy:
+                    yield from self._collect(told=True)
+            finally:  # a second signal, say: nobody is left behind
+                for worker in self.busy:
+                    worker.process.kill()
+        if interruption.signum is not None:
+            raise Interrupted(interruption.signum)
+
+    def _begin(self, waiting: list[Task]) -> Iterator[tuple[Task, Report]]:
+        """Start what can be started; gives what cannot be done any more."""
+        pending = {task.name for task in waiting} | {worker.task.name for worker in self.busy}
+        for task in [task for task in waiting if task.after not in pending]:
+            before = self.ended.get(task.after)
+            if before and before.failures:
+                waiting.remove(task)
+                yield self._end(task, without_teacher(task, before))
+            elif len(self.busy) < self.workers:
+                waiting.remove(task)
+                self._start(task)
+
+    def _start(self, task: Task) -> None:
+        slot = min(set(range(self.workers)) - {worker.slot for worker in self.busy})
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(task, self.place, slot, self.workers, theirs))
+        # Ctrl-C reaches all processes of a terminal, but is this one's to pass on: it is ignored from the first.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process.start()
+        signal.signal(signal.SIGINT, before)
+        theirs.close()  # so that its death shows here
+        self.busy.append(Worker(task, slot, process, ours))
+
+    def _collect(self, told: bool = False) -> Iterator[tuple[Task, Report]]:
+        """Wait a moment; gives what has ended meanwhile, but for those that were told to."""
+        ready = wait([worker.connection for worker in self.busy], SECONDS_BETWEEN_LOOKS)
+        for worker in [worker for worker in self.busy if worker.connection in ready]:
+            try:
+                report = worker.connection.recv()
+            except EOFError:
+                report = None
+            worker.process.join()
+            self.busy.remove(worker)
+            if report is None and not told:
+                reason = _last_words(worker.process.exitcode)
+                report = Report(dict.fromkeys(worker.task.labels, reason))
+            if report is not None:
+                yield self._end(worker.task, report)
+
+    def _end(self, task: Task, report: Report) -> tuple[Task, Report]:
+        self.ended[task.name] = report
+        return task, report
+
+
+def _last_words(status: int | None) -> str:
+    how = f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+    return f"its process ended {how}; the same command continues"
+
+
+def _work(task: Task, place: Path, slot: int, slots: int, connection: Connection) -> None:
+    """What a worker does: in a group of its own, as long as its parent lives, and with its share of the machine."""
+    os.setpgrp()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    with (place / f"{task.name}{LOG}").open("a") as log:  # and what libraries print
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    _pin(slot, slots, task.run.train.device == "cuda")
+    try:
+        connection.send(task(place))
+    except Interrupted as error:
+        sys.exit(128 + error.signum)
+
+
+def _follow_parent() -> None:
+    """Save and end when the parent is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _pin(slot: int, slots: int, cuda: bool) -> None:
+    """Take a share of the cores and, where there are GPUs, one of them."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        size = max(1, len(cores) // slots)
+        start = slot * size % len(cores)
+        os.sched_setaffinity(0, cores[start : start + size])
+    if cuda:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]

@@ -1,0 +1,218 @@
+"""How far a grid is, read from its plan and the folders of its runs; without torch, so that it is there at once.
+
+A run's folder tells its state: `result.json` when it is complete, `failure.json` when it failed, a lock while a
+process trains it, checkpoints when it was interrupted. What else is known of a task stands in its progress file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from benchmarks import metrics
+from benchmarks.files import FAILURE, LOCK, RESULT
+
+FOLDER = "suites"  # in `output`
+PLAN, LOG, PROGRESS = "plan.json", ".log", ".progress.json"
+CARD = "card.json"  # of a teacher
+
+
+class State(StrEnum):
+    waiting = "waiting"
+    training = "training"
+    interrupted = "interrupted"
+    complete = "complete"
+    failed = "failed"
+    impossible = "impossible"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a grid, or a teacher.
+
+    Attributes:
+        label: of the method, or the teacher's network.
+        state: of it.
+        top1: in percent, the last that is known.
+        note: why it failed or is impossible.
+    """
+
+    label: str
+    state: State
+    top1: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A teacher, or a pair and seed.
+
+    Attributes:
+        name: for people.
+        teacher: which of the two it is.
+        runs: of its methods; of a teacher, itself.
+        progress: from 0 to 1, of what is being trained; None where nothing is.
+        images_per_s: of all its tasks that are being trained.
+        seconds_left: of those, where it is known.
+    """
+
+    name: str
+    teacher: bool
+    runs: tuple[Run, ...]
+    progress: float | None = None
+    images_per_s: float = 0.0
+    seconds_left: float | None = None
+
+    def count(self, *states: State) -> int:
+        """How many runs are in one of the states."""
+        return sum(run.state in states for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Attributes:
+    title: name of the grid.
+    rows: teachers first.
+    seconds_left: until all is done; None where it is not known.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    seconds_left: float | None
+
+    @property
+    def runs(self) -> list[tuple[Row, Run]]:
+        """Every run with its row."""
+        return [(row, run) for row in self.rows for run in row.runs]
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file `path`; the operating system lets go of a dead process's locks."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # of somebody else, whom we cannot ask
+        return False
+
+
+def plans(output: Path) -> list[Path]:
+    """The plans of an output folder, oldest first; without those that a later one contains."""
+    found = sorted((output / FOLDER).glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
+    contents = [_ids(path) for path in found]
+    return [
+        path
+        for k, path in enumerate(found)
+        if contents[k] and not any(contents[k] <= later for later in contents[k + 1 :])
+    ]
+
+
+def _ids(path: Path) -> set[str]:
+    return {run["id"] for row in (read_json(path) or {}).get("rows", []) for run in row["runs"]}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a file; None where it is not there, or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class Reader:
+    """Reads how far the grid of a plan is, again and again.
+
+    Args:
+        plan: its file.
+        output: the folder that the runs' places are relative to.
+    """
+
+    def __init__(self, plan: Path, output: Path) -> None:
+        self.plan, self.output = plan, output
+        self._complete: dict[Path, Run] = {}  # which no longer change
+
+    def read(self) -> Grid:
+        """The grid as it is now."""
+        content = read_json(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
+        progress = {name: read_json(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
+        rows = tuple(self._row(row, progress) for row in content["rows"])
+        return Grid(content["title"], rows, _seconds_left(content, rows, progress))
+
+    def _row(self, row: dict[str, Any], progress: dict[str, Any]) -> Row:
+        runs = tuple(self._run(run, progress.get(run["task"], {})) for run in row["runs"])
+        tasks = {run["task"] for run, now in zip(row["runs"], runs, strict=True) if now.state == State.training}
+        known = [progress[task] for task in sorted(tasks & progress.keys()) if progress[task]]
+        if not known:
+            return Row(row["name"], row["teacher"], runs)
+        steps, total = (sum(each[key] for each in known) for key in ("step", "num_steps"))
+        left = [each["seconds_left"] for each in known if each["seconds_left"] is not None]
+        speed = sum(each["images_per_s"] for each in known)
+        return Row(row["name"], row["teacher"], runs, steps / total, speed, max(left, default=None))
+
+    def _run(self, run: dict[str, Any], progress: dict[str, Any]) -> Run:
+        label = run["label"]
+        if run["impossible"]:
+            return Run(label, State.impossible, note=run["impossible"])
+        folder = None if run["folder"] is None else self.output / run["folder"]
+        if folder in self._complete:
+            return self._complete[folder]
+        if folder is not None and (top1 := _result(folder)) is not None:
+            return self._complete.setdefault(folder, Run(label, State.complete, top1))
+        if folder is not None and is_locked(folder / LOCK):
+            return Run(label, State.training, progress.get("top1", {}).get(label))
+        if run["failure"]:
+            return Run(label, State.failed, note=run["failure"])
+        if folder is not None and (failure := read_json(folder / FAILURE)):
+            return Run(label, State.failed, note=str(failure.get("failure")))
+        begun = folder is not None and any(folder.glob("checkpoint-*"))
+        return Run(label, State.interrupted if begun else State.waiting)
+
+
+def _result(folder: Path) -> float | None:
+    """Top-1 of a complete run or of a teacher; None while it is neither."""
+    names = [metrics.evaluation(split, metrics.TOP1_LAST) for split in metrics.SPLITS]
+    try:
+        if card := read_json(folder / CARD):
+            return float(card["top1"])
+        if result := read_json(folder / RESULT):
+            return next(float(result["summary"][name]) for name in names if name in result["summary"])
+    except (KeyError, TypeError, ValueError, StopIteration):  # damaged: reported where it is needed
+        pass
+    return None
+
+
+def _seconds_left(content: dict[str, Any], rows: Iterable[Row], progress: dict[str, Any]) -> float | None:
+    """From what running tasks say of themselves; of the others from the plan's estimate, or the rate of those."""
+    states: dict[str, set[State]] = {}
+    for row, now in zip(content["rows"], rows, strict=True):
+        for run, state in zip(row["runs"], now.runs, strict=True):
+            states.setdefault(run["task"], set()).add(state.state)
+    tasks = content["tasks"]
+    rates = [each["images_per_s"] * tasks[name]["macs_per_image"] for name, each in progress.items() if each]
+    total = 0.0
+    for name, task in tasks.items():
+        left = _left_of(task, states.get(name, set()), progress[name], max(rates, default=0.0))
+        if left is None:
+            return None
+        total += left
+    return total / content["workers"]
+
+
+def _left_of(task: dict[str, Any], states: set[State], progress: dict[str, Any], rate: float) -> float | None:
+    if State.training in states and progress.get("seconds_left") is not None:
+        return float(progress["seconds_left"])
+    if not states & {State.waiting, State.interrupted, State.training}:
+        return 0.0
+    if task["seconds"] is not None:
+        return float(task["seconds"])
+    return float(task["macs"]) / rate if rate else None

@@ -1,0 +1,232 @@
+"""The pieces of a grid's work, each for one process: a teacher, or the students of one pair and seed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks import data, metrics, report
+from benchmarks.clock import Clock
+from benchmarks.config import RunConfig
+from benchmarks.console import WIDTH_OF_FILES
+from benchmarks.distillation import Distillation
+from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
+from benchmarks.files import LOCK, write_json
+from benchmarks.protocol import Variant
+from benchmarks.suite.states import LOG, PROGRESS, is_locked
+from benchmarks.teachers import TeacherPlan
+from benchmarks.training.cohort import Observer
+from benchmarks.training.member import Member, Row
+from benchmarks.workbench import Workbench, prepare_torch
+
+SECONDS_BETWEEN_LOOKS = 2  # at what others do, and that others can take
+TEACHER = "teacher"  # its label, among those of students
+
+
+@dataclass
+class Report:
+    """How a task ended.
+
+    Attributes:
+        failures: why a student, or the teacher, failed, by label.
+        taken: labels of those that another process is training.
+    """
+
+    failures: dict[str, str] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TeacherTask:
+    """A teacher to be trained.
+
+    Attributes:
+        name: of the task, unique in its grid and fit for a file.
+        run: one of those that need it.
+    """
+
+    name: str
+    run: RunConfig
+
+    after: None = None  # it waits for nothing
+
+    @property
+    def labels(self) -> list[str]:
+        """Whom a failure concerns."""
+        return [TEACHER]
+
+    def __call__(self, place: Path) -> Report:
+        """Train it; what it says goes to a log in `place`."""
+        plan = TeacherPlan.of(self.run)
+        with logged(place, self.name) as console:
+            try:
+                progress = Progress(place, self.name, plan.train.batch_size)
+                _bench(self.run, console).train_teacher(plan, [progress])
+            except Interrupted:
+                raise
+            except Exception as error:
+                console.print(traceback.format_exc())
+                return Report({TEACHER: str(error)})
+        return Report()
+
+
+@dataclass(frozen=True)
+class CohortTask:
+    """Students of one pair and seed to be trained together.
+
+    Attributes:
+        name: of the task, unique in its grid and fit for a file.
+        run: as `benchmarks.run` would have it.
+        variants: what each student is trained with.
+        after: name of their teacher's task; None where they need none, or it is there.
+        wait: for processes that are training one of them, instead of leaving it to them.
+    """
+
+    name: str
+    run: RunConfig
+    variants: tuple[Variant, ...]
+    after: str | None = None
+    wait: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """Whom a failure concerns."""
+        return [variant.label for variant in self.variants]
+
+    def waiting_for(self, labels: Sequence[str]) -> CohortTask:
+        """The same for some of the students, which other processes were training."""
+        left = tuple(variant for variant in self.variants if variant.label in labels)
+        return replace(self, variants=left, after=None, wait=True)
+
+    def __call__(self, place: Path) -> Report:
+        """Train them; what is said goes to a log in `place`.
+
+        A student that cannot take part leaves. Where the others cannot go on together (too little memory, an
+        error that nobody foresaw), each half tries by itself.
+        """
+        result = Report()
+        with logged(place, self.name) as console:
+            bench = _bench(self.run, console)
+            progress = Progress(place, self.name, self.run.train.batch_size)
+            free = self._free(console, result)
+            groups = [free] if free else []
+            while groups:
+                groups = self._train(groups[0], bench, progress, result) + groups[1:]
+        return result
+
+    def _free(self, console: Console, result: Report) -> tuple[Variant, ...]:
+        """The students that no other process is training."""
+        folders = {job.config.label: job.folder for job in Distillation(self.run, self.variants, console).jobs()}
+        while taken := [label for label, folder in folders.items() if is_locked(folder.path / LOCK)]:
+            if not self.wait:
+                break
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        result.taken += taken
+        return tuple(variant for variant in self.variants if variant.label not in taken)
+
+    def _train(
+        self, variants: tuple[Variant, ...], bench: Workbench, progress: Progress, result: Report
+    ) -> list[tuple[Variant, ...]]:
+        """Train a group of the students; returns the groups to be tried in its stead."""
+        try:
+            self._distil(variants, bench, progress, result)
+            return []
+        except Interrupted:
+            raise
+        except (UserError, RunFailed) as error:
+            failed = self.labels if error.student is None else [error.student]
+            result.failures |= {variant.label: str(error) for variant in variants if variant.label in failed}
+            others = tuple(variant for variant in variants if variant.label not in failed)
+            return [others] if others else []
+        except Exception as error:  # a method's bug, or out of memory
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            bench.console.print(traceback.format_exc())
+        if len(variants) == 1:
+            result.failures[variants[0].label] = reason
+            return []
+        bench.console.print(f"{reason}; the students go on in two halves")
+        middle = len(variants) // 2
+        return [variants[:middle], variants[middle:]]
+
+    def _distil(self, variants: Sequence[Variant], bench: Workbench, progress: Progress, result: Report) -> None:
+        distillation = Distillation(self.run, variants, bench.console, leave_taken=True)
+        distillation.announce()
+        distillation.rehearse(bench)
+        jobs = distillation.train(bench, [progress])
+        result.failures |= {job.config.label: job.failure for job in jobs if job.failure}
+        result.taken += [job.config.label for job in jobs if job.taken and not job.result]
+        complete = [job for job in jobs if job.result]
+        report.print_results(bench.console, self.run, complete, bench.dataset.evaluation_name)
+
+
+Task = TeacherTask | CohortTask
+
+
+def without_teacher(task: Task, teacher: Report) -> Report:
+    """How a task ends whose teacher failed."""
+    why = f"its teacher {task.run.pair.teacher}: {teacher.failures[TEACHER]}"
+    return Report(dict.fromkeys(task.labels, why))
+
+
+def _bench(run: RunConfig, console: Console) -> Workbench:
+    prepare_torch(run.train)
+    dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
+    return Workbench(dataset, torch.device(run.train.device.value), console)
+
+
+@contextmanager
+def logged(place: Path, name: str) -> Iterator[Console]:
+    """A console whose output goes to the task's log."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / f"{name}{LOG}").open("a", encoding="utf-8") as file:
+        yield Console(file=file, soft_wrap=True, highlight=False, markup=False, width=WIDTH_OF_FILES)
+
+
+class Progress(Observer):
+    """Tells others how far a task is, in a small file."""
+
+    def __init__(self, place: Path, name: str, batch_size: int) -> None:
+        self.path, self.batch_size = place / f"{name}{PROGRESS}", batch_size
+        self.clock, self.epochs, self.steps_per_epoch = Clock(0, 1), 1, 1
+        self.top1: dict[str, float] = {}
+        self.written = time.monotonic()
+
+    def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
+        self.clock = Clock(step, num_steps)
+        self.top1 = {member.name: _top1(member.history[-1]) for member in members if member.history}
+        self._write()
+
+    def on_step(self, step: int) -> None:
+        self.clock.advance(step)
+        if time.monotonic() - self.written > SECONDS_BETWEEN_LOOKS:
+            self._write()
+
+    def on_epoch(self, member: Member, row: Row) -> None:
+        self.top1[member.name] = _top1(row)
+
+    def _write(self) -> None:
+        self.written = time.monotonic()
+        content = {
+            "step": self.clock.done,
+            "num_steps": self.clock.total,
+            "images_per_s": self.clock.images_per_s(self.batch_size),
+            "seconds_left": self.clock.left,
+            "top1": self.top1,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        write_json(self.path, content)
+
+
+def _top1(row: Row) -> float:
+    names = (metrics.evaluation(split, "top1") for split in metrics.SPLITS)
+    return next(row[name] for name in names if name in row)
