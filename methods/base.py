@@ -74,6 +74,14 @@ class Network(Protocol):
         """The layer that makes the logits of the embedding."""
         ...
 
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The batch norm before the last activation of each stage but the stem.
+
+        Raises:
+            InvalidSetting: there is none.
+        """
+        ...
+
 
 class Method(nn.Module, Generic[ConfigT]):
     """A distillation method: named loss terms from a student's and a teacher's features.

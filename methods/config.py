@@ -251,11 +251,17 @@ class DistillConfig(MethodConfig):
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")
-        require(
-            student.logits == teacher.logits or set(self.soft_terms).isdisjoint(self.terms),
-            f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
-        )
+        if not set(self.soft_terms).isdisjoint(self.terms):
+            check_classes(student, teacher)
         return super().resolve(student, teacher)
+
+
+def check_classes(student: FeatureSpec, teacher: FeatureSpec) -> None:
+    """Refuse to compare the probabilities of different classes."""
+    require(
+        student.logits == teacher.logits,
+        f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
+    )
 
 
 def match_stages(student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
@@ -289,11 +295,35 @@ def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: Feature
         )
 
 
+def pretraining_of(**conditions: Any) -> Any:
+    """The field `pretraining`; `conditions` as of `acts_with`."""
+    return option(
+        0.125,
+        "length of the stage before the main training, as a part of train.epochs; an epoch at least",
+        source="RepDistiller: 30 epochs before 240",
+        search=Search(0.02, 0.5, log=True),
+        **conditions,
+    )
+
+
+@dataclass(frozen=True)
+class PretrainedConfig(DistillConfig):
+    """A method with a stage before the main training."""
+
+    pretraining: float = pretraining_of()
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
+        require(0 < self.pretraining < math.inf, f"pretraining={self.pretraining} must be a finite number above 0")
+        return super().resolve(student, teacher)
+
+
 class _Staged(Protocol[T]):
-    """`Features`, whose stages are maps, or a `FeatureSpec`, whose stages are shapes."""
+    """`Features`, whose parts are maps, or a `FeatureSpec`, whose parts are shapes."""
 
     @property
     def stages(self) -> tuple[T, ...]: ...
+    @property
+    def preacts(self) -> tuple[T, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -318,3 +348,20 @@ class StageConfig(DistillConfig):
         """The stages that meet, of a resolved configuration: maps or shapes, the student's first."""
         assert self.stages is not None
         return [(student.stages[s], teacher.stages[t]) for s, t in self.stages]
+
+
+@dataclass(frozen=True)
+class PreactConfig(StageConfig):
+    """A method that compares maps before their last activation."""
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
+        resolved = super().resolve(student, teacher)
+        assert resolved.stages is not None
+        for pair in resolved.stages:
+            require(0 not in pair, f"stages: {pair}: a stem, stage 0, shows no map before its activation")
+        return resolved
+
+    def matched(self, student: _Staged[T], teacher: _Staged[T]) -> list[tuple[T, T]]:
+        """The stages that meet before their last activation, of a resolved configuration."""
+        assert self.stages is not None
+        return [(student.preacts[s], teacher.preacts[t]) for s, t in self.stages]

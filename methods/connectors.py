@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from methods.config import InvalidSetting
+from methods.features import MapShape
+
 
 def conv_bn(channels: int, width: int, kernel_size: int = 1) -> nn.Sequential:
     """A convolution that keeps the map's side, and batch norm: `[B, channels, H, W]` to `[B, width, H, W]`."""
@@ -11,3 +14,15 @@ def conv_bn(channels: int, width: int, kernel_size: int = 1) -> nn.Sequential:
         nn.Conv2d(channels, width, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(width),
     )
+
+
+def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
+    """The convolution that takes a student's map `(C, H, W)` to the teacher's shape."""
+    (channels, side, _), (hint_channels, hint_side, _) = student, teacher
+    if side == 2 * hint_side:
+        return nn.Conv2d(channels, hint_channels, kernel_size=3, stride=2, padding=1)
+    if 2 * side == hint_side:
+        return nn.ConvTranspose2d(channels, hint_channels, kernel_size=4, stride=2, padding=1)
+    if side >= hint_side:
+        return nn.Conv2d(channels, hint_channels, kernel_size=1 + side - hint_side)
+    raise InvalidSetting(f"stage: no regressor takes a map of side {side} to the teacher's {hint_side}")

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, InvalidSetting, Search, acts_with, check_stages, match_stages, option
-from methods.features import Features, FeatureSpec, MapShape
+from methods.connectors import regressor_layer
+from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
 
@@ -74,18 +75,6 @@ class FitNetConfig(DistillConfig):
         with torch.device("meta"):  # only to learn whether there is one
             regressor_layer(student.stages[self.stage], teacher.stages[hint])
         return dataclasses.replace(resolved, teacher_stage=hint, activation=activation)
-
-
-def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
-    """The convolution that takes a student's map `(C, H, W)` to the teacher's shape."""
-    (channels, side, _), (hint_channels, hint_side, _) = student, teacher
-    if side == 2 * hint_side:
-        return nn.Conv2d(channels, hint_channels, kernel_size=3, stride=2, padding=1)
-    if 2 * side == hint_side:
-        return nn.ConvTranspose2d(channels, hint_channels, kernel_size=4, stride=2, padding=1)
-    if side >= hint_side:
-        return nn.Conv2d(channels, hint_channels, kernel_size=1 + side - hint_side)
-    raise InvalidSetting(f"stage: no regressor takes a map of side {side} to the teacher's {hint_side}")
 
 
 @register(

@@ -8,6 +8,7 @@ gradient's size. Weights as in CRD (ICLR 2020), whose harness the field compares
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,12 +19,12 @@ from methods.features import Features
 from methods.registry import register
 
 
-def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float) -> Tensor:
+def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """T² · KL(teacher ‖ student) of the softened class probabilities.
 
     Args:
         logits_student, logits_teacher: `[B, K]`.
-        temperature: T > 0.
+        temperature: T > 0; a scalar tensor where it is learned.
 
     Returns:
         scalar, summed over classes, averaged over the batch.
@@ -39,7 +40,14 @@ def standardise(logits: Tensor) -> Tensor:
     return F.layer_norm(logits, logits.shape[1:], eps=1e-7)
 
 
-def compared_logits(config: DistillConfig, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
+class Softened(Protocol):
+    """The configuration of a method that compares softened class probabilities."""
+
+    @property
+    def standardise(self) -> bool: ...
+
+
+def compared_logits(config: Softened, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
     """The logits whose softened probabilities are compared: as they are, or standardised.
 
     Sun, Ren, Li, Wang & Cao, *Logit standardization in knowledge distillation*, CVPR 2024, arXiv:2403.01427,

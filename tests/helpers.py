@@ -74,16 +74,23 @@ def tensors(features: Features) -> dict[str, tuple[Tensor, ...]]:
 
 
 class Headed:
-    """What a method may ask of a network: the head, with random values, that fits its features."""
+    """What a method may ask of a network: head and batch norms, with random values, that fit its features."""
 
     def __init__(self, features: Features, seed: int) -> None:
         dim, dtype = features.embedding.shape[1], features.logits.dtype
         self.head = torch.nn.utils.skip_init(torch.nn.Linear, dim, NUM_CLASSES, dtype=dtype)
+        self._norms = torch.nn.ModuleList(
+            torch.nn.BatchNorm2d(x.shape[1], dtype=dtype) for x in features.preacts[1:]
+        )
         randomise(self.head, seed)
+        randomise(self._norms, seed)
+
+    def norms(self) -> tuple[torch.nn.BatchNorm2d, ...]:
+        return tuple(self._norms)
 
 
 def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **config: Any) -> Method[Any]:
-    """`methods.create` for these features, in their floating type."""
+    """`methods.create` for these features, in their floating type, as the harness makes it ready."""
     method = methods.create(
         name,
         FeatureSpec.of(student),
@@ -94,12 +101,20 @@ def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **co
         **config,
     ).to(student.logits.dtype)
     method.prepare(Headed(teacher, seed=1), Headed(student, seed=2))
+    method.epoch(0)
     return method
 
 
 def terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
     """The method's terms on the one batch that the tests use."""
-    return method(student, teacher, TARGET, INDEX)
+    return method(method.predict(student), teacher, TARGET, INDEX)
+
+
+def pretraining_terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
+    """The same in the stage before the main training; nothing where there is none."""
+    if method.pretraining is None:
+        return {}
+    return method.pretrain(student if method.pretraining.student else None, teacher, TARGET, INDEX)
 
 
 def batch_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:

@@ -12,6 +12,7 @@ from helpers import (
     NUM_CLASSES,
     TARGETS,
     make,
+    pretraining_terms_of,
     student_features,
     teacher_features,
     tensors,
@@ -36,22 +37,26 @@ VARIANTS = {
         {"content": "attention", "attention": "channel"},
         {"center": False},
     ],
+    "ft": [{"factor": "spatial"}],
+    "mlkd": [{"form": "code"}, {"views": 1}, {"standardise": True}],
     "fitnet": [{"activation": "linear"}, {"stage": 3}],
     "at": [{"stages": [[2, 1]]}],
     "catkd": [{"normalise": False, "resolution": 1}],
     "cc": [{"form": "adjacent"}],
+    "ctkd": [{"standardise": True}],
     "dkd": [{"standardise": True}],
     "kd": [{"standardise": True}],
     "kdsvd": [{"matrix": "columns"}, {"vectors": 2}],
     "vid": [{"train_variance": False}],
 }
 # Methods that compare channel by channel, without a connector.
-EQUAL_WIDTHS = {"kdsvd"}
+EQUAL_WIDTHS = {"kdsvd", "fsp"}
 # Parts that a method reads of the teacher alone.
-OF_THE_TEACHER = {"reviewkd": {"preacts"}}
+OF_THE_TEACHER = {"reviewkd": {"preacts"}, "simkd": {"logits"}}
+ALL_VARIANTS = [(name, config) for name in NAMES for config in [{}, *VARIANTS.get(name, [])]]
 every_variant = pytest.mark.parametrize(
     ("name", "config"),
-    [(name, config) for name in NAMES for config in [{}, *VARIANTS.get(name, [])]],
+    ALL_VARIANTS,
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())) or "default",
 )
 
@@ -96,6 +101,8 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
         if any(leaf.grad is not None and leaf.grad.any() for leaf in leaves)
     }
     assert reached == method.needs - OF_THE_TEACHER.get(name, set())
+    if before := sum(pretraining_terms_of(method, student, teacher).values()):
+        before.backward()
     for parameter_name, parameter in method.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -130,6 +137,26 @@ def test_a_term_without_weight_is_not_computed(name, term):
     method = make(name, *pair(name), weights=all_terms(name) | {term: 0.0})
     assert term not in method.terms
     assert set(terms_of(method, *pair(name))) == set(all_terms(name)) - {"ce", term}
+
+
+PRETRAINING = [(name, config) for name, config in ALL_VARIANTS if make(name, *pair(name), **config).pretraining]
+
+
+@pytest.mark.parametrize(("name", "config"), PRETRAINING, ids=lambda value: value if isinstance(value, str) else "")
+def test_the_stage_before_has_terms_of_the_declared_names_and_reads_what_it_declares(name, config):
+    method = make(name, *pair(name), **config)
+    student, teacher = pair(name)
+    student, needs = with_grad(student), method.pretraining.needs
+    with NoHostRead():
+        terms = pretraining_terms_of(method, student, teacher)
+    assert set(terms) == set(method.pretraining.terms)
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    sum(terms.values()).backward()
+    leaves = tensors(student).items()
+    reached = {part for part, maps in leaves if any(leaf.grad is not None and leaf.grad.any() for leaf in maps)}
+    assert reached == (needs if method.pretraining.student else set())
+    declared = pretraining_terms_of(method.float(), student.for_loss(needs), teacher.for_loss(needs))
+    assert all(torch.allclose(terms[term].float(), declared[term]) for term in terms)
 
 
 # Random numbers and state

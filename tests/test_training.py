@@ -177,6 +177,9 @@ def test_learning_rate_falls_after_each_milestone(tmp_path):
 
 # One step
 
+# Weights that do not learn in the main training: another classifier is used, or they have learned before.
+AT_REST = {"simkd": ("fc.",), "ft": ("paraphraser.",)}
+
 
 class NoHostReads(TorchDispatchMode):
     """Fails where Python asks for a value on the device."""
@@ -240,7 +243,8 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
     assert all(parameter.grad is None for parameter in network.parameters())
     for key, value in (*student.network.named_parameters(), *student.method.named_parameters()):
         if key.endswith("weight"):
-            assert not torch.equal(value, parameters.get(key, connectors.get(key))), key
+            moved = not torch.equal(value, parameters.get(key, connectors.get(key)))
+            assert moved != key.startswith(AT_REST.get(name, ())), key
     assert student.network.bn1.num_batches_tracked == 3  # one forward a step
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,6 +58,11 @@ def run_stages(stem: Tensor, *stages: Stage) -> tuple[tuple[Tensor, ...], tuple[
         maps.append(x)
         preacts.append(preact)
     return tuple(maps), tuple(preacts)
+
+
+def last_norms(stages: Iterable[Stage], name: str) -> tuple[nn.BatchNorm2d, ...]:
+    """The batch norm `name` of each stage's last unit."""
+    return tuple(cast("nn.BatchNorm2d", getattr(stage[-1], name)) for stage in stages)
 
 
 def initialise_convolutions(network: nn.Module) -> None:

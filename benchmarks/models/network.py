@@ -32,6 +32,14 @@ class Network(nn.Module):
         *_, last = (module for module in self.modules() if isinstance(module, nn.Linear))
         return last
 
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The batch norm before the last activation of each stage but the stem; of a sum, that of its branch.
+
+        Raises:
+            InvalidSetting: there is none.
+        """
+        raise InvalidSetting(f"not every stage of a {type(self).__name__} has a batch norm before its activation")
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[B, K]` of normalised images `[B, 3, H, W]`."""
         return self.features(x).logits

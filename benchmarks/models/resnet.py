@@ -12,7 +12,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.models.layers import Stage, conv, initialise_convolutions, run_stages, shortcut, units
+from benchmarks.models.layers import Stage, conv, initialise_convolutions, last_norms, run_stages, shortcut, units
 from benchmarks.models.network import Network, register
 from methods import Features
 
@@ -57,6 +57,9 @@ class ResNet(Network):
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3)
         embedding = stages[-1].mean(dim=(2, 3))
         return Features(stages, before if preacts else (), embedding, self.fc(embedding), final=stages[-1])
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return last_norms((self.layer1, self.layer2, self.layer3), "bn2")
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.models.layers import Stage, conv, initialise_convolutions, run_stages, shortcut, units
+from benchmarks.models.layers import Stage, conv, initialise_convolutions, last_norms, run_stages, shortcut, units
 from benchmarks.models.network import Network, register
 from methods import Features
 
@@ -55,6 +55,9 @@ class ResNet50(Network):
         stages, before = run_stages(stem, self.layer1, self.layer2, self.layer3, self.layer4)
         embedding = stages[-1].mean(dim=(2, 3))
         return Features(stages, before if preacts else (), embedding, self.linear(embedding), final=stages[-1])
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        return last_norms((self.layer1, self.layer2, self.layer3, self.layer4), "bn3")
 
 
 register("ResNet50", ResNet50)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +55,10 @@ class VGG(Network):
             logits=self.classifier(embedding),
             final=stages[-1],
         )
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        blocks = (cast("nn.Sequential", self.get_submodule(f"block{k}")) for k in range(1, len(WIDTHS)))
+        return tuple(cast("nn.BatchNorm2d", block[-1]) for block in blocks)
 
 
 def _block(channels: int, width: int, depth: int) -> nn.Sequential:

@@ -7,6 +7,7 @@ w times the channels of a ResNet in its three groups.
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,6 +90,11 @@ class WideResNet(Network):
             logits=self.fc(embedding),
             final=final,
         )
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        # They belong to the first unit of the next group, and to the head.
+        units = (cast("PreactivationUnit", group.layer[0]) for group in (self.block2, self.block3))
+        return (*(unit.bn1 for unit in units), self.bn1)
 
 
 for _depth in (16, 40):

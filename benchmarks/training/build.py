@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import models
+from benchmarks.errors import UserError
 from benchmarks.protocol import StudentConfig
 from benchmarks.streams import global_stream, stream
 from benchmarks.training.member import Member
-from methods import FeatureSpec, build
+from methods import FeatureSpec, InvalidSetting, Method, build
 from methods.schedules import LossWeights
 
 
@@ -65,7 +67,18 @@ def build_member(
     # The stream goes by the method, not its label: variants of one method share their connectors' start.
     generator = stream(config.seed, "method", config.method.name, device=device)
     method = build(config.method, *specs, num_classes, targets, generator)
-    if teacher is not None and method.needs:
-        method.prepare(teacher, network)
+    if teacher is not None:
+        _show_networks(method, teacher, network, config)
     weights = LossWeights(config.loss, method.terms, num_steps)
     return Member(config.label, network, method, weights, config.train)
+
+
+def _show_networks(
+    method: Method[Any], teacher: models.Network, student: models.Network, config: StudentConfig
+) -> None:
+    try:
+        method.prepare(teacher, student)
+    except InvalidSetting as error:
+        refusal = UserError(f"method {method.name} on {config.pair.name}: {error}")
+        refusal.student = config.label
+        raise refusal from None

@@ -276,11 +276,13 @@ def join_features(views: Sequence[Features | None]) -> Features | None:
     shown = [features for features in views if features is not None]
     if len(shown) < 2:
         return shown[0] if shown else None
+    finals = [each.final for each in shown if each.final is not None]
     return Features(
         stages=tuple(torch.cat(maps) for maps in zip(*(each.stages for each in shown), strict=True)),
         preacts=tuple(torch.cat(maps) for maps in zip(*(each.preacts for each in shown), strict=True)),
         embedding=torch.cat([each.embedding for each in shown]),
         logits=torch.cat([each.logits for each in shown]),
+        final=torch.cat(finals) if finals else None,
     )
 
 
