@@ -173,6 +173,17 @@ class Scores:
         ids = (*self.ids(row, column), *self.ids(reference, column))
         return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
 
+    def tests(self, first: str, column: Column) -> dict[str, float]:
+        """p of each method being as good as `first`, in blocks of seeds; NaN where they share too few."""
+        seeds = self.of(first, column).keys()
+        rows = [row for row in self.methods if len(seeds & self.of(row, column).keys()) >= statistics.MIN_SEEDS]
+        if first not in rows:
+            return dict.fromkeys(self.methods, math.nan)
+        shared = sorted(set(seeds).intersection(*(self.of(row, column) for row in rows)))
+        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in shared]).reshape(-1, len(rows))
+        p = statistics.block_p(table, rows.index(first))
+        return dict.fromkeys(self.methods, math.nan) | dict(zip(rows, p, strict=True))
+
     def teacher(self, column: Column) -> Cell:
         """The teacher's accuracy as the latest of the column's runs measured it."""
         ids = {run_id for (_, name), runs in self._ids.items() if name == column.name for run_id in runs}
@@ -272,9 +283,8 @@ def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float
 def mark(scores: Scores, column: Column, alpha: float) -> dict[str, str]:
     """Rows that share the first and the second place in a column.
 
-    A row shares a place if it is not told apart from the best row there: their seeds' paired difference has, among
-    all such differences of the place, a Holm-adjusted p of at least `alpha`. Untested rows share it when they
-    print alike.
+    A row shares a place if it is not told apart from the best row there: among all such comparisons of the place
+    its Holm-adjusted p, in blocks of seeds, is at least `alpha`. Untested rows share it when they print alike.
     """
     means = {row: scores.cell(row, column).value for row in scores.methods}
     left = [row for row, mean in means.items() if not math.isnan(mean)]
@@ -289,14 +299,13 @@ def mark(scores: Scores, column: Column, alpha: float) -> dict[str, str]:
 
 
 def _alike(scores: Scores, column: Column, first: str, others: Sequence[str], alpha: float) -> list[str]:
-    samples = [statistics.matched(scores.of(row, column), scores.of(first, column)) for row in others]
-    p = statistics.holm(np.array([statistics.paired_p(*sample) for sample in samples]))
-    best = round(scores.cell(first, column).value, 2)
-    printed = [round(scores.cell(row, column).value, 2) for row in others]
+    tests = scores.tests(first, column)
+    p = dict(zip(others, statistics.holm(np.array([tests[row] for row in others])), strict=True))
+    best = f"{scores.cell(first, column).value:.2f}"
     return [
         row
-        for row, chance, value in zip(others, p, printed, strict=True)
-        if (value == best if np.isnan(chance) else chance >= alpha)
+        for row, chance in p.items()
+        if (f"{scores.cell(row, column).value:.2f}" == best if math.isnan(chance) else chance >= alpha)
     ]
 
 
@@ -391,14 +400,15 @@ def _notes(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
 
 def _notes_on_marks(scores: Scores, alpha: float) -> list[str]:
     notes = [
-        "bold: best, underlined: second; what a paired t test over seeds does not tell apart from it "
-        f"(Holm, p ≥ {alpha:g}) is marked alike"
+        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of seeds, "
+        f"its error pooled over methods (Holm, p ≥ {alpha:g})"
     ]
-    tested = [
-        len(statistics.matched(scores.of(one, column), scores.of(other, column))[0]) >= statistics.MIN_SEEDS
+    seeds = [
+        scores.of(one, column).keys() & scores.of(other, column).keys()
         for column in scores.columns
         for one, other in itertools.combinations(scores.methods, 2)
     ]
+    tested = [len(shared) >= statistics.MIN_SEEDS for shared in seeds]
     if not all(tested):
         few = f"fewer than {statistics.MIN_SEEDS} shared seeds"
         notes.append(

@@ -39,7 +39,8 @@ def number(value: float, signed: bool = False, digits: int = 2) -> str:
     """A number as tables print it, with a true minus sign."""
     if math.isnan(value):
         return MISSING
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    value = round(value, digits) + 0.0  # which makes a negative zero positive
+    return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
 
 
 def of_table(table: Table) -> Grid:

@@ -122,10 +122,18 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     )
     if selection.cells.empty:
         raise UserError(_nothing(logs, selection))
+    _check_baseline(selection, layout)
     made = tables_and_scores(selection, logs.runs, layout)
     found = [table for table, _ in made]
     comparisons = _comparisons(made, layout) if layout.compare else []
     return Tables(tuple(found), tuple(comparisons), logs, selection, layout, tuple(sources))
+
+
+def _check_baseline(selection: Selection, layout: Layout) -> None:
+    """Refuse a baseline that was asked for and is not there; the usual one is left out where it was not run."""
+    there = sorted(selection.cells["row"].unique())
+    if layout.baseline not in there and layout.baseline != Layout.baseline:
+        raise UserError("baseline: " + unknown("row in these tables", layout.baseline, there))
 
 
 def _nothing(logs: Logs, selection: Selection) -> str:

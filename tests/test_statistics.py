@@ -94,6 +94,53 @@ def slow_holm(p):
     return adjusted
 
 
+TABLES = st.tuples(st.integers(3, 5), st.integers(2, 5), st.integers(0, 99)).map(
+    lambda shape: generator(shape[2]).normal(70, 1, size=shape[:2])
+)
+
+
+@given(TABLES)
+def test_block_test_is_the_regression_on_methods_and_seeds(table):
+    """Ordinary least squares with a dummy for each method but the first and for each seed."""
+    seeds, methods = table.shape
+    rows = [(seed, method) for seed in range(seeds) for method in range(methods)]
+    design = np.array(
+        [[float(s == k) for k in range(seeds)] + [float(m == k) for k in range(1, methods)] for s, m in rows]
+    )
+    values = np.array([table[place] for place in rows])
+    coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
+    freedom = len(rows) - design.shape[1]
+    variance = np.sum((values - design @ coefficients) ** 2) / freedom * np.linalg.inv(design.T @ design)
+    t = coefficients[seeds:] / np.sqrt(np.diag(variance))[seeds:]
+    expected = [2 * scipy_t(abs(each), freedom) for each in t]
+    p = statistics.block_p(table)
+    assert p[1:] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert math.isnan(p[0])
+    swapped = statistics.block_p(table[:, ::-1], first=methods - 1)
+    assert swapped[::-1] == pytest.approx(p, nan_ok=True)
+
+
+def scipy_t(value, freedom):
+    """Student's tail by numerical integration."""
+    from scipy.integrate import quad
+    from scipy.special import gammaln
+
+    scale = math.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2)) / math.sqrt(freedom * math.pi)
+    return quad(lambda x: scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2), value, math.inf)[0]
+
+
+@given(TABLES)
+def test_block_test_of_two_methods_is_the_paired_t_test(table):
+    assert statistics.block_p(table[:, :2])[1] == pytest.approx(statistics.paired_p(table[:, 1], table[:, 0]))
+
+
+def test_block_test_needs_seeds_and_variation():
+    assert np.isnan(statistics.block_p(np.ones((2, 3)))).all()
+    assert np.isnan(statistics.block_p(np.arange(12.0).reshape(4, 3))).all()
+    assert np.isnan(statistics.block_p(np.ones((4, 1)))).all()
+    assert np.isnan(statistics.block_p(np.ones((0, 2)))).all()
+
+
 @given(CHANCES)
 def test_holm_is_the_step_down_rule(p):
     assert statistics.holm(p).tolist() == pytest.approx(slow_holm(p), nan_ok=True)

@@ -88,13 +88,20 @@ def test_gain_is_matched_by_seed():
 def test_best_and_second_are_marked_and_what_cannot_be_told_apart_alike():
     table = only(grid(SCORES))
     marks = {row.name: [cell.mark for cell in row.cells] for row in table.section("methods").rows}
-    # aftkd beats kd by 1.1, 1.0, 1.1 on the one pair and by 0.4, 0.6, 0.4 (p = 0.02) on the other.
     assert marks == {"kd": [SECOND, SECOND], "at": ["", ""], "aftkd": [BEST, BEST]}
     close = grid(
         {("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [72.5, 72.8, 74.5], ("sp", VGG): [60.0, 61.5, 61.0]}
     )
     marks = {row.name: row.cells[0].mark for row in only(close).section("methods").rows}
     assert marks == {"kd": BEST, "at": BEST, "sp": SECOND}
+
+
+def test_tests_use_the_seeds_that_all_rows_share():
+    scores = {("kd", VGG): [70.0, 71.0, 72.0, 73.0], ("at", VGG): [70.2, 70.9, 72.3, 60.0]}
+    runs = [run for run in grid(scores) if not (run.config["method"]["name"] == "at" and run.config["seed"] == 3)]
+    runs += [logged("sp", seed=seed, top1=top1) for seed, top1 in ((2, 90.0), (9, 91.0))]
+    marks = {row.name: row.cells[0].mark for row in only(runs).section("methods").rows}
+    assert marks == {"sp": BEST, "kd": SECOND, "at": SECOND}  # sp shares one seed with the others
 
 
 def test_alpha_decides_what_is_told_apart():
@@ -226,6 +233,7 @@ def test_text_of_cells():
     assert number(-1.234, signed=True) == "−1.23"
     assert number(1.235, signed=True) == "+1.24"
     assert number(math.nan) == "–"
+    assert [number(value, signed=True) for value in (-0.004, 0.0, 0.004)] == ["0.00"] * 3
 
 
 def test_statistics_against_a_reference():
@@ -474,6 +482,7 @@ def test_command_writes_the_format_of_the_suffix_and_the_provenance(name, begins
         (["published=some"], "published"),
         (["methods=[dk]"], "closest: kd"),
         (["compare=dk"], "closest: kd"),
+        (["baseline=dk"], "closest: kd"),
         (["protocol=imagenet"], "cifar100 test 2 epochs"),
         (["metod=kd"], "methods"),
     ],
