@@ -28,6 +28,11 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Optimizer(StrEnum):
+    sgd = "sgd"
+    dot = "dot"
+
+
 class Mode(StrEnum):
     offline = "offline"
     online = "online"
@@ -66,6 +71,18 @@ class TrainConfig:
     lr: float = option(PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01")
     momentum: float = option(0.9, "of SGD", source="CRD")
     weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD")
+    optimizer: Optimizer = option(
+        Optimizer.sgd,
+        "sgd, or dot: with momentum of their own for the gradients of ce and of distillation",
+        source="DOT (ICCV 2023)",
+    )
+    delta: float = option(
+        0.075,
+        "what dot adds to the momentum for distillation's gradients, and takes from that for the task's",
+        source="DOT (ICCV 2023), CIFAR-100",
+        live=lambda train: train.optimizer == Optimizer.dot,
+        live_when="with train.optimizer=dot",
+    )
     milestones: list[int] = option(
         lambda: PROTOCOL,
         "epochs after which the rate falls; default: scaled from 150, 180, 210 of 240",

@@ -19,6 +19,7 @@ from benchmarks.config import (
     DataConfig,
     Device,
     Mode,
+    Optimizer,
     PairConfig,
     Precision,
     RunConfig,
@@ -282,6 +283,9 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
     for variant in variants:
         check_numbers(plain(variant.method), "method")
     check_train(run.train)
+    _refuse_dead(run.train, {key.split(".")[1] for key in given if key.startswith("train.")}, "train.")
+    if run.train.optimizer == Optimizer.dot:
+        _check_dot(run.train, variants)
     check_data(run.data)
     check_checkpoint(run.checkpoint)
     check_seed("seed", run.seed)
@@ -330,6 +334,22 @@ def _check_project(name: str) -> None:
     )
 
 
+def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
+    """DOT keeps two kinds of gradients apart: there must be both, and their momenta must be momenta."""
+    for variant in variants:
+        terms = variant.method.terms
+        require(
+            "ce" in terms and len(terms) > 1,
+            "train.optimizer=dot keeps the gradients of ce and of distillation apart; "
+            f"{variant.label} has only {', '.join(terms)}",
+        )
+    require(
+        0 <= train.delta <= train.momentum and train.momentum + train.delta < 1,
+        f"train.delta={train.delta}: the momenta {train.momentum:g} - delta and {train.momentum:g} + delta must be "
+        "in [0, 1)",
+    )
+
+
 def check_data(config: DataConfig) -> None:
     """Refuse a validation split that cannot be."""
     require(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
@@ -356,6 +376,7 @@ def check_train(train: TrainConfig) -> None:
     require(0 < train.lr < math.inf, f"train.lr={train.lr} must be a finite number above 0")
     require(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
     require(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
+    _refuse_dead(train, set(), "train.")
     require(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
     require(
         train.milestones == sorted(set(train.milestones))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import metrics, published
-from benchmarks.config import RunConfig
+from benchmarks.config import Optimizer, RunConfig
 from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
 
@@ -49,7 +49,8 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
     for source in sorted({figure.source for figure in figures.values()}):
         console.print(f"published, 240 epochs: {source}")
     if alone is None:
-        console.print("the gain needs the student alone: the same command with method=none")
+        alike = " train.optimizer=sgd" if run.train.optimizer == Optimizer.dot else ""
+        console.print(f"the gain needs the student alone: the same command with method=none{alike}")
     for job in jobs:
         _print_paths(console, job)
 

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from benchmarks import metrics
-from benchmarks.config import RunConfig
+from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_json
 from benchmarks.identity import code_version, run_id, slug
@@ -185,7 +185,9 @@ def summarise(
 def student_alone(output: Path, config: StudentConfig, split: str) -> float | None:
     """Top-1 of the same student without distillation, under the same protocol and seed, if it was run."""
     none = configure("none")
-    alone = dataclasses.replace(config, method=none, loss=LossConfig().resolve(none))
+    # What only distillation has is left out.
+    train = dataclasses.replace(config.train, optimizer=TrainConfig.optimizer, delta=TrainConfig.delta)
+    alone = dataclasses.replace(config, method=none, train=train, loss=LossConfig().resolve(none))
     try:
         result = run_folder(output, alone, None, rerun=False).result()
         return None if result is None else result["summary"][metrics.evaluation(split, metrics.TOP1_LAST)]

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from benchmarks import data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, CheckpointConfig, StoreConfig, TrainConfig
+from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.distillation import check_writable, describe, device_name
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import feature_spec
 from benchmarks.workbench import Workbench, prepare_torch
@@ -98,6 +98,10 @@ def _plan(config: DictConfig) -> TeacherPlan:
     assert isinstance(command, TeacherCommandConfig)
     protocol.check_data(command.data)
     protocol.check_train(command.train)
+    require(
+        command.train.optimizer == Optimizer.sgd,
+        "train.optimizer=dot is for students: a teacher learns from no distillation",
+    )
     protocol.check_checkpoint(command.checkpoints)
     protocol.check_numbers(protocol.plain(command))
     protocol.check_seed("seed", command.seed)

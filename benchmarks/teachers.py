@@ -89,7 +89,7 @@ class TeacherPlan:
     @classmethod
     def of(cls, run: RunConfig) -> TeacherPlan:
         """The teacher of a run: from its protocol it takes what makes trials short, never what tunes a student."""
-        untuned = ("batch_size", "momentum", "weight_decay", "decay")
+        untuned = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "decay")
         train = dataclasses.replace(
             run.train,
             epochs=run.teacher.epochs,

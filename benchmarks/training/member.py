@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import metrics
-from benchmarks.config import TrainConfig
+from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
 from benchmarks.training.stage import Row, Stage
@@ -74,7 +75,8 @@ class Member:
             num_steps = self.pretraining_epochs * (weights.num_steps // train.epochs)
             base = dict.fromkeys(stage.terms, 1.0)
             fixed = LossWeights(LossConfig(schedule=Schedule.fixed, warm_up=0.0), stage.terms, num_steps)
-            self.pretraining = Stage(stage.needs, base, fixed, parameters, train, -num_steps, classifies=False)
+            plain = dataclasses.replace(train, optimizer=Optimizer.sgd)  # it has no task to be kept apart from
+            self.pretraining = Stage(stage.needs, base, fixed, parameters, plain, -num_steps, classifies=False)
 
     def stage(self, when: int) -> Stage:
         """The stage that an epoch or a step belongs to."""

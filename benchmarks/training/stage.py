@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.config import TrainConfig
 from benchmarks.training.meter import Meter
+from benchmarks.training.optimizers import optimizer_of
 from methods.schedules import LossWeights
 
 Row = dict[str, float]
@@ -39,9 +40,7 @@ class Stage:
         classifies: bool = True,
     ) -> None:
         self.needs, self.begins = needs, begins
-        self.optimizer = torch.optim.SGD(
-            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
-        )
+        self.optimizer = optimizer_of(parameters, train, tuple(weights))
         device = self.optimizer.param_groups[0]["params"][0].device
         self.schedule = schedule.to(device)
         self.meter = Meter(tuple(weights), classifies).to(device)
@@ -69,9 +68,7 @@ class Stage:
         """
         self.schedule.advance(step - self.begins)
         weights = self.weights * self.schedule.factors
-        self.optimizer.zero_grad(set_to_none=True)
-        (losses * weights).sum().backward()
-        self.optimizer.step()
+        self.optimizer.descend(losses * weights)
         self.schedule.observe(losses.detach())
         return weights
 

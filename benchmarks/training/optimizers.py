@@ -1,0 +1,103 @@
+"""One step down a sum of losses: plain SGD, and DOT, which keeps the task's gradients and distillation's apart.
+
+Zhao, Cui, Song & Liang, *DOT: a distillation-oriented trainer*, ICCV 2023, arXiv:2307.08436. Two momentum buffers
+for each parameter: v_task ← g_task + (μ − Δ) v_task and v_distil ← g_distil + (μ + Δ) v_distil; the parameter
+moves by both. So the distillation's losses dominate the direction. As in the authors' code weight decay counts to
+the task's gradient, and what only one of them reaches, such as a connector, has one buffer with momentum μ and
+weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim.sgd import sgd
+
+from benchmarks.config import Optimizer, TrainConfig
+
+
+class SGD(torch.optim.SGD):
+    """torch's, fused."""
+
+    def __init__(self, parameters: Iterable[Tensor], train: TrainConfig) -> None:
+        super().__init__(
+            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
+        )
+
+    def descend(self, losses: Tensor) -> None:
+        """One step down the sum of weighted losses, `[terms]`."""
+        self.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        self.step()
+
+
+class DOT(torch.optim.Optimizer):
+    """See above.
+
+    Args:
+        parameters: what may learn.
+        train: the protocol.
+        task: position of the cross entropy among the losses.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], train: TrainConfig, task: int) -> None:
+        defaults = {"lr": train.lr, "momentum": train.momentum, "weight_decay": train.weight_decay}
+        super().__init__(parameters, defaults)
+        self.task, self.delta = task, train.delta
+
+    def descend(self, losses: Tensor) -> None:
+        """One step down the sum of weighted losses, `[terms]`."""
+        (group,) = self.param_groups
+        parameters, momentum, weight_decay = group["params"], group["momentum"], group["weight_decay"]
+        others = torch.cat([losses[: self.task], losses[self.task + 1 :]]).sum()
+        of_task = torch.autograd.grad(losses[self.task], parameters, retain_graph=True, allow_unused=True)
+        of_others = torch.autograd.grad(others, parameters, allow_unused=True)
+        task, distillation, alone = [], [], []
+        for parameter, ours, theirs in zip(parameters, of_task, of_others, strict=True):
+            if ours is not None and theirs is not None:
+                task.append((parameter, ours))
+                distillation.append((parameter, theirs))
+            elif (only := theirs if ours is None else ours) is not None:
+                alone.append((parameter, only))
+        self._move(task, "task", momentum - self.delta, weight_decay)
+        self._move(distillation, "distillation", momentum + self.delta, 0.0)
+        self._move(alone, "task", momentum, weight_decay)
+
+    @torch.no_grad()
+    def _move(
+        self, steps: Sequence[tuple[Tensor, Tensor]], buffer: str, momentum: float, weight_decay: float
+    ) -> None:
+        """Move parameters by a buffer of theirs, once it has taken in their gradients.
+
+        Args:
+            steps: parameters with gradients.
+            buffer: its name.
+            momentum, weight_decay: of this movement.
+        """
+        if not steps:
+            return
+        parameters, gradients = map(list, zip(*steps, strict=True))
+        buffers = [self.state[parameter].get(buffer) for parameter in parameters]
+        sgd(
+            parameters,
+            gradients,
+            buffers,
+            fused=True,
+            lr=self.param_groups[0]["lr"],
+            momentum=momentum,
+            weight_decay=weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        for parameter, moved in zip(parameters, buffers, strict=True):
+            self.state[parameter][buffer] = moved
+
+
+def optimizer_of(parameters: Iterable[Tensor], train: TrainConfig, terms: Sequence[str]) -> SGD | DOT:
+    """The optimiser of a protocol, for losses of these names."""
+    if train.optimizer == Optimizer.dot:
+        return DOT(parameters, train, terms.index("ce"))
+    return SGD(parameters, train)

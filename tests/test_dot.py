@@ -1,0 +1,160 @@
+"""DOT: momentum apart for the task's gradients and distillation's, against the update written out."""
+
+import dataclasses
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from commands import result, run_folders, same, weights, without_times
+from hypothesis import given
+from hypothesis import strategies as st
+from test_hooks import interrupted_at
+
+from benchmarks.config import Optimizer, TrainConfig
+from benchmarks.training.optimizers import DOT, optimizer_of
+
+LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+
+
+def train(delta, optimizer=Optimizer.dot):
+    return dataclasses.replace(
+        TrainConfig(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY, optimizer=optimizer, delta=delta
+    )
+
+
+class Toy(torch.nn.Module):
+    """A body that both losses reach, a head for the task and a connector for distillation."""
+
+    def __init__(self, seed):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        for name, shape in {"body": (3, 4), "head": (4, 2), "connector": (4, 5), "idle": (2,)}.items():
+            setattr(self, name, torch.nn.Parameter(torch.randn(shape, generator=generator)))
+
+    def losses(self, x, target, hint):
+        hidden = torch.tanh(x @ self.body)
+        task = F.cross_entropy(hidden @ self.head, target)
+        return torch.stack([(hidden @ self.connector - hint).square().mean(), task, hidden.square().mean()])
+
+
+def batch(step):
+    generator = torch.Generator().manual_seed(step)
+    return (
+        torch.randn(6, 3, generator=generator),
+        torch.randint(0, 2, (6,), generator=generator),
+        torch.randn(6, 5, generator=generator),
+    )
+
+
+def written_out(toy, delta, num_steps):
+    """The paper's update; the task is the second of the three losses."""
+    velocity = {}
+    names, parameters = zip(*toy.named_parameters(), strict=True)
+    for step in range(num_steps):
+        hint, task, size = toy.losses(*batch(step))
+        of_task = torch.autograd.grad(task, parameters, retain_graph=True, allow_unused=True)
+        of_others = torch.autograd.grad(hint + size, parameters, allow_unused=True)
+        with torch.no_grad():
+            for name, p, t, d in zip(names, parameters, of_task, of_others, strict=True):
+                moves = []
+                if t is not None and d is not None:
+                    moves = [("task", t + DECAY * p, MOMENTUM - delta), ("distil", d, MOMENTUM + delta)]
+                elif t is not None or d is not None:
+                    moves = [("alone", (d if t is None else t) + DECAY * p, MOMENTUM)]
+                for kind, gradient, momentum in moves:
+                    velocity[name, kind] = momentum * velocity.get((name, kind), 0) + gradient
+                for kind, *_ in moves:
+                    p -= LR * velocity[name, kind]
+
+
+def descend(toy, optimizer, num_steps, begin=0):
+    for step in range(begin, begin + num_steps):
+        optimizer.descend(toy.losses(*batch(step)))
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.05, 0.09])
+def test_matches_the_update_written_out(delta):
+    toy, twin = Toy(0), Toy(0)
+    optimizer = optimizer_of(toy.parameters(), train(delta), ("hint", "ce", "size"))
+    assert isinstance(optimizer, DOT)
+    descend(toy, optimizer, 5)
+    written_out(twin, delta, 5)
+    for (name, ours), expected in zip(toy.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6, msg=name)
+    assert torch.equal(toy.idle, Toy(0).idle)  # not even by weight decay: nothing reaches it
+
+
+@given(st.integers(0, 1000))
+def test_without_delta_it_is_plain_sgd(seed):
+    toys = [Toy(seed), Toy(seed)]
+    for toy, optimizer in zip(toys, Optimizer, strict=True):
+        descend(toy, optimizer_of(toy.parameters(), train(0.0, optimizer), ("hint", "ce", "size")), 4)
+    for ours, theirs in zip(*(toy.parameters() for toy in toys), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_its_state_is_saved():
+    whole, first, second = Toy(0), Toy(0), Toy(1)
+    optimizers = [
+        optimizer_of(toy.parameters(), train(0.05), ("hint", "ce", "size")) for toy in (whole, first, second)
+    ]
+    descend(whole, optimizers[0], 6)
+    descend(first, optimizers[1], 3)
+    second.load_state_dict(first.state_dict())
+    optimizers[2].load_state_dict(optimizers[1].state_dict())
+    descend(second, optimizers[2], 3, begin=3)
+    assert same(dict(second.state_dict()), dict(whole.state_dict()))
+
+
+# Commands
+
+DOT_WORDS = ("train.optimizer=dot", "train.epochs=2")
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_a_cohort_under_dot_is_what_each_is_alone_and_survives_interruption(distil, output, tmp_path):
+    assert distil(*DOT_WORDS, "methods=[kd]", f"output={tmp_path}/alone") == 0
+    with interrupted_at(4):
+        assert distil(*DOT_WORDS, "methods=[fitnet,kd]") == 128 + signal.SIGTERM
+    assert distil(*DOT_WORDS, "methods=[fitnet,kd]") == 0
+    assert same(weights(output, "kd"), weights(tmp_path / "alone", "kd"))
+    history = without_times(result(output, "kd")["history"])
+    assert history == without_times(result(tmp_path / "alone", "kd")["history"])
+    assert distil("methods=[kd]") == 0
+    first, second = run_folders(output, "kd")
+    assert first.name != second.name  # the optimiser is part of what a run is
+
+
+def test_the_teacher_is_trained_as_ever_and_the_gain_is_over_the_student_alone(distil, capsys):
+    assert distil(*DOT_WORDS, "method=kd") == 0
+    shown = capsys.readouterr().out
+    assert "trained first" not in shown  # the store's serves
+    assert "the same command with method=none train.optimizer=sgd" in shown
+    assert distil("method=none", "train.epochs=2") == 0
+    capsys.readouterr()
+    assert distil(*DOT_WORDS, "method=kd") == 0
+    assert "the gain needs" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["train.optimizer=dot", "method=none"], "train.optimizer=dot"),
+        (["train.optimizer=dot", "method=kd", "method.weights.ce=0"], "train.optimizer=dot"),
+        (["train.optimizer=dot", "method=kd", "train.delta=0.1"], "train.delta"),
+        (["train.optimizer=dot", "method=kd", "train.delta=-0.1"], "train.delta"),
+        (["train.optimizer=dot", "method=kd", "train.momentum=0"], "train.delta"),
+        (["method=kd", "train.delta=0.05"], "train.delta"),
+        (["method=kd", "train.delta=0.075"], "train.delta"),
+        (["method=kd", "train.optimizer=adam"], "adam"),
+    ],
+)
+def test_what_cannot_work_is_refused(words, key, distil, output, capsys):
+    assert distil(*words) == 2
+    assert key in capsys.readouterr().err
+    assert not output.exists()
