@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.runs import LoggedRun, frame_of_history, frame_of_runs
+from analysis.sources import Kind, kind_of
 from benchmarks import metrics
-from benchmarks.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,20 @@ def load(sources: Sequence[str]) -> Logs:
 
 
 def _read(source: str) -> Logs:
-    path = Path(source)
-    if path.is_dir():
-        return _read_folder(path)
-    if path.suffix == ".parquet":
-        from analysis.parquet import read
+    """One source; each reader takes the time that its libraries take to be imported."""
+    match kind_of(source):
+        case Kind.folder:
+            from analysis.offline import read_files
 
-        return read(path)
-    if names_project(source):
-        from analysis.server import read_project
+            return assemble(*read_files(source))
+        case Kind.file:
+            from analysis.parquet import read
 
-        return assemble(*read_project(source))
-    raise UserError(f"source={source}: no such directory; W&B's projects are entity/project, exports FILE.parquet")
+            return read(Path(source))
+        case Kind.project:
+            from analysis.server import read_project
 
-
-def names_project(source: str) -> bool:
-    """Whether a source has the form entity/project, and not that of a path in a folder that is there."""
-    parts = source.split("/")
-    return len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") and not Path(parts[0]).exists()
-
-
-def _read_folder(folder: Path) -> Logs:
-    from analysis.offline import find_files, read_files  # takes the time that wandb takes
-
-    paths = find_files(folder)
-    if not paths:
-        raise UserError(f"source={folder} holds no W&B runs (files *.wandb)")
-    segments, notes = read_files(paths)
-    for segment in segments:
-        segment.source = str(folder)
-    return assemble(segments, notes)
+            return assemble(*read_project(source))
 
 
 def assemble(segments: Sequence[LoggedRun], notes: Sequence[str] = ()) -> Logs:

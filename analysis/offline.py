@@ -16,6 +16,7 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from analysis.records import Losses, NoLog, records
 from analysis.runs import LoggedRun, column
+from analysis.sources import wandb_files
 from benchmarks import metrics
 
 SEPARATOR = "\0"  # between the keys of a path
@@ -26,28 +27,27 @@ AUTOMATIC = b"_timestamp"  # in the summaries that the SDK derives from each row
 Row = dict[str, str]  # path: value, as JSON
 
 
-def find_files(folder: Path) -> list[Path]:
-    """The `.wandb` files below a folder, each once: links such as W&B's `latest-run` are not followed."""
-    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".wandb")]
-    return sorted(found)
-
-
-def read_files(paths: Sequence[Path]) -> tuple[list[LoggedRun], list[str]]:
-    """Segments in the order in which they began, and what was left out.
+def read_files(source: str) -> tuple[list[LoggedRun], list[str]]:
+    """Segments of all runs below a folder, in the order in which they began, and what was left out.
 
     Files are read in parallel where there are many.
     """
-    if len(paths) < WORTH_A_POOL or _processors() < 2:
-        results = list(map(_read, paths))
-    else:
-        # A fork shares what is imported, and needs no guard in the script that calls this.
-        context = get_context("fork" if sys.platform == "linux" else None)
-        with ProcessPoolExecutor(_processors(), mp_context=context) as pool:
-            results = list(pool.map(_read, paths, chunksize=CHUNK))
+    results = _read_all(list(wandb_files(Path(source))))
     segments = [result for result in results if isinstance(result, LoggedRun)]
+    for segment in segments:
+        segment.source = source
     notes = [result for result in results if isinstance(result, str)]
     notes += [f"{segment.folder}: {segment.note}" for segment in segments if segment.note]
     return sorted(segments, key=lambda segment: (segment.created, segment.folder)), notes
+
+
+def _read_all(paths: Sequence[Path]) -> list[LoggedRun | str]:
+    if len(paths) < WORTH_A_POOL or _processors() < 2:
+        return list(map(_read, paths))
+    # A fork shares what is imported, and needs no guard in the script that calls this.
+    context = get_context("fork" if sys.platform == "linux" else None)
+    with ProcessPoolExecutor(_processors(), mp_context=context) as pool:
+        return list(pool.map(_read, paths, chunksize=CHUNK))
 
 
 def _processors() -> int:

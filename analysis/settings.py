@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from analysis.sources import kind_of
 from benchmarks.errors import UserError, require
 from methods import option
 
@@ -96,11 +97,13 @@ def sources_of(source: Any) -> list[str]:
     """The sources that `source=` names.
 
     Raises:
-        UserError: none, or something that is no name.
+        UserError: none, or one that is not there.
     """
     names = [source] if isinstance(source, str) else source
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"source={source}: give a {SOURCE}")
+    for name in names:
+        kind_of(name)
     return list(names)
 
 

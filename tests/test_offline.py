@@ -13,8 +13,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandb_logs import framed, log, log_file
 
 from analysis import offline
-from analysis.logs import load, names_project
+from analysis.logs import load
 from analysis.records import Losses, NoLog, records
+from analysis.sources import Kind, kind_of, wandb_files
 from benchmarks.errors import UserError
 
 # Keys as a program logs them; W&B takes a dot as nesting, strips dashes and keeps leading underscores to itself.
@@ -235,7 +236,7 @@ def test_values_that_are_not_given_as_json(tmp_path):
 def test_links_are_not_followed(tmp_path):
     log(tmp_path, [{"epoch": 1, "a": 1.0}])
     assert (tmp_path / "wandb" / "latest-run").is_symlink()
-    assert len(offline.find_files(tmp_path)) == 1
+    assert len(list(wandb_files(tmp_path))) == 1
 
 
 def copies(folder, content, number):
@@ -289,5 +290,4 @@ def test_directories_without_runs_and_other_names(tmp_path, monkeypatch):
     for source in ("nowhere", "empty/nothing", "/no/such/place", "./a", "a/b/c"):
         with pytest.raises(UserError, match=f"source={source}: no such directory"):
             load([source])
-    assert names_project("me/project")
-    assert not names_project("empty/project")
+    assert kind_of("me/project") == Kind.project

@@ -513,7 +513,8 @@ def test_help_and_mistakes_need_no_heavy_imports():
     lines = ["import sys", "from benchmarks.cli import main"]
     for module in ("table", "export"):
         lines += [f"from analysis.{module} import COMMAND", "assert main(COMMAND, ['--help']) == 0"]
-        lines += ["assert main(COMMAND, ['sauce=x']) == 2", "assert main(COMMAND, ['source=[]', 'out=x.tex']) == 2"]
+        for word in ("sauce=x", "source=[]", "source=nowhere", "source=nowhere.parquet", "source=tests"):
+            lines += [f"assert main(COMMAND, ['{word}', 'out=x.parquet']) == 2"]
     lines += ["heavy = {'torch', 'pandas', 'scipy', 'wandb', 'pyarrow', 'numpy'} & sys.modules.keys()"]
     lines += ["assert not heavy, heavy"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
