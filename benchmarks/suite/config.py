@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.config import TeacherConfig, TrackingConfig, TrainConfig
+from benchmarks.config import CheckpointConfig, TeacherConfig, TrackingConfig, TrainConfig
 from methods import option
 from methods.schedules import LossConfig
 
 # What a grid and each of its runs are told alike.
-SHARED = ("data", "train", "loss", "teacher", "tracking", "output", "rerun")
+SHARED = ("data", "train", "loss", "teacher", "checkpoint", "tracking", "output", "rerun")
 # How a grid is trained, which no run needs to know.
 OF_LAUNCH = ("suite", "launcher", "workers", "address", "gpus", "retries", "dry_run", "output", "rerun")
 ALL = "all"  # in a list of methods or pairs
@@ -60,6 +60,7 @@ class SuiteConfig:
     train: TrainConfig = option(TrainConfig, "training protocol")
     loss: LossConfig = option(LossConfig, "schedule of the loss weights")
     teacher: TeacherConfig = option(TeacherConfig, "where the teachers come from")
+    checkpoint: CheckpointConfig = option(CheckpointConfig, "when training is saved")
     tracking: TrackingConfig = option(TrackingConfig, "Weights & Biases")
     output: str = option("runs", "folder for runs and teachers", identity=False)
     rerun: bool = option(False, "run again although complete, as a further attempt", identity=False)

@@ -97,6 +97,8 @@ def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozense
         isinstance(seeds, list) and bool(seeds) and all(type(seed) is int for seed in seeds),
         f"pairs: {entry}: seeds={seeds} must be a list of integers",
     )
+    for seed in seeds:
+        protocol.check_seed("seeds", seed)
     return [Cohort(dataclasses.replace(run, seed=seed), tuple(possible), impossible) for seed in seeds]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from benchmarks import metrics
-from benchmarks.files import FAILURE, LOCK, RESULT
+from benchmarks.files import FAILURE, LOCK, RESULT, read_record
 
 FOLDER = "suites"  # in `output`
 PLAN, LOG, PROGRESS = "plan.json", ".log", ".progress.json"
@@ -139,7 +139,7 @@ class Reader:
 
     def __init__(self, plan: Path, output: Path) -> None:
         self.plan, self.output = plan, output
-        self._complete: dict[Path, Run] = {}  # which no longer change
+        self._ended: dict[Path, Run] = {}  # what no longer changes
 
     def read(self) -> Grid:
         """The grid as it is now."""
@@ -164,10 +164,10 @@ class Reader:
         if run["impossible"]:
             return Run(label, State.impossible, note=run["impossible"])
         folder = None if run["folder"] is None else self.output / run["folder"]
-        if folder in self._complete:
-            return self._complete[folder]
-        if folder is not None and (top1 := _result(folder)) is not None:
-            return self._complete.setdefault(folder, Run(label, State.complete, top1))
+        if folder in self._ended:
+            return self._ended[folder]
+        if folder is not None and (ended := _ended(folder, label)):
+            return self._ended.setdefault(folder, ended)
         if folder is not None and is_locked(folder / LOCK):
             return Run(label, State.training, progress.get("top1", {}).get(label))
         if run["failure"]:
@@ -178,16 +178,18 @@ class Reader:
         return Run(label, State.interrupted if begun else State.waiting)
 
 
-def _result(folder: Path) -> float | None:
-    """Top-1 of a complete run or of a teacher; None while it is neither."""
-    names = [metrics.evaluation(split, metrics.TOP1_LAST) for split in metrics.SPLITS]
-    try:
-        if card := read_json(folder / CARD):
-            return float(card["top1"])
-        if result := read_json(folder / RESULT):
-            return next(float(result["summary"][name]) for name in names if name in result["summary"])
-    except (KeyError, TypeError, ValueError, StopIteration):  # damaged: reported where it is needed
-        pass
+def _ended(folder: Path, label: str) -> Run | None:
+    """A complete run or teacher; None while it is neither."""
+    names = ["top1", *(metrics.evaluation(split, metrics.TOP1_LAST) for split in metrics.SPLITS)]
+    for path in (folder / CARD, folder / RESULT):
+        try:
+            record = read_record(path)
+            figures = record.get("summary", record)
+            return Run(label, State.complete, next(float(figures[name]) for name in names if name in figures))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, AttributeError, StopIteration) as error:
+            return Run(label, State.failed, note=f"{path} is damaged ({error})")
     return None
 
 

@@ -180,7 +180,7 @@ def without_teacher(task: Task, teacher: Report) -> Report:
 def _bench(run: RunConfig, console: Console) -> Workbench:
     prepare_torch(run.train)
     dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-    return Workbench(dataset, torch.device(run.train.device.value), console)
+    return Workbench(dataset, torch.device(run.train.device.value), console, run.checkpoint)
 
 
 @contextmanager

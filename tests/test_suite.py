@@ -1,0 +1,328 @@
+"""Grids trained in this process on a configuration of seconds: planned, interrupted, failing, shared, extended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from commands import (
+    PAIR,
+    TINY,
+    InjectedConfig,
+    few_digits,
+    injected,
+    merge,
+    result,
+    run_folder,
+    same,
+    weights,
+    without_times,
+)
+from filelock import FileLock
+
+from benchmarks import status
+from benchmarks.cli import main
+from benchmarks.config import RunConfig
+from benchmarks.display import Display
+from benchmarks.errors import RunFailed
+from benchmarks.suite.command import COMMAND
+from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
+from benchmarks.training.cohort import Cohort
+from benchmarks.workbench import Workbench
+from methods import Method
+
+SMALL = "{teacher: resnet8, student: resnet8}"
+BOOM = "{name: kd, label: boom, weights: {ce: 1e30}}"  # not finite from the second step on
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def suite(tmp_path, teacher_root, monkeypatch, output):
+    """Runs `benchmarks.suite` in this process on a tiny grid of one pair."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "KD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    base = [word for word in TINY if not word.startswith("pair")]
+    base += [f"pairs=[{SMALL}]", f"output={output}", f"teacher.root={teacher_root}"]
+    with few_digits():
+        yield lambda *words: main(COMMAND, merge(base, words))
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """A call that makes any further training fail the test."""
+    return lambda: monkeypatch.setattr(Cohort, "run", lambda self: pytest.fail("it trains"))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Labels of what is trained, one list for each cohort."""
+    cohorts, original = [], Cohort.run
+
+    def run(self):
+        cohorts.append([seat.member.name for seat in self.seats])
+        original(self)
+
+    monkeypatch.setattr(Cohort, "run", run)
+    return cohorts
+
+
+def show(output, capsys):
+    """What `benchmarks.status` prints."""
+    capsys.readouterr()
+    assert main(status.COMMAND, [f"output={output}"]) == 0
+    return capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_grid_can_be_told_all_that_a_run_can():
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    assert fields - {"method", "methods", "pair", "seed"} == set(SHARED)
+    assert set(SHARED) | set(OF_LAUNCH) | {"methods", "pairs", "seeds"} == {
+        field.name for field in dataclasses.fields(SuiteConfig)
+    }
+
+
+def test_a_grid_is_trained_once_extended_alone_and_shown(suite, output, distil, trained, no_training, capsys):
+    assert suite("methods=[none,kd]", "seeds=[0,1]") == 0
+    assert trained == [["none", "kd"]] * 2
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    folders = sorted(output.glob(f"{PAIR}/*/*/result.json"))
+    assert len(folders) == 4
+    for path in folders:
+        content = json.loads(path.read_text())
+        assert f"{content['summary']['test/top1_last']:.2f}" in show(output, capsys)
+
+    before = {path: path.stat().st_mtime_ns for path in folders}
+    assert suite("methods=[none,kd,at]", "seeds=[0,1]") == 0
+    assert trained[2:] == [["at"]] * 2
+    assert {path: path.stat().st_mtime_ns for path in folders} == before
+    assert show(output, capsys).count("seed 0") == 1  # the larger grid stands for the smaller
+
+    no_training()
+    assert suite("methods=[none,kd,at]", "seeds=[0,1]") == 0
+    assert "6 runs, 6 complete" in capsys.readouterr().out
+    assert distil("methods=[none,kd,at]", "seed=1") == 0  # they are the runs that the other command knows
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_the_teacher_is_trained_first_and_once(suite, output, trained, tmp_path, capsys):
+    words = ("methods=[none,kd]", "seeds=[0,1]", f"teacher.root={tmp_path}/store")
+    assert suite(*words) == 0
+    assert trained == [["teacher"], ["none", "kd"], ["none", "kd"]]
+    (card,) = (tmp_path / "store").rglob("card.json")
+    assert f"teacher {json.loads(card.read_text())['top1']:.2f}" in show(output, capsys)
+
+
+def test_a_dry_run_only_says_what_would_be_done_and_how_long_it_takes(suite, output, no_training, capsys):
+    assert suite("methods=[none]") == 0
+    before = sorted(output.rglob("*"))
+    no_training()
+    assert suite("methods=[none,kd,at]", "seeds=[0,1]", "dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert "6 runs, 1 complete, 5 to train" in shown
+    assert "kd, at" in shown
+    assert " in all, from measured throughput" in shown
+    assert suite("methods=[kd]", "train.batch_size=8", "dry_run=true") == 0
+    assert "unknown" in capsys.readouterr().out
+    assert sorted(output.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def quiet(teacher_root, tmp_path_factory):
+    """Weights and histories of runs of a grid in which nothing happens."""
+    output, labels = tmp_path_factory.mktemp("quiet"), ("kd", "none", "crd")
+    words = [word for word in TINY if not word.startswith("pair")]
+    words += [
+        f"methods=[{','.join(labels)}]",
+        f"pairs=[{SMALL}]",
+        f"output={output}",
+        f"teacher.root={teacher_root}",
+    ]
+    with few_digits():
+        assert main(COMMAND, words) == 0
+    return {label: (weights(output, label), without_times(result(output, label)["history"])) for label in labels}
+
+
+def check_unharmed(output, quiet, *labels):
+    for label in labels:
+        state, history = quiet[label]
+        assert same(weights(output, label), state)
+        assert without_times(result(output, label)["history"]) == history
+
+
+def test_a_method_that_diverges_harms_no_other_and_is_not_tried_again(suite, output, quiet, trained, capsys):
+    assert suite(f"methods=[kd,{BOOM},none]") == 1
+    shown = capsys.readouterr()
+    assert "boom" in shown.err
+    assert "not finite" in shown.err
+    assert "Traceback" not in shown.err
+    assert "boom ✗" in show(output, capsys)
+    assert trained == [["kd", "boom", "none"]]
+    assert suite(f"methods=[kd,{BOOM},none]") == 1
+    assert "1 failed before" in capsys.readouterr().out
+    assert len(trained) == 1
+    check_unharmed(output, quiet, "kd", "none")
+    (run_folder(output, "boom") / "failure.json").unlink()
+    assert suite(f"methods=[kd,{BOOM},none]") == 1
+    assert trained[-1] == ["boom"]
+
+
+class Buggy(Method[InjectedConfig]):
+    """Fails in a way that nobody foresaw, from a call on."""
+
+    needs = frozenset({"logits"})
+    good_calls = 0
+
+    def forward(self, student, teacher, target, index):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > self.good_calls:
+            raise ZeroDivisionError("of all things")
+        return {"injected": student.logits.square().mean()}
+
+
+@pytest.mark.parametrize("good_calls", [0, 4], ids=["in the rehearsal", "in training"])
+def test_a_method_with_a_bug_harms_no_other(good_calls, suite, output, quiet, capsys):
+    with injected(type("Buggy", (Buggy,), {"good_calls": good_calls})):
+        assert suite("methods=[kd,injected,none]") == 1
+    shown = capsys.readouterr()
+    assert "injected: ZeroDivisionError: of all things" in shown.err
+    assert "Traceback" not in shown.err
+    (log,) = output.rglob("suites/*/*.log")
+    assert "Traceback" in log.read_text()
+    check_unharmed(output, quiet, "kd", "none")
+
+
+class Unfit(Method[InjectedConfig]):
+    """Wants maps of other sides than there are."""
+
+    needs = frozenset({"stages"})
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": (student.stages[1] - teacher.stages[-1]).square().mean()}
+
+
+def test_a_method_that_the_rehearsal_refuses_leaves_and_the_others_are_trained(suite, output, trained, capsys):
+    with injected(Unfit):
+        assert suite("methods=[injected,none,kd]") == 1
+    assert "injected cannot serve the pair" in capsys.readouterr().err
+    assert trained == [["none", "kd"]]
+
+
+def test_a_failed_teacher_fails_those_that_need_it(suite, output, tmp_path, monkeypatch, capsys):
+    def train_teacher(self, plan, observers):
+        raise RunFailed("teacher resnet8: the loss term ce is not finite at step 3")
+
+    monkeypatch.setattr(Workbench, "train_teacher", train_teacher)
+    pairs = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14, seeds: [1]}}]"
+    assert suite("methods=[kd]", pairs, f"teacher.root={tmp_path}/store") == 1
+    error = capsys.readouterr().err
+    assert error.count("its teacher resnet8: teacher resnet8: the loss term ce is not finite") == 2
+    shown = show(output, capsys)
+    assert "teacher ✗" in shown
+    assert shown.count("kd ✗") == 2
+
+
+@pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, output, quiet, monkeypatch, capsys):
+    original = Display.on_step
+
+    def on_step(self, step):
+        original(self, step)
+        if step == 4:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+    assert suite("methods=[kd,crd]") == exit_status
+    assert "the same command continues" in capsys.readouterr().out
+    assert "kd ‖" in show(output, capsys)
+    monkeypatch.setattr(Display, "on_step", original)
+    assert suite("methods=[kd,crd]") == 0
+    (log,) = output.rglob("suites/*/*.log")
+    assert "continued at step 4" in log.read_text()
+    check_unharmed(output, quiet, "kd", "crd")
+
+
+class Elsewhere:
+    """Another process that holds a run's lock."""
+
+    def __init__(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock, self.held, self.release = FileLock(folder / ".lock"), threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._hold)
+        self.thread.start()
+        self.held.wait()
+
+    def _hold(self):
+        with self.lock:
+            self.held.set()
+            self.release.wait()
+
+
+def test_what_another_process_trains_is_left_to_it_and_taken_over_when_it_leaves_it(
+    suite, output, trained, capsys, monkeypatch
+):
+    assert suite("methods=[kd]", "output=" + str(output.parent / "other")) == 0
+    folder = output / run_folder(output.parent / "other", "kd").relative_to(output.parent / "other")
+    other = Elsewhere(folder)
+    assert suite("methods=[none,kd]", "dry_run=true") == 0
+    assert "kd ▸" not in show(output, capsys)  # no grid yet
+    original = Cohort.run
+
+    def run(self):
+        original(self)
+        assert "kd ▸" in show(output, capsys)
+        threading.Timer(1.0, other.release.set).start()
+
+    monkeypatch.setattr(Cohort, "run", run)
+    assert suite("methods=[none,kd]") == 0
+    other.thread.join()
+    assert trained == [["kd"], ["none"], ["kd"]]
+    assert json.loads((folder / "result.json").read_text())["status"] == "complete"
+
+
+def test_what_another_process_finishes_is_not_trained_again(suite, output, trained, tmp_path):
+    import shutil
+
+    assert suite("methods=[kd]", f"output={tmp_path}/other") == 0
+    source = run_folder(tmp_path / "other", "kd")
+    folder = output / source.relative_to(tmp_path / "other")
+    other = Elsewhere(folder)
+
+    def finish():
+        time.sleep(1.0)
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        other.release.set()
+
+    threading.Thread(target=finish).start()
+    assert suite("methods=[kd]") == 0
+    other.thread.join()
+    assert trained == [["kd"]]
+
+
+def test_runs_that_differ_in_their_threads_alone_are_pointed_out(suite, capsys, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert suite("methods=[none]") == 0
+    capsys.readouterr()
+    assert suite("methods=[none]", "train.threads=3", "dry_run=true") == 0
+    assert "complete with train.threads=1" in capsys.readouterr().out
+
+
+def test_workers_share_the_threads(suite, capsys, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    seen = []
+    monkeypatch.setattr("benchmarks.suite.command.describe", lambda plan, console: seen.append(plan.cohorts[0].run))
+    words = [word for word in TINY if not word.startswith(("pair", "train.threads"))]
+    for workers in (1, 3):
+        assert (
+            main(COMMAND, [*words, "methods=[kd]", f"pairs=[{SMALL}]", f"workers={workers}", "dry_run=true"]) == 0
+        )
+    assert [run.train.threads for run in seen] == [8, 2]
