@@ -1,210 +1,22 @@
-"""Tables as papers print them: methods as rows, pairs as columns, every number with the runs behind it."""
+"""Tables as papers print them: methods as rows, pairs as columns."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.selection import ALONE, Selection, printable
+from analysis.cells import BEST, SECOND, Cell, Column, Row, Section, Table
+from analysis.notes import RANK, notes_on, relative_to
+from analysis.scores import Scores, columns_of
+from analysis.selection import ALONE, Selection
 from analysis.settings import Epoch, Figures, Layout
 from benchmarks import published
-from benchmarks.pairs import PAIRS
-
-BEST, SECOND = "best", "second"
-RANK = "mean rank"
-FULL = 240  # epochs of the protocol that published figures are of
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of a table.
-
-    Attributes:
-        value: in percent or points; NaN where there is none.
-        std: over seeds, of a sample; NaN for fewer than two.
-        n: seeds; 0 for what no seeds are behind.
-        mark: `BEST`, `SECOND` or nothing.
-        runs: ids of the runs behind it.
-    """
-
-    value: float = math.nan
-    std: float = math.nan
-    n: int = 0
-    mark: str = ""
-    runs: tuple[str, ...] = ()
-
-    @property
-    def there(self) -> bool:
-        return not math.isnan(self.value)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row: a cell for each column, and what is computed over all columns.
-
-    Attributes:
-        name: the method's label, or what the row is about.
-        cells: one for each column of the table.
-        aggregates: one for each of the table's aggregates; NaN where undefined.
-        source: for published figures, where they are from.
-    """
-
-    name: str
-    cells: tuple[Cell, ...]
-    aggregates: tuple[float, ...] = ()
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows of one kind: `reference`, `methods`, `gain`, `published` or `difference`."""
-
-    kind: str
-    title: str
-    rows: tuple[Row, ...]
-
-    @property
-    def signed(self) -> bool:
-        """Whether its numbers are differences."""
-        return self.kind in ("gain", "difference")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A pair; `variant` tells it from the same pair under another teacher or learning rate."""
-
-    name: str
-    pair: str
-    teacher: str
-    student: str
-    data: str
-
-    @property
-    def variant(self) -> str:
-        return self.name.removeprefix(printable(self.pair)).strip()
-
-
-@dataclass(frozen=True)
-class Table:
-    """One protocol's comparison on one group of pairs.
-
-    Attributes:
-        title: what it shows.
-        protocol: of all its runs.
-        columns, sections: what stands where.
-        aggregates: heads of what is computed over all columns.
-        notes: how it is to be read.
-    """
-
-    title: str
-    protocol: str
-    columns: tuple[Column, ...]
-    sections: tuple[Section, ...]
-    aggregates: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def num_seeds(self) -> int:
-        """What most cells have."""
-        counts = Counter(
-            cell.n for section in self.sections for row in section.rows for cell in row.cells if cell.n
-        )
-        return counts.most_common(1)[0][0] if counts else 0
-
-    def section(self, kind: str) -> Section | None:
-        """The section of a kind, if there is one."""
-        return next((section for section in self.sections if section.kind == kind), None)
-
-
-class Scores:
-    """The measured values of one protocol and group of pairs.
-
-    Args:
-        cells: a selection's, of one protocol.
-        runs: the table of runs, for the teachers.
-    """
-
-    def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame) -> None:
-        self.columns = _columns(cells)
-        self.rows = _rows(cells)
-        self.methods = [row for row, method in self.rows.items() if method != ALONE]
-        self.split = str(cells["split"].iloc[0])
-        self._values: dict[tuple[str, str], dict[int, float]] = {}
-        self._ids: dict[tuple[str, str], tuple[str, ...]] = {}
-        for names, group in cells.groupby(["row", "column"]):
-            place = (str(names[0]), str(names[1]))
-            self._values[place] = dict(zip(group["seed"], group["value"], strict=True))
-            self._ids[place] = tuple(group["run_id"])
-        self._teachers = runs["teacher_top1"].dropna()  # in the order in which the runs began
-
-    def of(self, row: str, column: Column) -> dict[int, float]:
-        """A cell's values by seed; empty where nothing was run."""
-        return self._values.get((row, column.name), {})
-
-    def cell(self, row: str, column: Column) -> Cell:
-        """Mean and spread of a cell's runs."""
-        values = np.array(list(self.of(row, column).values()))
-        if not len(values):
-            return Cell()
-        return Cell(float(values.mean()), statistics.std(values), len(values), runs=self.ids(row, column))
-
-    def ids(self, row: str, column: Column) -> tuple[str, ...]:
-        """The runs of a cell."""
-        return self._ids.get((row, column.name), ())
-
-    def means(self, row: str) -> np.ndarray:
-        """A row's means over seeds, one for each column."""
-        return np.array([self.cell(row, column).value for column in self.columns])
-
-    def gain(self, row: str, reference: str, column: Column) -> Cell:
-        """The difference of two rows, matched by seed."""
-        ours, theirs = statistics.matched(self.of(row, column), self.of(reference, column))
-        if not len(ours):
-            return Cell()
-        difference = ours - theirs
-        ids = (*self.ids(row, column), *self.ids(reference, column))
-        return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
-
-    def tests(self, first: str, column: Column) -> dict[str, float]:
-        """p of each method being as good as `first`, in blocks of seeds; NaN where they share too few."""
-        seeds = self.of(first, column).keys()
-        rows = [row for row in self.methods if len(seeds & self.of(row, column).keys()) >= statistics.MIN_SEEDS]
-        if first not in rows:
-            return dict.fromkeys(self.methods, math.nan)
-        shared = sorted(set(seeds).intersection(*(self.of(row, column) for row in rows)))
-        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in shared]).reshape(-1, len(rows))
-        p = statistics.block_p(table, rows.index(first))
-        return dict.fromkeys(self.methods, math.nan) | dict(zip(rows, p, strict=True))
-
-    def teacher(self, column: Column) -> Cell:
-        """The teacher's accuracy as the latest of the column's runs measured it."""
-        ids = {run_id for (_, name), runs in self._ids.items() if name == column.name for run_id in runs}
-        measured = [run_id for run_id in self._teachers.index if run_id in ids]
-        return Cell(float(self._teachers[measured[-1]]), runs=(measured[-1],)) if measured else Cell()
-
-
-def _columns(cells: pd.DataFrame) -> list[Column]:
-    """In the order of the known pairs, then by name."""
-    order = {pair: place for place, pair in enumerate(PAIRS)}
-    rows = cells.drop_duplicates("column")[["column", "pair", "teacher", "student", "data"]]
-    columns = [Column(*map(str, row)) for row in rows.itertuples(index=False)]
-    return sorted(columns, key=lambda column: (order.get(column.pair, len(order)), column.name))
-
-
-def _rows(cells: pd.DataFrame) -> dict[str, str]:
-    """Rows and their methods, in the order of the literature, then by name."""
-    known = [ALONE, *dict.fromkeys(figure.method for figure in published.figures())]
-    order = {method: place for place, method in enumerate(known)}
-    rows = dict(zip(cells["row"], cells["method"], strict=True))
-    return dict(sorted(rows.items(), key=lambda item: (order.get(item[1], len(order)), item[1], item[0])))
 
 
 def family(network: str) -> str:
@@ -223,7 +35,7 @@ def tables_and_scores(selection: Selection, runs: pd.DataFrame, layout: Layout) 
     made = []
     for protocol, cells in selection.cells.groupby("protocol"):
         for group, belongs in (GROUPS if layout.groups else {"": lambda column: True}).items():
-            names = [column.name for column in _columns(cells) if belongs(column)]
+            names = [column.name for column in columns_of(cells) if belongs(column)]
             inside = cells[cells["column"].isin(names)]
             if not inside.empty:
                 scores = Scores(inside, runs)
@@ -243,7 +55,7 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     title = f"{group}: {what}" if group else what
     sections = [section for section in sections if section.rows]
     table = Table(title, protocol, tuple(scores.columns), tuple(sections), tuple(aggregates))
-    return replace(table, notes=_notes(table, scores, layout))
+    return replace(table, notes=notes_on(table, scores, layout))
 
 
 def _section(kind: str, title: str, scores: Scores, cell: Callable[[str, Column], Cell]) -> Section:
@@ -315,7 +127,7 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     whole = {row: values for row, values in means.items() if not np.isnan(values).any()}
     found: dict[str, dict[str, float]] = {}
     if baseline in whole and not np.isnan(scores.means(ALONE)).any():
-        found[_relative(baseline)] = {
+        found[relative_to(baseline)] = {
             row: statistics.relative_improvement(values, whole[baseline], scores.means(ALONE))
             for row, values in whole.items()
             if row != baseline
@@ -328,7 +140,8 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
 
 def _published(scores: Scores, every: bool) -> list[Section]:
     """Rows of published figures, and of the differences to them."""
-    known = {"teacher": "teacher", "student": "student alone"} | {row: row for row in scores.methods}
+    known = {"teacher": "teacher", "student": "student alone"}
+    known |= {row: row for row in scores.methods if scores.rows[row] == row}  # a variant is another method
     figures = [
         figure
         for figure in published.figures()
@@ -372,62 +185,3 @@ def _reproduced(scores: Scores, method: str, column: Column) -> Cell:
         method, lambda column: scores.cell(method, column)
     )(column)
     return Cell() if figure is None else Cell(measured.value - figure.top1, n=measured.n, runs=measured.runs)
-
-
-def _notes(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
-    """How the table is to be read."""
-    notes = []
-    if table.num_seeds > 1:
-        notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds, another number in brackets")
-    else:
-        notes.append("one seed, another number in brackets: no spread is known")
-    if layout.epoch == Epoch.best:
-        notes.append(
-            "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
-        )
-    if len(scores.methods) > 1:
-        notes += _notes_on_marks(scores, layout.alpha)
-    if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
-        notes.append("–: no complete run, or no figure")
-    if table.section("gain"):
-        notes.append("gain: mean difference of the same seeds")
-    if table.aggregates:
-        notes += _notes_on_aggregates(layout.baseline, table.aggregates)
-    if table.section("published"):
-        notes.append(f"published figures: {FULL} epochs; these runs: {' '.join(table.protocol.split()[1:])}")
-    return tuple(notes)
-
-
-def _notes_on_marks(scores: Scores, alpha: float) -> list[str]:
-    notes = [
-        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of seeds, "
-        f"its error pooled over methods (Holm, p ≥ {alpha:g})"
-    ]
-    seeds = [
-        scores.of(one, column).keys() & scores.of(other, column).keys()
-        for column in scores.columns
-        for one, other in itertools.combinations(scores.methods, 2)
-    ]
-    tested = [len(shared) >= statistics.MIN_SEEDS for shared in seeds]
-    if not all(tested):
-        few = f"fewer than {statistics.MIN_SEEDS} shared seeds"
-        notes.append(
-            f"{'' if any(tested) else 'here everywhere: '}{few} cannot be tested: marked by the mean alone"
-        )
-    return notes
-
-
-def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:
-    notes = []
-    if _relative(baseline) in aggregates:
-        notes.append(
-            f"{_relative(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
-            f"mean over pairs of (method − {baseline}) / ({baseline} − student alone)"
-        )
-    if RANK in aggregates:
-        notes.append("mean rank: over pairs, among methods with a value in each")
-    return notes
-
-
-def _relative(baseline: str) -> str:
-    return f"over {baseline}, %"

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from analysis.comparison import BEST, SECOND
+from analysis.cells import BEST, SECOND
 from analysis.grid import Entry, Grid
 
 Line = Sequence[Entry]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analysis.comparison import Cell, Row, Section, Table
+from analysis.cells import Cell, Row, Section, Table
 
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A text; `mark` as in `analysis.comparison.Cell`."""
+    """A text; `mark` as in `analysis.cells.Cell`."""
 
     text: str
     mark: str = ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Cell, Section, Table
+from analysis.cells import Cell, Section, Table
 from analysis.runs import get
 from analysis.selection import VALUES, Selection
 from analysis.settings import Layout

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis import statistics
-from analysis.comparison import Column, Scores
+from analysis.cells import Column
 from analysis.grid import MISSING, Entry, Grid, number
+from analysis.scores import Scores
 from analysis.statistics import Difference, Interval, RankTest
 
 CONFIDENCE = 0.95

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from analysis import formats, significance
-from analysis.comparison import Scores, Table, tables_and_scores
+from analysis.cells import Table
+from analysis.comparison import tables_and_scores
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
+from analysis.scores import Scores
 from analysis.selection import Selection, select
 from analysis.settings import Format, Layout
 from benchmarks.console import make_console

@@ -1,0 +1,74 @@
+"""The lines below a table that say how it is to be read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from analysis import statistics
+from analysis.cells import Table
+from analysis.scores import Scores
+from analysis.settings import Epoch, Layout
+
+RANK = "mean rank"
+FULL = 240  # epochs of the protocol that published figures are of
+
+
+def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
+    """How the table is to be read."""
+    notes = []
+    if table.num_seeds > 1:
+        notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds, another number in brackets")
+    else:
+        notes.append("one seed, another number in brackets: no spread is known")
+    if layout.epoch == Epoch.best:
+        notes.append(
+            "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
+        )
+    if len(scores.methods) > 1:
+        notes += _notes_on_marks(scores, layout.alpha)
+    if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
+        notes.append("–: no complete run, or no figure")
+    if table.section("gain"):
+        notes.append("gain: mean difference of the same seeds")
+    if table.aggregates:
+        notes += _notes_on_aggregates(layout.baseline, table.aggregates)
+    if table.section("published"):
+        notes.append(f"published figures: {FULL} epochs; these runs: {' '.join(table.protocol.split()[1:])}")
+    return tuple(notes)
+
+
+def _notes_on_marks(scores: Scores, alpha: float) -> list[str]:
+    notes = [
+        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of seeds, "
+        f"its error pooled over methods (Holm, p ≥ {alpha:g})"
+    ]
+    seeds = [
+        scores.of(one, column).keys() & scores.of(other, column).keys()
+        for column in scores.columns
+        for one, other in itertools.combinations(scores.methods, 2)
+    ]
+    tested = [len(shared) >= statistics.MIN_SEEDS for shared in seeds]
+    if not all(tested):
+        few = f"fewer than {statistics.MIN_SEEDS} shared seeds"
+        notes.append(
+            f"{'' if any(tested) else 'here everywhere: '}{few} cannot be tested: marked by the mean alone"
+        )
+    return notes
+
+
+def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:
+    notes = []
+    if relative_to(baseline) in aggregates:
+        notes.append(
+            f"{relative_to(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
+            f"mean over pairs of (method − {baseline}) / ({baseline} − student alone)"
+        )
+    if RANK in aggregates:
+        notes.append("mean rank: over pairs, among methods with a value in each")
+    return notes
+
+
+def relative_to(baseline: str) -> str:
+    """The head of the average relative improvement."""
+    return f"over {baseline}, %"

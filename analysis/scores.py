@@ -1,0 +1,97 @@
+"""The measured values of one protocol, by row and column."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis import statistics
+from analysis.cells import Cell, Column
+from analysis.selection import ALONE
+from benchmarks import published
+from benchmarks.pairs import PAIRS
+
+
+class Scores:
+    """The measured values of one protocol and group of pairs.
+
+    Args:
+        cells: a selection's, of one protocol.
+        runs: the table of runs, for the teachers.
+    """
+
+    def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame) -> None:
+        self.columns = columns_of(cells)
+        self.rows = _rows(cells)
+        self.methods = [row for row, method in self.rows.items() if method != ALONE]
+        self.split = str(cells["split"].iloc[0])
+        self._values: dict[tuple[str, str], dict[int, float]] = {}
+        self._ids: dict[tuple[str, str], tuple[str, ...]] = {}
+        for names, group in cells.groupby(["row", "column"]):
+            place = (str(names[0]), str(names[1]))
+            self._values[place] = dict(zip(group["seed"], group["value"], strict=True))
+            self._ids[place] = tuple(group["run_id"])
+        self._teachers = runs["teacher_top1"].dropna()  # in the order in which the runs began
+
+    def of(self, row: str, column: Column) -> dict[int, float]:
+        """A cell's values by seed; empty where nothing was run."""
+        return self._values.get((row, column.name), {})
+
+    def cell(self, row: str, column: Column) -> Cell:
+        """Mean and spread of a cell's runs."""
+        values = np.array(list(self.of(row, column).values()))
+        if not len(values):
+            return Cell()
+        return Cell(float(values.mean()), statistics.std(values), len(values), runs=self.ids(row, column))
+
+    def ids(self, row: str, column: Column) -> tuple[str, ...]:
+        """The runs of a cell."""
+        return self._ids.get((row, column.name), ())
+
+    def means(self, row: str) -> np.ndarray:
+        """A row's means over seeds, one for each column."""
+        return np.array([self.cell(row, column).value for column in self.columns])
+
+    def gain(self, row: str, reference: str, column: Column) -> Cell:
+        """The difference of two rows, matched by seed."""
+        ours, theirs = statistics.matched(self.of(row, column), self.of(reference, column))
+        if not len(ours):
+            return Cell()
+        difference = ours - theirs
+        ids = (*self.ids(row, column), *self.ids(reference, column))
+        return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
+
+    def tests(self, first: str, column: Column) -> dict[str, float]:
+        """p of each method being as good as `first`, in blocks of seeds; NaN where they share too few."""
+        seeds = self.of(first, column).keys()
+        rows = [row for row in self.methods if len(seeds & self.of(row, column).keys()) >= statistics.MIN_SEEDS]
+        if first not in rows:
+            return dict.fromkeys(self.methods, math.nan)
+        shared = sorted(set(seeds).intersection(*(self.of(row, column) for row in rows)))
+        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in shared]).reshape(-1, len(rows))
+        p = statistics.block_p(table, rows.index(first))
+        return dict.fromkeys(self.methods, math.nan) | dict(zip(rows, p, strict=True))
+
+    def teacher(self, column: Column) -> Cell:
+        """The teacher's accuracy as the latest of the column's runs measured it."""
+        ids = {run_id for (_, name), runs in self._ids.items() if name == column.name for run_id in runs}
+        measured = [run_id for run_id in self._teachers.index if run_id in ids]
+        return Cell(float(self._teachers[measured[-1]]), runs=(measured[-1],)) if measured else Cell()
+
+
+def columns_of(cells: pd.DataFrame) -> list[Column]:
+    """In the order of the known pairs, then by name."""
+    order = {pair: place for place, pair in enumerate(PAIRS)}
+    rows = cells.drop_duplicates("column")[["column", "pair", "teacher", "student", "data"]]
+    columns = [Column(*map(str, row)) for row in rows.itertuples(index=False)]
+    return sorted(columns, key=lambda column: (order.get(column.pair, len(order)), column.name))
+
+
+def _rows(cells: pd.DataFrame) -> dict[str, str]:
+    """Rows and their methods, in the order of the literature, then by name."""
+    known = [ALONE, *dict.fromkeys(figure.method for figure in published.figures())]
+    order = {method: place for place, method in enumerate(known)}
+    rows = dict(zip(cells["row"], cells["method"], strict=True))
+    return dict(sorted(rows.items(), key=lambda item: (order.get(item[1], len(order)), item[1], item[0])))
