@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from analysis.logs import Logs
 from analysis.runs import NESTED, typed
 from benchmarks import metrics
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically
 
+FORMAT = {"compression": "zstd", "write_page_checksum": True}
 MARK = b"kd-benchmarks"  # the file's metadata: which columns are the run's, which hold JSON, and the notes
 
 
@@ -32,7 +33,7 @@ def save(logs: Logs, path: Path | str) -> None:
         RunFailed: writing failed half-way.
     """
     table = to_table(logs)
-    write_atomically(Path(path), lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_atomically(Path(path), lambda temporary: pq.write_table(table, temporary, **FORMAT))
 
 
 def to_table(logs: Logs) -> pa.Table:
@@ -85,12 +86,20 @@ def read(path: Path) -> Logs:
         UserError: there is no such file, or another program wrote it.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         mark = json.loads((table.schema.metadata or {})[MARK])
     except KeyError:
         raise UserError(f"source={path} was not written by `python -m analysis.export`") from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"source={path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"source={path} cannot be read as Parquet: {first_line(error)}") from None
+    try:
+        return _logs(table, mark)
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:  # what no checksum covers: its footer
+        raise UserError(f"source={path} is damaged: {first_line(error)}") from None
+
+
+def _logs(table: pa.Table, mark: dict[str, Any]) -> Logs:
+    """The two tables that a file's one was made of."""
     run_id = pd.Series(table["run_id"].to_pylist(), dtype=object)
     first = run_id.drop_duplicates().index
     runs = table.select(mark["runs"]).take(first.to_numpy()).to_pandas()

@@ -11,6 +11,7 @@ import math
 import pickle
 import re
 import shlex
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def _number(claimed: Any) -> float | None:
 
 def _unpickle(path: Path) -> Any:
     try:
+        _check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler meets damage with almost any of them
         if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
@@ -79,6 +81,14 @@ def _unpickle(path: Path) -> Any:
         # torch explains every such failure with the safety of pickles, which is beside the point here.
         reason = "no weights in it" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise UserError(f"{path} is damaged or no checkpoint ({reason})") from None
+
+
+def _check_archive(path: Path) -> None:
+    """torch's files are zip archives, whose checksums torch itself does not look at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"the checksum of {damaged} in it does not fit")
 
 
 def _way_out(path: Path) -> str:

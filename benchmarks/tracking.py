@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def _refused(error: Exception) -> UserError:
     return UserError(f"tracking.mode=online: {reason}\n  log in with `wandb login`, or use tracking.mode=offline")
 
 
+def _leave_foreign_service() -> None:
+    """Have a helper process of W&B's of one's own: a parent's, which its environment hands on, takes a run that a
+    killed child began for one that is still in use."""
+    if f"-{os.getpid()}-" not in os.environ.get("WANDB_SERVICE", ""):
+        os.environ.pop("WANDB_SERVICE", None)
+
+
 class Tracker:
     """One student's W&B run; does nothing with mode=disabled.
 
@@ -58,6 +66,7 @@ class Tracker:
         self._online = config.mode == Mode.online
         if config.mode == Mode.disabled:
             return
+        _leave_foreign_service()
         import wandb
 
         # Nothing that could carry a secret is collected: no arguments, no git remote, no console.

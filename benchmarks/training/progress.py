@@ -92,9 +92,9 @@ class Checkpoints:
             self._path(each).unlink(missing_ok=True)
 
     def delete(self) -> None:
-        """Delete all checkpoints."""
-        for step in self.steps():
-            self._path(step).unlink(missing_ok=True)
+        """Delete all checkpoints, and the halves of files that a kill left in the folder."""
+        for path in [*map(self._path, self.steps()), *self.folder.glob(".*.*")]:
+            path.unlink(missing_ok=True)
 
 
 def _content(path: Path) -> memoryview | None:

@@ -1,0 +1,221 @@
+"""Files cut at every length class and with flipped bits: each is refused, recovered from, or says what it said."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from logged import logged
+from test_data import Copy
+from wandb_logs import log, log_file
+
+from analysis.logs import assemble, load
+from analysis.parquet import write as write_export
+from benchmarks import checkpoints, models, teachers
+from benchmarks.data import Split, cifar100
+from benchmarks.errors import UserError
+from benchmarks.files import write_record
+from benchmarks.results import COMPLETE, RunFolder
+from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
+from benchmarks.training.progress import Checkpoints
+
+SMALL_LENGTHS = (0, 1, 3, 4, 7, 8, 9, 16, 31, 32, 33, 64, 100)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kind of file, as it is intact in a folder.
+
+    Attributes:
+        path: the file.
+        read: what the program makes of it, comparable by ==; None where it is as good as not there.
+        allowed: what it may say where it is damaged, beside a refusal.
+    """
+
+    path: Path
+    read: Callable[[], Any]
+    allowed: Callable[[Any], bool]
+
+
+@dataclass
+class Outcome:
+    """What became of damaged files."""
+
+    tried: int = 0
+    refused: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def damages(content: bytes, flips: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Pieces of a content, and the whole of it with one bit changed or a stretch overwritten."""
+    size, draw = len(content), random.Random(seed)
+    lengths = {*SMALL_LENGTHS, *(size * k // 8 for k in range(8)), size - 1, size - 8, size - 33}
+    for length in sorted(length for length in lengths if 0 <= length < size):
+        yield f"cut at {length} of {size}", content[:length]
+    for k in range(flips):
+        position, bit = draw.randrange(k * size // flips, (k + 1) * size // flips), draw.randrange(8)
+        changed = bytes([content[position] ^ 1 << bit])
+        yield f"bit {bit} of byte {position} of {size}", content[:position] + changed + content[position + 1 :]
+    for k in range(flips // 8):
+        start = draw.randrange(size)
+        stretch = draw.randbytes(min(size - start, 1 + 10**k % 64))
+        rest = content[start + len(stretch) :]
+        yield f"{len(stretch)} bytes from {start} of {size}", content[:start] + stretch + rest
+    yield "one byte more", content + b"\0"
+    yield "zeros", bytes(size)
+
+
+def try_damages(subject: Subject, flips: int) -> Outcome:
+    """Read a file in every state of damage; what is neither refused nor allowed is wrong."""
+    content, outcome = subject.path.read_bytes(), Outcome()
+    assert subject.allowed(subject.read()), "the intact file is not read"
+    for name, damaged in damages(content, flips):
+        subject.path.write_bytes(damaged)
+        outcome.tried += 1
+        try:
+            value = subject.read()
+        except UserError:
+            outcome.refused += 1
+        except Exception as error:
+            outcome.wrong.append(f"{name}: {type(error).__name__}: {error}")
+        else:
+            if not subject.allowed(value):
+                outcome.wrong.append(f"{name}: read as {str(value)[:100]}")
+    subject.path.write_bytes(content)
+    return outcome
+
+
+def checkpoint(folder: Path) -> Subject:
+    """The newest of two: the one before it may stand in."""
+    kept = Checkpoints(folder)
+    for step in (2, 4):
+        kept.save(step, {"weights": torch.arange(300) * step, "step": step})
+    content = kept._path(4).read_bytes()
+
+    def read() -> Any:
+        if not kept._path(4).exists():
+            kept._path(4).write_bytes(content)
+        kept.discard_damaged()
+        found: dict[str, Any] = {}
+        kept.restore(max(kept.steps()), CPU, found.update)
+        return found["step"], found["weights"].tolist()
+
+    return Subject(kept._path(4), read, lambda value: value[1] == [k * value[0] for k in range(300)])
+
+
+def only(expected: Any) -> Callable[[Any], bool]:
+    return lambda value: bool(value == expected)
+
+
+def tensors(folder: Path) -> Subject:
+    """Our own safetensors."""
+    content = {"weight": torch.randn(20, 20), "steps": torch.tensor(7)}
+    write_tensors(folder / "a.safetensors", content, {"network": "resnet8", "top1": "91.25"})
+
+    def read() -> Any:
+        state = read_tensors(folder / "a.safetensors")
+        return weights_sha256(state), checkpoints.read(folder / "a.safetensors").claimed_top1
+
+    return Subject(folder / "a.safetensors", read, only((weights_sha256(content), 91.25)))
+
+
+def published(folder: Path) -> Subject:
+    """Another project's checkpoint."""
+    network = models.create("resnet8", 10)
+    torch.save({"model": network.state_dict(), "best_acc": 70.5}, folder / "a.pth")
+    expected = weights_sha256(network.state_dict())
+    return Subject(
+        folder / "a.pth", lambda: weights_sha256(checkpoints.read(folder / "a.pth").state), only(expected)
+    )
+
+
+def result(folder: Path) -> Subject:
+    content = {"status": COMPLETE, "summary": {"test/top1_last": 71.28}, "history": [{"epoch": 1, "lr": 0.05}]}
+    write_record(folder / "result.json", content)
+    return Subject(folder / "result.json", RunFolder(folder, "id", 0).result, only(content))
+
+
+def card(folder: Path) -> Subject:
+    content = dict.fromkeys(teachers.CARD_KEYS, "x") | {"top1": 71.28}
+    write_record(folder / "card.json", content)
+    return Subject(folder / "card.json", lambda: teachers.read_card(folder / "card.json"), only(content))
+
+
+def code(folder: Path) -> Subject:
+    """What code began a run: without it, nobody can warn of another one."""
+    run = RunFolder(folder, "id", 0)
+    run.remember_code()
+    return Subject(folder / "code.json", lambda: (run.remember_code(), None)[1], only(None))
+
+
+def _images(splits: tuple[Split, Split]) -> list[str]:
+    return [cifar100._content_sha256(split) for split in splits]
+
+
+def parquet(folder: Path) -> Subject:
+    """A small CIFAR-100, whose content is known as the real one's is."""
+    copy = Copy()
+    copy.parquet(folder)
+    path = folder / "train.parquet"
+    pq.write_table(copy.table("train").slice(0, 40), path)
+    intact = cifar100.load(folder, folder / "intact")
+    cifar100.CONTENT |= {len(split): cifar100._content_sha256(split) for split in intact}
+
+    def read() -> list[str]:
+        return _images(cifar100.load(folder, folder / "cache" / str(hash(path.read_bytes()))))
+
+    return Subject(path, read, only(_images(intact)))
+
+
+def cache(folder: Path) -> Subject:
+    """Decoded images."""
+    Copy().parquet(folder)
+    intact = _images(cifar100.load(folder, folder / "cache"))
+    (path,) = (folder / "cache").iterdir()
+    return Subject(path, lambda: _images(cifar100.load(folder, folder / "cache")), only(intact))
+
+
+def _figures(source: Path) -> set[tuple[Any, ...]]:
+    """Every figure that a table or a plot would take from the logs."""
+    logs = load([str(source)])
+    history = logs.history.get(["epoch", "test/top1"], pd.DataFrame())
+    rows = {("row", *row) for row in history.itertuples(index=False)}
+    done = logs.runs[logs.runs["state"] == "complete"]
+    return rows | {("last", name, value) for name, value in done["top1_last"].items()}
+
+
+def wandb_log(folder: Path) -> Subject:
+    """A run's log: what is damaged is left out, what is left is as it was logged."""
+    run = logged(top1=71.28)
+    rows = [{"epoch": k + 1, "test/top1": 60 + k / 7} for k in range(30)]
+    place = log(folder, rows, config=run.config, summary=run.summary)
+    intact = _figures(folder)
+    return Subject(log_file(place), lambda: _figures(folder), lambda value: value <= intact)
+
+
+def export(folder: Path) -> Subject:
+    """Exported runs."""
+    write_export(assemble([logged(top1=71.28), logged("at", top1=72.5)]), folder / "runs.parquet")
+    intact = _figures(folder / "runs.parquet")
+    return Subject(folder / "runs.parquet", lambda: _figures(folder / "runs.parquet"), only(intact))
+
+
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
+    "checkpoint": checkpoint,
+    "own safetensors": tensors,
+    "published .pth": published,
+    "result.json": result,
+    "card.json": card,
+    "code.json": code,
+    "parquet data": parquet,
+    "decoded images": cache,
+    ".wandb": wandb_log,
+    "exported runs": export,
+}
