@@ -29,8 +29,8 @@ def faults(*words):
 @pytest.mark.parametrize(
     "counts",
     [
-        {"run": 2, "teacher": 0, "cache": 5},
-        pytest.param({"run": 30, "teacher": 10, "cache": 20}, marks=pytest.mark.slow),
+        {"run": 2, "suite": 0, "teacher": 0, "cache": 5},
+        pytest.param({"run": 15, "suite": 15, "teacher": 5, "cache": 20}, marks=pytest.mark.slow),
     ],
     ids=["few", "many"],
 )

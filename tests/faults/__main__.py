@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from faults.damage import SUBJECTS, try_damages  # noqa: E402
 from faults.kills import WORKLOADS, try_kills  # noqa: E402
 
-KILLS = {"run": 30, "teacher": 10, "cache": 20}
+KILLS = {"run": 15, "suite": 15, "teacher": 5, "cache": 20}
 FLIPS = 60
 SEED = 0
 

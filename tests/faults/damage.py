@@ -16,7 +16,7 @@ from test_data import Copy
 from wandb_logs import log, log_file
 
 from analysis.logs import assemble, load
-from analysis.parquet import write as write_export
+from analysis.parquet import save
 from benchmarks import checkpoints, models, teachers
 from benchmarks.data import Split, cifar100
 from benchmarks.errors import UserError
@@ -202,7 +202,7 @@ def wandb_log(folder: Path) -> Subject:
 
 def export(folder: Path) -> Subject:
     """Exported runs."""
-    write_export(assemble([logged(top1=71.28), logged("at", top1=72.5)]), folder / "runs.parquet")
+    save(assemble([logged(top1=71.28), logged("at", top1=72.5)]), folder / "runs.parquet")
     intact = _figures(folder / "runs.parquet")
     return Subject(folder / "runs.parquet", lambda: _figures(folder / "runs.parquet"), only(intact))
 

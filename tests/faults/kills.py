@@ -7,6 +7,7 @@ killed with all that it started; then the same command goes on, to be killed aga
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -28,6 +29,7 @@ from benchmarks import teacher as teacher_command
 from benchmarks.cli import main
 from benchmarks.data import cifar100
 from benchmarks.files import read_record
+from benchmarks.suite.command import COMMAND as SUITE
 from benchmarks.tensors import weights_sha256
 
 FAILED = 70  # exit status of a fork that ended by an error
@@ -176,6 +178,14 @@ def _teacher(folder: Path) -> int:
     return main(teacher_command.COMMAND, words)
 
 
+def _suite(folder: Path) -> int:
+    """Two seeds of three students."""
+    words = [word for word in _words(folder) if not word.startswith("pair")]
+    return main(
+        SUITE, [*words, "methods=[none,kd,aftkd]", "pairs=[{teacher: resnet8, student: resnet8}]", "seeds=[0,1]"]
+    )
+
+
 def _decode(folder: Path) -> int:
     cifar100.load(folder / "data", folder / "cache")
     return 0
@@ -204,7 +214,8 @@ def results(folder: Path) -> dict[str, Any]:
 def results_and_table(folder: Path) -> dict[str, Any]:
     """The same, and the table that the logs make, which a kill may have torn."""
     out = folder / "table.csv"
-    assert main(table_command.COMMAND, [f"source={folder / 'runs'}", f"out={out}"]) == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(table_command.COMMAND, [f"source={folder / 'runs'}", f"out={out}"]) == 0
     return results(folder) | {"table": out.read_text()}
 
 
@@ -215,6 +226,7 @@ def _decoded(folder: Path) -> Any:
 
 WORKLOADS = {
     "run": Workload(_cohort, results_and_table),
+    "suite": Workload(_suite, results_and_table),
     "teacher": Workload(_teacher, results),
     "cache": Workload(_decode, _decoded, _data),
 }
