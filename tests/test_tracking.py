@@ -37,7 +37,13 @@ class Logged:
 
 
 def logged(output, label):
-    return [Logged(path) for path in sorted((output / PAIR / label).rglob("*.wandb"))]
+    """Every finished run of a label; W&B's service writes the last records a moment after `finish` has returned."""
+    paths, deadline = sorted((output / PAIR / label).rglob("*.wandb")), time.monotonic() + 20
+    while True:
+        runs = [Logged(path) for path in paths]
+        if all(run.exit_code is not None for run in runs) or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,81 @@
+"""Variants of a method against its default, what they change named beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.figures import differences
+from analysis.figures.settings import PlotConfig
+from analysis.figures.view import NothingToDraw, View
+from analysis.selection import settings_of
+from benchmarks.errors import UserError
+from methods import unknown
+
+MOST_NAMED = 2  # settings that a tick names
+
+
+def draw(view: View, options: PlotConfig) -> Figure:
+    """Raises NothingToDraw where no method was run with its default and variants of it."""
+    method = method_with_variants(view, options.method)
+    rows = [row for row, of in view.scores.rows.items() if of == method and row != method]
+    lines = differences.against(view, rows, method)
+    if not lines:
+        raise NothingToDraw(f"no variant of {method} has a seed in common with its default on the same pair")
+    columns = [column for column in view.columns if column.name in lines]
+    changes = {row: _changes(view, row, method) for row in rows}
+    rows = sorted(rows, key=lambda row: (changes[row], row))
+    figure, axes = style.panels([len(columns)], height=0.36 * len(rows) + 0.7, sharey=True)
+    for axis, column in zip(axes, columns, strict=True):
+        differences.forest(axis, lines[column.name], rows, options.alpha)
+        differences.seeds_of(axis, lines[column.name], rows)
+        axis.set(title=column.name, xlabel="difference, points")
+        axis.set_yticklabels([_tick(row, changes[row]) for row in reversed(rows)])
+    style.legend(figure, axes)
+    every = [line for each in lines.values() for line in each]
+    style.note(figure, *differences.notes(view, method, every, options.alpha))
+    return figure
+
+
+def method_with_variants(view: View, wanted: str | None) -> str:
+    """The method whose variants are asked for, or the only one that has any beside its default."""
+    found = [
+        method
+        for method in dict.fromkeys(view.scores.rows.values())
+        if method in view.rows and list(view.scores.rows.values()).count(method) > 1
+    ]
+    if wanted is not None:
+        if wanted not in found:
+            raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
+        return wanted
+    if not found:
+        raise NothingToDraw(
+            "no method was run with its default and a variant of it, as by\n"
+            "  benchmarks.run 'methods=[aftkd,{name: aftkd, label: features only, content: features}]' …"
+        )
+    if len(found) > 1:
+        raise UserError(f"several methods have variants: choose method=, one of {', '.join(found)}")
+    return found[0]
+
+
+def _changes(view: View, row: str, method: str) -> str:
+    """The settings in which a variant differs from the default, on the first pair that has both."""
+    for column in view.columns:
+        if len(view.runs_of(row, column)) and len(view.runs_of(method, column)):
+            ours, usual = (settings_of(view.config_of(each, column)) for each in (row, method))
+            return named(ours, usual)
+    return ""
+
+
+def named(ours: Mapping[str, str], usual: Mapping[str, str]) -> str:
+    """What differs, as `key=value`; of many only the first."""
+    keys = [key for key in sorted({*ours, *usual}) if ours.get(key) != usual.get(key)]
+    told = [f"{key}={ours.get(key, '–')}" for key in keys]
+    more = [f"and {len(told) - MOST_NAMED} more"] if len(told) > MOST_NAMED else []
+    return ", ".join([*told[:MOST_NAMED], *more])
+
+
+def _tick(row: str, changes: str) -> str:
+    return row if not changes or changes in row else f"{row}\n{changes}"

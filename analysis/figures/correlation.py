@@ -1,0 +1,68 @@
+"""How far a student's correlation of logits is from its teacher's, class by class (as CRD shows it, ICLR 2020).
+
+Correlation: of two classes' logits over all evaluation images. Shown: the absolute difference of the two matrices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.figures.inside import Inside, by_column, insides
+from analysis.figures.settings import PlotConfig
+from analysis.figures.view import NothingToDraw, View, shown
+from analysis.statistics import std
+
+MOST = 4
+
+
+def draw(view: View, options: PlotConfig) -> Figure:
+    """Raises NothingToDraw where no run wrote its arrays, or none the teacher's."""
+    cells = [cell for cell in insides(view, options.seed) if cell.teacher is not None]
+    if not cells:
+        raise NothingToDraw(
+            "none of the arrays hold a teacher's: run a method that has one with tracking.artifacts=true"
+        )
+    matrices = [by_seed(cell) for cell in cells]
+    top = max(float(each.max()) for matrix in matrices for each in matrix.values())
+    figure, axes = style.panels(by_column(cells), height=2.1, most=MOST)
+    for axis, cell, found in zip(axes, cells, matrices, strict=True):
+        image = axis.imshow(next(iter(found.values())), vmin=0, vmax=top, cmap=style.HEAT, interpolation="nearest")
+        where = f"\n{cell.column.name}" if len(view.columns) > 1 else ""
+        axis.set_title(f"{shown(cell.row)}{where}\nmean {_mean(found)}")
+        axis.set(xticks=[], yticks=[])
+        axis.grid(visible=False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="|difference of correlations|", pad=0.02)
+    seed = min(seed for cell in cells for seed in cell.seeds)
+    style.note(
+        figure,
+        f"{_pairs_of(view)}classes by classes; matrix of the lowest seed ({seed}), mean over seeds ± sample std",
+    )
+    return figure
+
+
+def _pairs_of(view: View) -> str:
+    return f"{view.columns[0].name}: " if len(view.columns) == 1 else ""
+
+
+def by_seed(cell: Inside) -> dict[int, np.ndarray]:
+    """|corr(student) - corr(teacher)|, [K, K], of each seed."""
+    assert cell.teacher is not None
+    teacher = correlation(cell.teacher["teacher/logits"])
+    return {seed: np.abs(correlation(arrays["student/logits"]) - teacher) for seed, arrays in cell.seeds.items()}
+
+
+def correlation(logits: np.ndarray) -> np.ndarray:
+    """Correlation of classes over images: [N, K] to [K, K]. A constant class correlates with none."""
+    centred = logits.astype(np.float64) - logits.mean(axis=0, dtype=np.float64)
+    scale = np.linalg.norm(centred, axis=0)
+    unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
+    return unit.T @ unit
+
+
+def _mean(found: dict[int, np.ndarray]) -> str:
+    means = np.array([matrix.mean() for matrix in found.values()])
+    return f"{means.mean():.3f}" + (f" ± {std(means):.3f}" if len(means) > 1 else "")

@@ -1,0 +1,113 @@
+"""Paired differences to a reference, a line for each method: every seed, the mean and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis import statistics, style
+from analysis.comparison import Column
+from analysis.figures.view import View
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row against the reference.
+
+    Attributes:
+        row: its name.
+        differences: by seed, in points.
+        p: adjusted by Holm's method; NaN where there are too few seeds to test.
+    """
+
+    row: str
+    differences: dict[int, float]
+    p: float = np.nan
+
+    @property
+    def mean(self) -> float:
+        return float(self._values.mean())
+
+    @property
+    def interval(self) -> statistics.Interval:
+        """Of the mean, by Student's t."""
+        return statistics.interval_t(self._values, CONFIDENCE)
+
+    @property
+    def _values(self) -> statistics.Array:
+        return np.array(list(self.differences.values()))
+
+
+def against(view: View, rows: Sequence[str], reference: str) -> dict[str, list[Line]]:
+    """Every row's line in each column that has shared seeds; p adjusted over all of them."""
+    places = [
+        (column, row, _differences(view, row, reference, column), _p(view, row, reference, column))
+        for column in view.columns
+        for row in rows
+    ]
+    places = [place for place in places if len(place[2])]
+    adjusted = statistics.holm(np.array([place[3] for place in places]))
+    lines: dict[str, list[Line]] = {}
+    for (column, row, differences, _), p in zip(places, adjusted, strict=True):
+        lines.setdefault(column.name, []).append(Line(row, differences, float(p)))
+    return lines
+
+
+def _differences(view: View, row: str, reference: str, column: Column) -> dict[int, float]:
+    """By seed, of the seeds that both have."""
+    ours, theirs = view.scores.of(row, column), view.scores.of(reference, column)
+    return {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
+
+
+def _p(view: View, row: str, reference: str, column: Column) -> float:
+    return statistics.paired_p(*statistics.matched(view.scores.of(row, column), view.scores.of(reference, column)))
+
+
+def forest(axis: Axes, lines: Sequence[Line], rows: Sequence[str], alpha: float) -> None:
+    """Draw lines, the first of `rows` on top; a mean is filled where its p is below `alpha`."""
+    axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+    for line in lines:
+        y = len(rows) - 1 - rows.index(line.row)
+        low, high = line.interval
+        axis.plot([low, high], [y, y], color=style.PALETTE[0], linewidth=1.6, solid_capstyle="butt", zorder=2)
+        fill = style.PALETTE[0] if line.p < alpha else "white"
+        axis.plot(line.mean, y, marker="D", color=style.PALETTE[0], markerfacecolor=fill, linestyle="", zorder=4)
+        axis.annotate(
+            f"n = {len(line.differences)}",
+            (1.01, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=6,
+            color=style.GREY,
+            annotation_clip=False,
+        )
+    axis.set(yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
+    axis.set_yticklabels(list(reversed(rows)))
+    axis.grid(visible=False, axis="y")
+
+
+def seeds_of(axis: Axes, lines: Sequence[Line], rows: Sequence[str]) -> None:
+    """Every seed of the lines, each with a marker of its own that is the same in all lines."""
+    found = sorted({int(seed) for line in lines for seed in line.differences})
+    looks = style.looks([f"seed {seed}" for seed in found])
+    for seed in found:
+        points = [(line.differences[seed], line.row) for line in lines if seed in line.differences]
+        heights = [len(rows) - 1 - rows.index(row) + 0.22 for _, row in points]
+        look = looks[f"seed {seed}"] | {"linestyle": ""}
+        axis.plot([x for x, _ in points], heights, label=f"seed {seed}", markersize=3, zorder=3, **look)
+
+
+def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
+    """How the lines are to be read."""
+    what = f"{view.accuracy.replace(', %', '')} less that of {reference}, of the same seeds"
+    few = f"below {statistics.MIN_SEEDS} seeds neither interval nor test"
+    if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
+        return [what, f"diamond: mean; {few}"]
+    test = f"filled: p < {alpha:g} (paired t test, Holm over the figure)"
+    how = f"diamond: mean, bar: its {CONFIDENCE:.0%} t interval; {test}"
+    return [what, how if all(not np.isnan(line.p) for line in lines) else f"{how}; {few}"]

@@ -1,0 +1,102 @@
+"""What figures can be told. Light, so that help and mistakes need no matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from analysis.settings import SOURCE, Epoch
+from benchmarks.errors import require
+from methods import option
+
+
+class Kind(StrEnum):
+    curves = "curves"
+    ablation = "ablation"
+    blocks = "blocks"
+    weights = "weights"
+    pareto = "pareto"
+    ranks = "ranks"
+    gain = "gain"
+    correlation = "correlation"
+    tsne = "tsne"
+    attention = "attention"
+
+
+MEANING = {
+    Kind.curves: "a metric over epochs: mean and band over seeds",
+    Kind.ablation: "variants of a method against its default: paired differences and their intervals",
+    Kind.blocks: "AFT-KD's block sizes and accuracy, by setting and by stage",
+    Kind.weights: "loss terms over epochs, and what multiplies them",
+    Kind.pareto: "accuracy against parameters, multiply–accumulates or training time",
+    Kind.ranks: "mean ranks over pairs with the critical difference",
+    Kind.gain: "paired differences to the student alone, seed by seed",
+    Kind.correlation: "how far the correlation of a student's logits is from its teacher's",
+    Kind.tsne: "embeddings of teacher and students in the plane",
+    Kind.attention: "attention maps of teacher and student on sample images, and what AFT-KD compares",
+}
+
+
+class Cost(StrEnum):
+    """What accuracy is set against."""
+
+    parameters = "parameters"
+    macs = "macs"
+    time = "time"
+
+
+def _with(*kinds: Kind) -> dict[str, Any]:
+    """Of an option that acts for these kinds alone."""
+    live: Callable[[Any], bool] = lambda options: options.kind in kinds  # noqa: E731
+    return {"live": live, "live_when": "with kind=" + " or ".join(kinds)}
+
+
+@dataclass(frozen=True)
+class PlotConfig:
+    """The command `analysis.plot`."""
+
+    kind: Kind = option("???", "what to show: " + "; ".join(f"{kind}: {MEANING[kind]}" for kind in Kind))
+    source: Any = option("runs", SOURCE)
+    out: Any = option(None, "FILE.pdf, FILE.png or FILE.svg; several as [a.pdf,b.png]; default: the kind as PDF")
+    methods: list[str] = option([], "by label or method; default: all")
+    pairs: list[str] = option([], "default: all")
+    protocol: str | None = option(
+        None, "part of a protocol's name, where the logs hold several: they never share a figure"
+    )
+    epoch: Epoch = option(
+        Epoch.last,
+        "last, or best: chosen by the evaluation itself, which flatters; marked as such",
+        **_with(Kind.ablation, Kind.blocks, Kind.pareto, Kind.ranks, Kind.gain),
+    )
+    metric: str | None = option(
+        None, "what to show over epochs, as it is logged; default: top-1 of the evaluation", **_with(Kind.curves)
+    )
+    start: int = option(1, "first epoch to show", **_with(Kind.curves, Kind.weights))
+    method: str | None = option(
+        None, "whose variants; default: the only method that has any", **_with(Kind.ablation, Kind.blocks)
+    )
+    reference: str = option("none", "the row that differences are counted from", **_with(Kind.gain))
+    x: Cost = option(
+        Cost.parameters, "parameters, macs (of one image) or time (of the training)", **_with(Kind.pareto)
+    )
+    alpha: float = option(0.05, "level of the tests", **_with(Kind.ablation, Kind.ranks, Kind.gain))
+    seed: int | None = option(
+        None,
+        "whose arrays to show; default: the lowest that wrote them",
+        **_with(Kind.correlation, Kind.tsne, Kind.attention),
+    )
+    classes: int = option(10, "so many, the first ones", **_with(Kind.tsne))
+    samples: int = option(3, "images, at most 8", **_with(Kind.attention))
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            UserError: naming key and value.
+        """
+        require(0 < self.alpha < 1, f"alpha={self.alpha:g} must be between 0 and 1")
+        require(self.start >= 1, f"start={self.start} must be at least 1")
+        require(self.classes >= 2, f"classes={self.classes} must be at least 2")
+        require(1 <= self.samples <= 8, f"samples={self.samples} must be from 1 to 8")

@@ -1,0 +1,78 @@
+"""Embeddings of evaluation images in the plane by t-SNE (van der Maaten & Hinton, JMLR 9, 2008)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.artifacts import Arrays
+from analysis.figures.inside import Inside, insides
+from analysis.figures.settings import PlotConfig
+from analysis.figures.view import View, shown
+
+PERPLEXITY = 30
+MOST = 4  # panels beside each other
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Embeddings [M, D] of images with their labels [M]."""
+
+    title: str
+    embedding: np.ndarray
+    targets: np.ndarray
+
+
+def draw(view: View, options: PlotConfig) -> Figure:
+    """Raises NothingToDraw where no run wrote its arrays."""
+    cells = insides(view, options.seed)
+    groups = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.column.name)]
+    panels = [_panels(group, options.classes, several=len(view.columns) > 1) for group in groups]
+    figure, axes = style.panels([len(group) for group in panels], height=1.9, most=MOST)
+    for axis, panel in zip(axes, itertools.chain(*panels), strict=True):
+        _scatter(axis, plane(panel.embedding), panel.targets)
+        axis.set_title(panel.title)
+    style.legend(figure, axes)
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
+    images = f"{len(panels[0][0].targets)} evaluation images of {options.classes} classes"
+    style.note(figure, f"{images}, seed {seeds}; the distances between clusters mean little in t-SNE")
+    return figure
+
+
+def _panels(cells: list[Inside], num_classes: int, several: bool) -> list[Panel]:
+    """The teacher of a column and its students."""
+    where = f"\n{cells[0].column.name}" if several else ""
+    teacher = next((cell.teacher for cell in cells if cell.teacher is not None), None)
+    first = [] if teacher is None else [_panel(f"teacher{where}", teacher, "teacher", num_classes)]
+    return [*first, *(_panel(shown(cell.row) + where, cell.arrays, "student", num_classes) for cell in cells)]
+
+
+def _panel(title: str, arrays: Arrays, role: str, num_classes: int) -> Panel:
+    """The images of the first classes."""
+    targets = arrays["targets"][arrays["embedded"]]
+    inside = np.isin(targets, np.unique(targets)[:num_classes])
+    return Panel(title, arrays[f"{role}/embedding"][inside], targets[inside])
+
+
+def plane(embedding: np.ndarray) -> np.ndarray:
+    """[M, D] to [M, 2], the same each time."""
+    from sklearn.manifold import TSNE  # takes a second
+
+    perplexity = min(PERPLEXITY, (len(embedding) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embedding.astype(np.float64))
+
+
+def _scatter(axis: Axes, points: np.ndarray, targets: np.ndarray) -> None:
+    classes = np.unique(targets)
+    looks = style.looks([str(each) for each in classes])
+    for each in classes:
+        look = looks[str(each)] | {"linestyle": ""}
+        axis.plot(*points[targets == each].T, label=str(each), markersize=2.5, markeredgewidth=0.6, **look)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[["top", "right"]].set_visible(True)

@@ -1,0 +1,135 @@
+"""What figures are drawn from: the runs of one protocol, by row (method) and column (pair)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.comparison import Column, Scores
+from analysis.logs import Logs
+from analysis.selection import ALONE, select
+from analysis.settings import Epoch
+from benchmarks import metrics
+from benchmarks.errors import UserError
+
+
+class NothingToDraw(UserError):
+    """The logs hold nothing for this kind of figure; the message says what would."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Runs of one protocol.
+
+    Attributes:
+        cells: of a selection, of this protocol.
+        runs, history: the tables of the logs.
+        epoch: which epoch the cells' values are of.
+    """
+
+    cells: pd.DataFrame
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    epoch: Epoch = Epoch.last
+
+    @cached_property
+    def scores(self) -> Scores:
+        return Scores(self.cells, self.runs)
+
+    @property
+    def columns(self) -> list[Column]:
+        return self.scores.columns
+
+    @property
+    def rows(self) -> list[str]:
+        """All rows, the student alone first."""
+        return list(self.scores.rows)
+
+    @property
+    def protocol(self) -> str:
+        return str(self.cells["protocol"].iloc[0])
+
+    @property
+    def top1(self) -> str:
+        """The metric of the evaluation's accuracy."""
+        return metrics.evaluation(self.scores.split, "top1")
+
+    @property
+    def accuracy(self) -> str:
+        """What the cells' values are, for an axis."""
+        return f"{self.scores.split} top-1, %" + (", BEST epoch" if self.epoch == Epoch.best else "")
+
+    def runs_of(self, row: str, column: Column) -> dict[int, str]:
+        """Ids of a cell's runs by seed."""
+        return dict(zip(self.scores.of(row, column), self.scores.ids(row, column), strict=True))
+
+    def over_epochs(self, metric: str, row: str, column: Column) -> pd.DataFrame:
+        """A metric by epoch and seed; empty where none of the cell's runs logged it."""
+        if metric not in self.history:
+            return pd.DataFrame()
+        seeds = {run_id: seed for seed, run_id in self.runs_of(row, column).items()}
+        inside = self.history[self.history["run_id"].isin(list(seeds))]
+        table = inside.assign(seed=inside["run_id"].map(seeds)).pivot(
+            index=metrics.EPOCH, columns="seed", values=metric
+        )
+        return table.astype(float).dropna(axis=1, how="all")
+
+    def looks(self, rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The look of each row, the student alone in black."""
+        alone = next((row for row in rows if self.scores.rows[row] == ALONE), None)
+        return style.looks(rows, plain=alone)
+
+    def config_of(self, row: str, column: Column) -> dict[str, Any]:
+        """The configuration of a cell, its first seed's."""
+        return dict(self.runs["config"][self.scores.ids(row, column)[0]])
+
+
+def one_protocol(
+    logs: Logs, methods: Sequence[str], pairs: Sequence[str], protocol: str | None, epoch: Epoch
+) -> View:
+    """The view of logs, where what is asked for is of one protocol.
+
+    Raises:
+        UserError: no run counts, or several protocols are there.
+    """
+    selection = select(logs.runs, epoch=epoch, methods=methods, pairs=pairs, protocol=protocol)
+    if selection.cells.empty:
+        reasons = selection.excluded["reason"].value_counts()
+        told = "".join(f"\n  {count} × {reason}" for reason, count in reasons.items())
+        raise NothingToDraw(f"no complete run to draw{told}")
+    counts = selection.cells.groupby("protocol")["run_id"].nunique()
+    if len(counts) > 1:
+        told = "\n".join(f"  {name} ({count} runs)" for name, count in counts.items())
+        raise UserError(
+            f"runs of several protocols never share a figure; choose protocol=, a part of its name:\n{told}"
+        )
+    return View(selection.cells, logs.runs, logs.history, epoch)
+
+
+def shown(row: str) -> str:
+    """A row's name in figures."""
+    return "student alone" if row == ALONE else row
+
+
+def seeds(counts: Sequence[int]) -> str:
+    """How many seeds are behind what is shown: "3 seeds", "2 to 3 seeds"."""
+    low, high = min(counts), max(counts)
+    if low == high:
+        return f"{low} seed" if low == 1 else f"{low} seeds"
+    return f"{low} to {high} seeds"
+
+
+def spread(counts: Sequence[int], what: str) -> str:
+    """A note on spread: `what` with its number of seeds, or that there is none."""
+    return f"{what} over {seeds(counts)}" if max(counts) > 1 else "one seed: no spread is known"
+
+
+def band_of(values: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sample standard deviation over seeds, by epoch; NaN for the deviation of one seed."""
+    return values.mean(axis=1).to_numpy(float), values.std(axis=1, ddof=1).to_numpy(float)

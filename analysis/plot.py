@@ -1,0 +1,105 @@
+"""`python -m analysis.plot`: figures of logged runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.figures.settings import MEANING, Kind, PlotConfig
+from analysis.settings import sources_of
+from benchmarks.cli import Command, main
+from benchmarks.errors import UserError
+from methods import dead_settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from analysis.figures.view import View
+
+FORMATS = (".pdf", ".png", ".svg")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """The command, from its composed configuration."""
+    options = resolve(config, given)
+    paths = paths_of(options.out, options.kind)
+    sources = sources_of(options.source)
+    from analysis.figures.view import one_protocol  # takes the time that pandas and matplotlib take
+    from analysis.logs import load
+
+    logs = load(sources)
+    view = one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch)
+    figure = draw(view, options)
+    from analysis.style import save
+
+    for path in paths:
+        save(figure, path)
+        print(path)
+    return 0
+
+
+def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:
+    """The settings, checked.
+
+    Raises:
+        UserError: no kind, or a setting that cannot work or act.
+    """
+    if OmegaConf.is_missing(config, "kind"):
+        raise UserError("choose what to show:\n" + "\n".join(f"  kind={kind}: {MEANING[kind]}" for kind in Kind))
+    options = OmegaConf.to_object(config)
+    assert isinstance(options, PlotConfig)
+    options.check()
+    if complaints := dead_settings(options, given):
+        raise UserError("\n".join(complaints))
+    return options
+
+
+def paths_of(out: Any, kind: Kind) -> list[Path]:
+    """The files to write.
+
+    Raises:
+        UserError: a name that says no format.
+    """
+    names = [f"{kind}.pdf"] if out is None else [out] if isinstance(out, str) else out
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"out={out}: give a file, or several as [a.pdf,b.png]")
+    for name in names:
+        if Path(name).suffix.lower() not in FORMATS:
+            raise UserError(f"out={name}: end the file in {', '.join(FORMATS)}")
+    return [Path(name) for name in names]
+
+
+def draw(view: View, options: PlotConfig) -> Figure:
+    """The figure of `options.kind`.
+
+    Raises:
+        NothingToDraw: the runs hold nothing for this kind.
+    """
+    from analysis.style import applied
+
+    with applied():
+        return importlib.import_module(f"analysis.figures.{options.kind}").draw(view, options)
+
+
+COMMAND = Command(
+    name="analysis.plot",
+    summary="a figure for a paper from logged runs: PDF, PNG or SVG",
+    examples=(
+        "python -m analysis.plot kind=curves source=runs out=curves.pdf",
+        "python -m analysis.plot kind=gain source=runs pairs=[vgg13_vgg8] out=[gain.pdf,gain.png]",
+        "python -m analysis.plot kind=attention source=runs methods=[aftkd] out=attention.svg",
+    ),
+    config=PlotConfig,
+    groups={},
+    defaults={},
+    run=execute,
+    overview=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

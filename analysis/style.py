@@ -1,0 +1,176 @@
+"""One look for all figures: legible at a column's width, also to the colour-blind, the same bytes each time.
+
+Text stays text in PDF and SVG; nothing in a file depends on when it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from benchmarks.files import write_atomically
+
+COLUMN, TEXT = 3.4, 7.0  # inches: width of a column and of the text in a paper of two columns
+GREY = "#666666"
+# Okabe & Ito, Color Universal Design (2008); yellow is left out, too pale for lines on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+FILLS = ((True, "-"), (False, "--"), (True, "-."), (False, (0, (1, 1))))  # markers filled or not, and the line
+NOTE = 6.5  # points, the size of small print
+HEAT = "cividis"  # even in lightness, and the same to those who see no red or green
+
+SETTINGS: Any = {
+    "font.family": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib: the same on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.06,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType: editable, and accepted by publishers
+    "svg.fonttype": "none",  # text, not outlines
+    "svg.hashsalt": "kd-benchmarks",
+    "text.parse_math": False,  # a label may hold a dollar sign
+}
+FORMATS = ("png", "pdf", "svg")
+# What would say when a file was made.
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+@contextlib.contextmanager
+def applied() -> Iterator[None]:
+    """Within it figures are made and saved in this style, whatever the user's own is."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(SETTINGS)
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file's ending, one of `FORMATS`, names.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    form = path.suffix[1:].lower()
+    write_atomically(path, lambda to: _print(figure, to, form))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG document."""
+    out = io.BytesIO()
+    _print(figure, out, "svg")
+    return out.getvalue().decode()
+
+
+def _print(figure: Figure, to: Any, form: str) -> None:
+    with applied():
+        figure.savefig(to, format=form, metadata=METADATA[form])
+
+
+def looks(names: Sequence[str], plain: str | None = None) -> dict[str, dict[str, Any]]:
+    """Colour, marker, its filling and line of each name: no two alike, whether colours are seen or not.
+
+    Args:
+        names: what is shown.
+        plain: the one of them that the others are measured by: black.
+    """
+    kinds = itertools.product(FILLS, zip(PALETTE, MARKERS, strict=True))
+    found: dict[str, dict[str, Any]] = {}
+    if plain is not None and plain in names:
+        found[plain] = {"color": "black", "marker": "x", "linestyle": ":"}
+    others = [name for name in names if name != plain]
+    for name, ((filled, line), (color, marker)) in zip(others, itertools.cycle(kinds), strict=False):
+        fill = color if filled else "white"
+        found[name] = {"color": color, "marker": marker, "markerfacecolor": fill, "linestyle": line}
+    return found
+
+
+def panels(groups: Sequence[int], height: float = 2.1, most: int = 3, **kwargs: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with panels, each group of them beginning a new line; a single panel is a column wide.
+
+    Args:
+        groups: number of panels of each.
+        height: of each line of panels in inches.
+        most: panels beside each other.
+        kwargs: for `Figure.subplots`.
+    """
+    columns = min(max(groups), most)
+    lines = [-(-count // columns) for count in groups]
+    figure = Figure(figsize=(COLUMN if sum(groups) == 1 else TEXT, height * sum(lines) + 0.4))
+    grid = iter(figure.subplots(sum(lines), columns, squeeze=False, **kwargs))
+    axes = []
+    for count, num_lines in zip(groups, lines, strict=True):
+        places = [axis for line in itertools.islice(grid, num_lines) for axis in line]
+        axes += places[:count]
+        for empty in places[count:]:
+            empty.remove()
+    return figure, axes
+
+
+def legend(figure: Figure, axes: Sequence[Axes], last: str = "teacher") -> None:
+    """One legend below all panels, each name once, in as many columns as fit; `last` is told after all others."""
+    entries: dict[str, Any] = {}
+    for each in axes:
+        for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    if last in entries:
+        entries[last] = entries.pop(last)
+    if entries:
+        fits = int(_letters(figure, 7) // (max(map(len, entries)) + 7))
+        columns = max(1, min(fits, len(entries)))
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def note(figure: Figure, *sentences: str) -> None:
+    """What a reader must know of a figure, in small print on top."""
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, int(_letters(figure, NOTE)))]
+    figure.suptitle("\n".join(lines), fontsize=NOTE, color=GREY, x=0.01, ha="left")
+
+
+def _letters(figure: Figure, size: float) -> float:
+    """How many letters of a size in points fit beside each other."""
+    return figure.get_figwidth() * 72 / (0.58 * size)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Ticks at whole numbers only, as of epochs."""
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as decimal numbers: text is never read as mathematics here."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,478 @@
+"""Figures: what they show is what was logged, what they cannot show is said, and their files come out the same."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from commands import TINY, few_digits, merge, run
+from hypothesis import given
+from hypothesis import strategies as st
+from logged import grid, logged, logs_of
+from scipy import stats
+
+from analysis import style
+from analysis.comparison import Cell
+from analysis.figures import blocks
+from analysis.figures.attention import energy
+from analysis.figures.correlation import correlation
+from analysis.figures.pareto import front
+from analysis.figures.ranks import groups
+from analysis.figures.settings import Cost, Kind, PlotConfig
+from analysis.figures.view import NothingToDraw, one_protocol
+from analysis.plot import COMMAND, draw
+from benchmarks import metrics
+from benchmarks.cli import main
+from benchmarks.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+VGG, WRN, RES = "vgg13_vgg8", "wrn40_2_wrn16_2", "resnet56_resnet20"
+
+
+def view_of(runs, *, methods=(), pairs=(), protocol=None, epoch="last"):
+    return one_protocol(logs_of(runs), methods, pairs, protocol, epoch)
+
+
+def drawn(kind, runs, **options):
+    return draw(view_of(runs), PlotConfig(kind=Kind(kind), **options))
+
+
+def line(axis, name):
+    (found,) = [each for each in axis.lines if each.get_label() == name]
+    return found
+
+
+def ticks(axis):
+    return [label.get_text() for label in axis.get_yticklabels()]
+
+
+def note(figure):
+    return figure.get_suptitle().replace("\n", " ")
+
+
+# Curves and weights
+
+
+def test_a_curve_is_the_mean_over_seeds_and_its_band_the_sample_deviation():
+    tops = [70.0, 71.0, 73.0]
+    figure = drawn("curves", grid({("kd", VGG): tops, ("none", VGG): [60.0]}, epochs=3))
+    (axis,) = figure.axes
+    rows = np.array([np.linspace(top - 1, top, 3) for top in tops])
+    kd = line(axis, "kd")
+    assert kd.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(kd.get_ydata(), rows.mean(axis=0))
+    band = next(each for each in axis.collections if np.allclose(each.get_facecolor()[0][:3], _rgb(kd)))
+    (outline,) = [path.vertices for path in band.get_paths()]
+    low, high = rows.mean(axis=0) - rows.std(axis=0, ddof=1), rows.mean(axis=0) + rows.std(axis=0, ddof=1)
+    np.testing.assert_allclose(np.sort(np.unique(outline[:, 1].round(9))), np.sort([*low, *high]))
+    assert line(axis, "teacher").get_ydata()[0] == 74.0
+    assert "1 to 3 seeds" in note(figure)
+
+
+def _rgb(artist):
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(artist.get_color())
+
+
+def test_a_curve_begins_where_it_is_asked_to():
+    (axis,) = drawn("curves", grid({("kd", VGG): [70.0]}, epochs=9), start=5).axes
+    assert line(axis, "kd").get_xdata().tolist() == [5, 6, 7, 8, 9]
+
+
+def test_one_seed_is_said_to_have_no_spread():
+    assert "one seed: no spread is known" in note(drawn("curves", grid({("kd", VGG): [70.0]})))
+
+
+def test_a_panel_for_each_pair_and_any_logged_metric():
+    runs = grid({("kd", VGG): [70.0], ("kd", WRN): [72.0]})
+    figure = drawn("curves", runs, metric="train/loss/ce")
+    assert {axis.get_title() for axis in figure.axes} == {VGG, WRN}
+    assert all(line(axis, "kd").get_ydata().tolist() == [2.0, 1.0] for axis in figure.axes)
+    with pytest.raises(NothingToDraw, match="train/loss/cd'(?s:.*)closest: train/loss/ce"):
+        drawn("curves", runs, metric="train/loss/cd")
+
+
+def test_weights_show_each_term_and_what_multiplies_it():
+    run = logged("aftkd", VGG)
+    for term, loss, weight in (("ce", [2, 1], [1.2, 1.0]), ("afb", [4, 3], [2.8, 3.0])):
+        run.history |= {f"train/loss/{term}": np.array(loss), f"train/weight/{term}": np.array(weight)}
+    top, bottom = drawn("weights", [run, logged("none", VGG)]).axes
+    assert line(top, "afb").get_ydata().tolist() == [4, 3]
+    assert line(bottom, "afb").get_ydata().tolist() == [2.8, 3.0]
+    assert top.get_title().startswith("aftkd")
+    with pytest.raises(NothingToDraw, match="more than one loss term"):
+        drawn("weights", [logged("none", VGG)])
+
+
+# Paired differences
+
+
+def differences(axis):
+    """Each seed's points, by the row's place from below."""
+    return {
+        each.get_label(): dict(zip(np.round(each.get_ydata() - 0.22).astype(int), each.get_xdata(), strict=True))
+        for each in axis.lines
+        if str(each.get_label()).startswith("seed")
+    }
+
+
+def test_gains_are_paired_by_the_configured_seed_whatever_the_order():
+    alone = [logged("none", VGG, seed, top1) for seed, top1 in ((2, 62.0), (0, 60.0), (1, 61.0))]
+    kd = [logged("kd", VGG, seed, top1) for seed, top1 in ((1, 64.5), (2, 64.0), (0, 63.0), (7, 99.0))]
+    (axis,) = drawn("gain", [*kd, *alone]).axes
+    assert ticks(axis) == ["kd"]
+    assert {seed: points[0] for seed, points in differences(axis).items()} == {
+        "seed 0": 3.0,
+        "seed 1": 3.5,
+        "seed 2": 2.0,
+    }
+    bar = next(each for each in axis.lines if len(each.get_xdata()) == 2 and each.get_linewidth() == 1.6)
+    expected = stats.t.interval(0.95, 2, loc=8.5 / 3, scale=stats.sem([3.0, 3.5, 2.0]))
+    np.testing.assert_allclose(bar.get_xdata(), expected)
+    assert [text.get_text() for text in axis.texts] == ["n = 3"]
+
+
+@pytest.mark.parametrize(("spread", "filled"), [(0.01, True), (5.0, False)])
+def test_a_mean_is_filled_where_the_adjusted_test_says_so(spread, filled):
+    kd = [63.0, 64.0 + spread, 65.0 - spread]
+    figure = drawn("gain", grid({("none", VGG): [60.0, 61.0, 62.0], ("kd", VGG): kd}))
+    diamond = next(each for each in figure.axes[0].lines if each.get_marker() == "D" and each.get_label()[0] == "_")
+    assert (diamond.get_markerfacecolor() != "white") == filled
+    assert "Holm" in note(figure)
+
+
+def test_with_few_seeds_there_is_neither_interval_nor_test():
+    figure = drawn("gain", grid({("none", VGG): [60.0, 61.0], ("kd", VGG): [63.0, 65.0]}))
+    assert "below 3 seeds neither interval nor test" in note(figure)
+    bars = [each for each in figure.axes[0].lines if each.get_linewidth() == 1.6]
+    assert all(np.isnan(each.get_xdata()).all() for each in bars)
+
+
+def test_a_gain_needs_its_reference():
+    with pytest.raises(NothingToDraw, match="reference: unknown row in these logs 'none'"):
+        drawn("gain", grid({("kd", VGG): [70.0]}))
+    with pytest.raises(NothingToDraw, match="seed in common"):
+        drawn("gain", [logged("none", VGG, 0), logged("kd", VGG, 1)])
+
+
+def variants():
+    settings = [("", {}), ("features", {"content": "features"}), ("blocks 2", {"block_size": [2, 2]})]
+    return [
+        logged(
+            "aftkd",
+            VGG,
+            seed,
+            70.0 + k + seed,
+            label=label,
+            settings={"content": "both", "block_size": [4, 2]} | change,
+        )
+        for k, (label, change) in enumerate(settings)
+        for seed in range(3)
+    ]
+
+
+def test_an_ablation_names_what_each_variant_changes():
+    (axis,) = drawn("ablation", variants()).axes
+    assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]
+    points = differences(axis)
+    assert all(seed == {0: 1.0, 1: 2.0} for seed in points.values())
+
+
+def test_an_ablation_needs_a_default_and_its_variants():
+    with pytest.raises(NothingToDraw, match="label: features only"):
+        drawn("ablation", grid({("aftkd", VGG): [70.0], ("kd", VGG): [70.0]}))
+    others = [logged("kd", VGG), logged("kd", VGG, label="soft", settings={"temperature": 8})]
+    with pytest.raises(UserError, match="choose method=, one of kd, aftkd"):
+        drawn("ablation", [*variants(), *others])
+    (axis,) = drawn("ablation", [*variants(), *others], method="kd").axes
+    assert ticks(axis) == ["soft\ntemperature=8"]
+
+
+# Blocks
+
+
+def test_a_stages_mean_is_over_the_settings_with_that_size():
+    found = [
+        blocks.Setting((4, 2), Cell(70.0)),
+        blocks.Setting((4, 4), Cell(72.0)),
+        blocks.Setting((8, 4), Cell(75.0)),
+    ]
+    means, counts = blocks.by_stage(found, 2, [2, 4, 8])
+    np.testing.assert_array_equal(means, [[np.nan, 71.0, 75.0], [70.0, 73.5, np.nan]])
+    np.testing.assert_array_equal(counts, [[0, 2, 1], [1, 2, 0]])
+
+
+def test_only_settings_that_differ_in_their_blocks_alone_are_compared():
+    view = view_of(variants())
+    (column,) = view.columns
+    found = blocks.settings(view, "aftkd", column)
+    assert [(each.sizes, each.cell.value) for each in found] == [((2, 2), 73.0), ((4, 2), 71.0)]
+    with pytest.raises(NothingToDraw, match="block_size"):
+        drawn("blocks", grid({("kd", VGG): [70.0]}))
+    left, right, *_ = drawn("blocks", variants()).axes
+    assert ticks(left) == ["4 · 2", "2 · 2"]
+    assert [text.get_text() for text in right.texts] == ["73.00\n(1)", "71.00\n(1)", "72.00\n(2)"]
+
+
+# Pareto
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_else_beats(points):
+    def beaten(point):
+        return any(other[0] <= point[0] and other[1] >= point[1] and other != point for other in points)
+
+    assert front(points) == sorted({point for point in points if not beaten(point)})
+
+
+def costly(method, top1, minutes, cohort):
+    run = logged(method, VGG, 0, top1)
+    run.config |= {
+        "costs": {role: {"parameters": n, "macs": 2 * n} for role, n in (("student", 10**6), ("teacher", 10**7))},
+        "cohort": cohort,
+    }
+    run.history["time/epoch_s"] = np.full(2, minutes * 30.0)
+    return run
+
+
+def at(axis, name):
+    """Places of the points with a name."""
+    found = [each for each in axis.containers if each.get_label() == name]
+    return [(float(each.lines[0].get_xdata()[0]), float(each.lines[0].get_ydata()[0])) for each in found]
+
+
+def test_accuracy_is_set_against_the_logged_costs():
+    runs = [costly("none", 70.0, 3, ["none"]), costly("kd", 72.0, 5, ["kd"])]
+    (axis,) = drawn("pareto", runs, x=Cost.macs).axes
+    assert at(axis, "teacher") == [(20.0, 74.0)]
+    (kd,), (alone,) = at(axis, "kd"), at(axis, "student alone")
+    assert (kd[1], alone[1]) == (72.0, 70.0)
+    assert np.sqrt(kd[0] * alone[0]) == pytest.approx(2.0)  # beside each other, around the cost of both
+    (axis,) = drawn("pareto", runs, x=Cost.time).axes
+    assert at(axis, "kd") == [(pytest.approx(5.0), 72.0)]
+    assert not at(axis, "teacher")
+
+
+def test_a_time_that_a_cohort_shared_is_no_methods_cost():
+    runs = [costly(method, 70.0, 3, ["none", "kd"]) for method in ("none", "kd")]
+    with pytest.raises(NothingToDraw, match="one by one"):
+        drawn("pareto", runs, x=Cost.time)
+    with pytest.raises(NothingToDraw, match="did not log the parameters"):
+        drawn("pareto", grid({("kd", VGG): [70.0]}))
+
+
+# Ranks
+
+
+@given(st.lists(st.integers(10, 80), min_size=2, max_size=8), st.integers(1, 40))
+def test_bars_join_the_largest_sets_that_are_not_told_apart(tenths, difference):
+    ranks = sorted(tenths)
+    alike = {
+        (ranks[i], ranks[j])
+        for i, j in itertools.combinations(range(len(ranks)), 2)
+        if ranks[j] - ranks[i] < difference
+    }
+    largest = {
+        (low, high)
+        for low, high in alike
+        if not any((a, b) != (low, high) and a <= low and high <= b for a, b in alike)
+    }
+    assert set(groups(ranks, difference)) == largest
+
+
+def test_ranks_are_over_the_pairs_that_all_methods_share():
+    scores = {
+        ("kd", VGG): [70.0],
+        ("kd", WRN): [75.0],
+        ("at", VGG): [71.0],
+        ("at", WRN): [74.0],
+        ("sp", VGG): [80.0],
+    }
+    figure = drawn("ranks", grid(scores))
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert {"at  1.50", "1.50  kd"} <= set(shown) or {"kd  1.50", "1.50  at"} <= set(shown)
+    assert "left out: sp" in note(figure)
+    assert "so few pairs" in note(figure)
+    with pytest.raises(NothingToDraw, match="ranks need two methods"):
+        drawn("ranks", grid({("kd", VGG): [70.0], ("at", VGG): [70.0]}))
+
+
+# What may share a figure
+
+
+def test_runs_of_several_protocols_never_share_a_figure():
+    runs = [logged("kd", VGG), logged("kd", VGG, 1, train={"batch_size": 128})]
+    with pytest.raises(UserError, match="several protocols") as error:
+        view_of(runs)
+    names = [text.split(" (")[0].strip() for text in str(error.value).splitlines()[1:]]
+    for name in names:
+        view = view_of(runs, protocol=name.split()[-1])
+        assert view.protocol == name
+        assert len(view.cells) == 1
+
+
+def test_unfinished_runs_are_not_drawn_and_the_reason_is_told():
+    with pytest.raises(NothingToDraw, match="2 × interrupted"):
+        view_of([logged("kd", VGG, seed, status="interrupted") for seed in range(2)])
+
+
+def test_the_best_epoch_is_marked_as_such():
+    view = view_of(grid({("none", VGG): [60.0], ("kd", VGG): [61.0]}), epoch="best")
+    assert "BEST epoch" in note(draw(view, PlotConfig(kind=Kind.gain)))
+
+
+# Arrays
+
+
+def test_correlation_is_numpys_and_blind_to_scale_and_shift():
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_allclose(correlation(logits), np.corrcoef(logits.T), atol=1e-6)
+    np.testing.assert_allclose(correlation(3 * logits + 5), correlation(logits), atol=1e-5)
+    constant = logits.copy()
+    constant[:, 1] = 2.0
+    assert not correlation(constant)[1].any()
+
+
+def test_energy_is_the_length_over_channels():
+    maps = np.random.default_rng(0).normal(size=(2, 5, 3, 3))
+    np.testing.assert_allclose(energy(maps), np.sqrt((maps**2).sum(axis=1)))
+    assert energy(maps[:, 0]).shape == (2, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def output(teacher_root, tmp_path_factory):
+    """Real runs with their arrays; the student alone among them."""
+    folder = tmp_path_factory.mktemp("figures")
+    variant = "{name: aftkd, label: small <b> $x$, block_size: [2,2,2]}"
+    words = [f"methods=[none,kd,aftkd,{variant}]".replace("small <b> $x$", "'small <b> $x$'")]
+    words += [
+        "tracking.mode=offline",
+        "tracking.artifacts=true",
+        f"output={folder}",
+        f"teacher.root={teacher_root}",
+    ]
+    with few_digits():
+        for seed in (0, 1):
+            assert run(*merge(TINY, [*words, f"seed={seed}"])) == 0
+    return folder
+
+
+def plot(*words):
+    return main(COMMAND, list(words))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.ranks])
+def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
+    path = tmp_path / "figure.svg"
+    assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0
+    text = path.read_text()
+    assert text.endswith("</svg>\n")
+    assert "aftkd" in text  # as text, not as outlines
+
+
+@pytest.mark.parametrize("kind", [Kind.curves, Kind.tsne])
+def test_files_come_out_the_same_byte_for_byte(kind, output, tmp_path):
+    names = [[tmp_path / f"{when}.{form}" for form in style.FORMATS] for when in ("first", "second")]
+    for some in names:
+        words = ["methods=[aftkd]", f"source={output}", f"out=[{','.join(map(str, some))}]"]
+        assert plot(f"kind={kind}", *words) == 0
+    for first, second in zip(*names, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    png, pdf, _ = (path.read_bytes() for path in names[0])
+    assert png.startswith(b"\x89PNG")
+    assert pdf.startswith(b"%PDF")
+    assert b"/Type3" not in pdf
+
+
+def test_arrays_are_found_beside_the_logs_when_a_directory_has_moved(output, tmp_path):
+    moved = tmp_path / "moved"
+    output.rename(moved)
+    try:
+        assert plot("kind=correlation", f"source={moved}", f"out={tmp_path / 'a.svg'}") == 0
+    finally:
+        moved.rename(output)
+
+
+def test_the_difference_of_correlations_is_shown_as_measured(output, tmp_path):
+    view = one_protocol(_logs(output), ["kd"], [], None, "last")
+    figure = draw(view, PlotConfig(kind=Kind.correlation))
+    matrices = []
+    for run_id in view.cells.sort_values("seed")["run_id"]:
+        arrays = safetensors.numpy.load_file(view.runs.loc[run_id, "summary"][metrics.ARTIFACTS])
+        pair = [np.corrcoef(arrays[f"{role}/logits"].T) for role in ("student", "teacher")]
+        matrices.append(np.abs(pair[0] - pair[1]))
+    (image,) = figure.axes[0].images
+    np.testing.assert_allclose(image.get_array(), matrices[0], atol=1e-5)
+    assert (
+        f"mean {np.mean(matrices):.3f} ± {np.std([m.mean() for m in matrices], ddof=1):.3f}"
+        in figure.axes[0].get_title()
+    )
+
+
+def _logs(folder):
+    from analysis.logs import load
+
+    return load([str(folder)])
+
+
+def test_a_student_alone_borrows_its_pairs_teacher(output, tmp_path, capsys):
+    assert plot("kind=correlation", f"source={output}", f"out={tmp_path / 'a.svg'}") == 0
+    assert "student alone" in (tmp_path / "a.svg").read_text()
+    capsys.readouterr()
+    assert plot("kind=correlation", f"source={output}", "methods=[none]", f"out={tmp_path / 'b.svg'}") == 2
+    assert "tracking.artifacts=true" in capsys.readouterr().err
+    assert not (tmp_path / "b.svg").exists()
+
+
+def test_runs_without_arrays_say_how_to_write_them(distil, tmp_path, capsys):
+    assert distil("method=none", "tracking.mode=offline") == 0
+    capsys.readouterr()
+    for kind in (Kind.correlation, Kind.tsne, Kind.attention):
+        assert plot(f"kind={kind}", f"source={tmp_path / 'runs'}", f"out={tmp_path / 'a.png'}") == 2
+        assert "tracking.artifacts=true" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+
+
+# Style and command line
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 24])
+def test_no_two_names_look_alike_even_without_colours(count):
+    looks = style.looks([str(k) for k in range(count)], plain="0")
+    assert len(looks) == count
+    without = {
+        (look["marker"], look.get("markerfacecolor") == "white", str(look["linestyle"])) for look in looks.values()
+    }
+    assert len(without) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["source=x"], ["kind=curves", "kind=attention"]),
+        (["kind=curve"], ["kind", "curve", "curves"]),
+        (["kind=curves", "alpha=0.1"], ["alpha", "kind=ablation"]),
+        (["kind=pareto", "x=size"], ["x=size", "macs"]),
+        (["kind=curves", "out=a.jpeg"], ["out=a.jpeg", ".pdf, .png, .svg"]),
+        (["kind=curves", "out=[]"], ["out"]),
+        (["kind=attention", "samples=9"], ["samples=9", "8"]),
+        (["kind=curves", "source=nowhere"], ["source=nowhere"]),
+    ],
+)
+def test_mistakes_are_named_with_what_would_do(words, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plot(*words) == 2
+    error = capsys.readouterr().err
+    assert all(text in error for text in told), error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_mistakes_load_nothing_heavy():
+    code = "import sys, analysis.plot as p; p.main(p.COMMAND, ['help']); p.main(p.COMMAND, ['kind=x']); "
+    code += "sys.exit(bool({'matplotlib', 'pandas', 'numpy', 'scipy', 'torch', 'wandb'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
