@@ -30,16 +30,15 @@ GROUPS = {
 }
 
 
-def tables_and_scores(selection: Selection, runs: pd.DataFrame, layout: Layout) -> list[tuple[Table, Scores]]:
-    """The comparison: a table for each protocol and, with `layout.groups`, kind of pairs; with what it shows."""
+def tables(selection: Selection, runs: pd.DataFrame, layout: Layout) -> list[Table]:
+    """The comparison: a table for each protocol and, with `layout.groups`, kind of pairs."""
     made = []
     for protocol, cells in selection.cells.groupby("protocol"):
         for group, belongs in (GROUPS if layout.groups else {"": lambda column: True}).items():
             names = [column.name for column in columns_of(cells) if belongs(column)]
             inside = cells[cells["column"].isin(names)]
             if not inside.empty:
-                scores = Scores(inside, runs)
-                made.append((_table(str(protocol), group, scores, layout), scores))
+                made.append(_table(str(protocol), group, Scores(inside, runs), layout))
     return made
 
 

@@ -65,9 +65,17 @@ def assemble(segments: Sequence[LoggedRun], notes: Sequence[str] = ()) -> Logs:
         segments: of each run in the order in which they began; a run's last one says what it is.
         notes: what was left out already.
     """
-    last = {segment.id: segment for segment in segments}
+    last: dict[str, LoggedRun] = {}
+    kept = []
+    for segment in segments:
+        before = last.get(segment.id)
+        if before is None or before.state != "complete" or segment.state == "complete":
+            last[segment.id] = segment
+            kept.append(segment)
+    if late := len(segments) - len(kept):
+        notes = [*notes, f"segments begun after their run was complete, and not so themselves, left out: {late}"]
     runs = sorted(last.values(), key=lambda run: (run.created, run.id))
-    return Logs(frame_of_runs(runs), frame_of_history(segments), tuple(notes))
+    return Logs(frame_of_runs(runs), frame_of_history(kept), tuple(notes))
 
 
 def merge(logs: Sequence[Logs]) -> Logs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -38,6 +39,7 @@ def provenance(
     }
     return {
         "sources": list(sources),
+        "settings": {field.name: getattr(layout, field.name) for field in dataclasses.fields(Layout)},
         "rule": rule(layout),
         "tables": [_table(table, entries) for table in tables],
         "excluded": [

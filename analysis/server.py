@@ -94,11 +94,14 @@ def _cached(path: Path) -> dict[str, Any]:
 
 
 def _assembled(run: Any, content: Mapping[str, Any]) -> LoggedRun:
-    rows = [row for row in content["rows"] if isinstance(row.get(metrics.EPOCH), int)]
     by_epoch: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        by_epoch.setdefault(row[metrics.EPOCH], {}).update(_flat(row))
-    lost = len(content["rows"]) - len(rows)
+    lost = 0
+    for row in content["rows"]:
+        epoch = row.get(metrics.EPOCH)
+        if isinstance(epoch, int | float) and epoch == int(epoch):  # from Parquet, the server sends 1.0
+            by_epoch.setdefault(int(epoch), {}).update(_flat(row))
+        else:
+            lost += 1
     return LoggedRun(
         run.id,
         folder=run.url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,8 +48,16 @@ class OverPairs:
 
 @dataclass(frozen=True)
 class Against:
-    """All comparisons with one reference, and the ranks of all methods where each has a value on every pair."""
+    """All comparisons of one protocol with one row, and the ranks of methods that have a value on every pair.
 
+    Attributes:
+        protocol, reference: what is compared, with which row.
+        on_pairs: over the seeds of each pair.
+        over_pairs: over pairs.
+        ranked, ranks: the methods that are ranked, and their ranks; None for fewer than two.
+    """
+
+    protocol: str
     reference: str
     on_pairs: tuple[OnPair, ...]
     over_pairs: tuple[OverPairs, ...]
@@ -56,31 +65,41 @@ class Against:
     ranks: RankTest | None
 
 
-def against(scores: Scores, reference: str, generator: np.random.Generator, alpha: float = 0.05) -> Against:
+def against(
+    protocol: str, scores: Scores, reference: str, generator: np.random.Generator, alpha: float = 0.05
+) -> Against:
     """Compare every method, and the student alone, with `reference`.
 
     Args:
-        scores: of one protocol.
+        protocol, scores: of all pairs.
         reference: a row.
         generator: for the bootstraps.
         alpha: level of the critical difference.
     """
     others = [row for row in scores.rows if row != reference]
+    over_pairs = [_over_pairs(scores, row, reference, generator) for row in others]
+    adjusted = statistics.holm(np.array([each.p for each in over_pairs]))
+    return Against(
+        protocol,
+        reference,
+        tuple(_on_pairs(scores, others, reference, generator)),
+        tuple(replace(each, p=float(p)) for each, p in zip(over_pairs, adjusted, strict=True)),
+        *_ranks(scores, alpha),
+    )
+
+
+def _on_pairs(
+    scores: Scores, others: Sequence[str], reference: str, generator: np.random.Generator
+) -> Iterator[OnPair]:
     on_pairs = [
         OnPair(row, column, statistics.paired_difference(*samples, generator, CONFIDENCE))
         for row in others
         for column in scores.columns
         if len((samples := statistics.matched(scores.of(row, column), scores.of(reference, column)))[0])
     ]
-    p = statistics.holm(np.array([each.difference.p for each in on_pairs]))
-    adjusted = [
-        replace(each, difference=replace(each.difference, p=float(chance)))
-        for each, chance in zip(on_pairs, p, strict=True)
-    ]
-    over_pairs = [_over_pairs(scores, row, reference, generator) for row in others]
-    p = statistics.holm(np.array([each.p for each in over_pairs]))
-    over_pairs = [replace(each, p=float(chance)) for each, chance in zip(over_pairs, p, strict=True)]
-    return Against(reference, tuple(adjusted), tuple(over_pairs), *_ranks(scores, alpha))
+    adjusted = statistics.holm(np.array([each.difference.p for each in on_pairs]))
+    for each, p in zip(on_pairs, adjusted, strict=True):
+        yield replace(each, difference=replace(each.difference, p=float(p)))
 
 
 def _over_pairs(scores: Scores, row: str, reference: str, generator: np.random.Generator) -> OverPairs:
@@ -109,12 +128,12 @@ def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | No
     return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)
 
 
-def grids(result: Against, title: str) -> list[Grid]:
+def grids(result: Against) -> list[Grid]:
     """The comparisons as text."""
-    return [_grid_on_pairs(result, title), _grid_over_pairs(result, title)]
+    return [_grid_on_pairs(result), _grid_over_pairs(result)]
 
 
-def _grid_on_pairs(result: Against, title: str) -> Grid:
+def _grid_on_pairs(result: Against) -> Grid:
     level = f"{CONFIDENCE:.0%}"
     rows = tuple(
         _entries(
@@ -133,10 +152,11 @@ def _grid_on_pairs(result: Against, title: str) -> Grid:
         f"difference to {result.reference} in points, of the same seeds; p: paired t test, Holm over this table",
         f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",
     )
-    return Grid(f"{title}: differences to {result.reference}", (head,), (("", rows),), notes)
+    title = f"differences to {result.reference} on each pair ({result.protocol})"
+    return Grid(title, (head,), (("", rows),), notes)
 
 
-def _grid_over_pairs(result: Against, title: str) -> Grid:
+def _grid_over_pairs(result: Against) -> Grid:
     rows = tuple(
         _entries(
             each.row,
@@ -150,9 +170,8 @@ def _grid_over_pairs(result: Against, title: str) -> Grid:
         for each in result.over_pairs
     )
     head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, bootstrap", "mean rank")
-    return Grid(
-        f"{title}: over pairs, against {result.reference}", (head,), (("", rows),), _notes_over_pairs(result)
-    )
+    title = f"against {result.reference} over all pairs ({result.protocol})"
+    return Grid(title, (head,), (("", rows),), _notes_over_pairs(result))
 
 
 def _rank(result: Against, row: str) -> float:

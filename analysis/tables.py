@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis import formats, significance
+from analysis import formats
 from analysis.cells import Table
-from analysis.comparison import tables_and_scores
+from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
 from analysis.scores import Scores
 from analysis.selection import Selection, select
 from analysis.settings import Format, Layout
+from analysis.significance import Against, against, grids
+from analysis.tidy import to_csv
 from benchmarks.console import make_console
 from benchmarks.errors import UserError
 from benchmarks.files import write_atomically, write_json
@@ -39,7 +39,7 @@ class Tables:
     """
 
     tables: tuple[Table, ...]
-    comparisons: tuple[Grid, ...]
+    comparisons: tuple[Against, ...]
     logs: Logs
     selection: Selection
     layout: Layout
@@ -48,7 +48,7 @@ class Tables:
     @property
     def grids(self) -> list[Grid]:
         """Everything as text in rows and columns."""
-        return [*map(of_table, self.tables), *self.comparisons]
+        return [*map(of_table, self.tables), *(grid for result in self.comparisons for grid in grids(result))]
 
     @property
     def remarks(self) -> list[str]:
@@ -76,7 +76,7 @@ class Tables:
             case Format.html:
                 return formats.html_page(self.grids)
             case Format.csv:
-                return _csv(self.tables)
+                return to_csv(self.tables, self.comparisons)
         return formats.text(self.grids)
 
     def print(self, form: Format) -> None:
@@ -125,10 +125,9 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     if selection.cells.empty:
         raise UserError(_nothing(logs, selection))
     _check_baseline(selection, layout)
-    made = tables_and_scores(selection, logs.runs, layout)
-    found = [table for table, _ in made]
-    comparisons = _comparisons(made, layout) if layout.compare else []
-    return Tables(tuple(found), tuple(comparisons), logs, selection, layout, tuple(sources))
+    comparisons = _comparisons(selection, logs, layout)
+    made = tables(selection, logs.runs, layout)
+    return Tables(tuple(made), tuple(comparisons), logs, selection, layout, tuple(sources))
 
 
 def _check_baseline(selection: Selection, layout: Layout) -> None:
@@ -144,32 +143,17 @@ def _nothing(logs: Logs, selection: Selection) -> str:
     return "\n  ".join([*lines, *(f"{count} runs: {reason}" for reason, count in reasons.items())])
 
 
-def _comparisons(made: Sequence[tuple[Table, Scores]], layout: Layout) -> list[Grid]:
-    there = {row for _, scores in made for row in scores.rows}
+def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Against]:
+    """Over all pairs of each protocol, whatever their architectures."""
+    if layout.compare is None:
+        return []
+    there = sorted(selection.cells["row"].unique())
     if layout.compare not in there:
-        raise UserError("compare: " + unknown("row in these tables", str(layout.compare), sorted(there)))
+        raise UserError("compare: " + unknown("row in these tables", layout.compare, there))
     generator = np.random.default_rng(layout.seed)
-    grids = []
-    for table, scores in made:
+    results = []
+    for protocol, cells in selection.cells.groupby("protocol"):
+        scores = Scores(cells, logs.runs)
         if layout.compare in scores.rows:
-            result = significance.against(scores, layout.compare, generator, layout.alpha)
-            grids += significance.grids(result, table.title)
-    return grids
-
-
-HEAD = ("protocol", "section", "row", "pair", "teacher", "student", "value", "std", "n", "mark", "runs", "source")
-
-
-def _csv(tables: Sequence[Table]) -> str:
-    """A line for each cell, with all digits; runs are separated by blanks."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEAD)
-    for table in tables:
-        for section in table.sections:
-            for row in section.rows:
-                for column, cell in zip(table.columns, row.cells, strict=True):
-                    value, std = ("" if np.isnan(each) else each for each in (cell.value, cell.std))
-                    place = (table.protocol, section.kind, row.name, column.name, column.teacher, column.student)
-                    writer.writerow([*place, value, std, cell.n or "", cell.mark, " ".join(cell.runs), row.source])
-    return out.getvalue()
+            results.append(against(str(protocol), scores, layout.compare, generator, layout.alpha))
+    return results

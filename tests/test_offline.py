@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logged import logged, logs_of
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb_logs import framed, log, log_file
 
@@ -194,6 +195,16 @@ def test_segments_of_a_run_are_joined_and_the_later_row_counts(tmp_path):
     assert logs.history["loss"].tolist()[:3] == [1.0, 20.0, 3.0]
     assert np.isnan(logs.history["loss"][3])
     assert logs.history["top"].isna().tolist() == [True, True, True, False]
+
+
+def test_a_segment_begun_after_the_run_was_complete_takes_nothing_away():
+    complete, cut = logged(top1=70, created=1.0), logged(top1=60, status=None, created=2.0)
+    logs = logs_of([complete, cut])
+    assert logs.runs["top1_last"].tolist() == [70]
+    assert logs.history["test/top1"].tolist() == [69, 70]
+    assert "left out: 1" in logs.notes[0]
+    assert logs_of([complete, cut, logged(top1=71, created=3.0)]).runs["top1_last"].tolist() == [71]
+    assert logs_of([cut, complete]).runs["top1_last"].tolist() == [70]
 
 
 def test_rows_of_one_epoch_are_one_and_rows_of_none_are_counted(tmp_path):

@@ -93,6 +93,16 @@ def test_names_times_and_addresses(tmp_path):
     assert run["config"] == {"seed": 0, "pair": {"name": "a_b"}, "big": 2**60}
 
 
+def test_epochs_may_be_whole_floats(tmp_path):
+    runs = some_runs(1)
+    runs["run0"]["rows"] = [{"epoch": 1.0, "a": 1.0}, {"epoch": 2, "b": 1.0}, {"epoch": 2.5}, {"epoch": "x"}, {}]
+    runs["run0"]["rows"].append({"epoch": 2.0, "a": 2.0})
+    with connected(Project(runs), tmp_path):
+        logs = load(["me/project"])
+    assert logs.history[["epoch", "a"]].to_numpy().tolist() == [[1, 1], [2, 2]]
+    assert any("rows without an epoch left out: 3" in note for note in logs.notes)
+
+
 def test_what_has_not_changed_comes_from_the_cache(tmp_path):
     project = Project(some_runs(3))
     with connected(project, tmp_path):

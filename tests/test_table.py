@@ -240,7 +240,7 @@ def test_text_of_cells():
 
 def test_statistics_against_a_reference():
     result = compare(logs_of(grid(SCORES)), Layout(compare="kd"))
-    on_pairs, over_pairs = result.comparisons
+    on_pairs, over_pairs = result.grids[-2:]
     (head,), ((_, rows),) = on_pairs.head, on_pairs.blocks
     lines = [dict(zip(head, (entry.text for entry in row), strict=True)) for row in rows]
     (line,) = [line for line in lines if (line["method"], line["pair"]) == ("aftkd", VGG)]
@@ -256,10 +256,23 @@ def test_statistics_against_a_reference():
     assert any("critical difference" in note for note in over_pairs.notes)
 
 
+def test_statistics_over_pairs_take_all_architectures_together():
+    pairs = ["vgg13_vgg8", WRN, MOBILE, "resnet50_vgg8", "resnet56_resnet20", "wrn40_2_shufflev1"]
+    scores = {
+        (method, pair): [70 + shift + k / 10 + seed for seed in range(3)]
+        for k, pair in enumerate(pairs)
+        for method, shift in (("kd", 0), ("at", 1 + k / 7))
+    }
+    (result,) = compare(logs_of(grid(scores)), Layout(compare="kd")).comparisons
+    (at,) = result.over_pairs
+    assert (at.row, at.num_pairs) == ("at", 6)
+    assert at.p == pytest.approx(2 / 2**6)
+    assert result.ranks.mean_ranks.tolist() == [2, 1]
+
+
 def test_statistics_of_too_few_seeds_say_so():
-    (on_pairs, _) = compare(
-        logs_of(grid({("kd", VGG): [70, 71], ("at", VGG): [71, 73]})), Layout(compare="kd")
-    ).comparisons
+    logs = logs_of(grid({("kd", VGG): [70, 71], ("at", VGG): [71, 73]}))
+    *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
     ((_, ((*_, t, bootstrap, p),)),) = on_pairs.blocks
     assert (t.text, bootstrap.text, p.text) == ("–", "–", "– (2 seeds)")
 
@@ -397,6 +410,16 @@ def test_csv_has_every_digit_and_the_runs():
     (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("published", "kd", VGG)]
     assert line["source"].startswith("CRD")
     assert not line["runs"]
+    assert not line["p"]
+
+
+def test_csv_has_the_differences():
+    result = compare(logs_of(grid(SCORES)), Layout(compare="kd"))
+    lines = [line for line in csv.DictReader(io.StringIO(result.render("csv"))) if "kd" in line["section"]]
+    assert len(lines) == 6
+    (line,) = [line for line in lines if (line["row"], line["pair"]) == ("aftkd", VGG)]
+    assert float(line["low"]) < float(line["value"]) < float(line["high"])
+    assert 0 < float(line["p"]) < 0.05
 
 
 # Provenance
@@ -467,6 +490,7 @@ def test_command_writes_the_format_of_the_suffix_and_the_provenance(name, begins
     assert out.read_text().startswith(begins)
     account = json.loads((out.parent / f"{name}.provenance.json").read_text())
     assert account["sources"] == [str(exported)]
+    assert account["settings"]["epoch"] == "last"
     assert {path.name for path in out.parent.iterdir()} == {name, f"{name}.provenance.json"}
     assert str(out) in capsys.readouterr().out
 
