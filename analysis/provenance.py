@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +13,7 @@ from analysis.cells import Cell, Section, Table
 from analysis.runs import get
 from analysis.selection import VALUES, Selection
 from analysis.settings import Layout
+from benchmarks.hashing import short_hash
 
 # What does not change a result, or is said apart.
 NOT_CONFIGURED = ("id", "attempt", "tracking", "output", "code", "environment")
@@ -93,7 +92,7 @@ def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """A short hash of everything that was configured, the seed included."""
     content = {key: value for key, value in config.items() if key not in NOT_CONFIGURED}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+    return short_hash(content)
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import metrics
+from benchmarks.hashing import short_hash
 
 STATES = ("complete", "failed", "interrupted")
 UNFINISHED = "unfinished"
@@ -116,12 +114,7 @@ def protocol(config: Mapping[str, Any]) -> str:
     words = [str(get(config, "data", "name")), split_of(config), f"{train.get('epochs')} epochs"]
     words += [f"of {train['max_steps']} steps"] if train.get("max_steps") else []
     words += [str(train["precision"])] if train.get("precision") else []
-    return f"{' '.join(words)} {_hash(json.dumps(content, sort_keys=True))}"
-
-
-@functools.cache
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
+    return f"{' '.join(words)} {short_hash(content, 6)}"
 
 
 def describe(run: LoggedRun) -> dict[str, Any]:

@@ -6,7 +6,6 @@ cache under the time of the run's last heartbeat, so that reading a project agai
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from analysis.runs import LoggedRun, columns
 from benchmarks import metrics
 from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.files import user_cache, write_atomically
+from benchmarks.hashing import short_hash
 
 TIMEOUT = 60  # seconds in which the SDK repeats a request
 RUNS_A_PAGE = 50
@@ -82,7 +82,7 @@ def _read(run: Any) -> LoggedRun:
 
 def _cache_path(run: Any) -> Path:
     """Where a run is kept: its page's address is what names it among all servers."""
-    return user_cache() / "wandb" / f"{hashlib.sha256(run.url.encode()).hexdigest()[:20]}.json"
+    return user_cache() / "wandb" / f"{short_hash(run.url, 20)}.json"
 
 
 def _cached(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 import re
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.hashing import short_hash
 from benchmarks.protocol import StudentConfig, plain
 
 PACKAGE = Path(__file__).parent
@@ -30,12 +30,6 @@ def identity(config: Any) -> Any:
             if field.metadata.get("identity", True)
         }
     return plain(config)
-
-
-def short_hash(content: Any, length: int = 10) -> str:
-    """A hash of JSON-able content, independent of the order of its keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def run_id(config: StudentConfig, teacher_sha256: str | None, attempt: int = 0) -> str:

@@ -19,7 +19,8 @@ from benchmarks.checkpoints import Checkpoint
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import read_record, write_record
-from benchmarks.identity import code_version, environment, short_hash
+from benchmarks.hashing import short_hash
+from benchmarks.identity import code_version, environment
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen, place

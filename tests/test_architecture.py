@@ -21,6 +21,7 @@ LEAVES = (
     "benchmarks.console",
     "benchmarks.errors",
     "benchmarks.files",
+    "benchmarks.hashing",
     "benchmarks.metrics",
     "benchmarks.pairs",
     "benchmarks.published",

@@ -17,7 +17,8 @@ from lines import SMALL, student_of
 
 from benchmarks import identity
 from benchmarks.config import RunConfig
-from benchmarks.identity import run_id, short_hash, slug
+from benchmarks.hashing import short_hash
+from benchmarks.identity import run_id, slug
 from benchmarks.protocol import StudentConfig
 from benchmarks.tensors import weights_sha256
 from methods import available, configure

@@ -13,7 +13,8 @@ import torch
 
 from benchmarks import data, teachers
 from benchmarks.config import RunConfig
-from benchmarks.identity import identity, short_hash, slug
+from benchmarks.hashing import short_hash
+from benchmarks.identity import identity, slug
 from benchmarks.protocol import StudentConfig, Variant
 from benchmarks.results import Job, find_job
 from benchmarks.suite import memory

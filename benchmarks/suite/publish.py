@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.files import write_json
-from benchmarks.identity import short_hash
+from benchmarks.hashing import short_hash
 from benchmarks.suite.plan import Cell, Plan, task_of_teacher
 from benchmarks.suite.states import PLAN
 from benchmarks.suite.work import TEACHER, Task
