@@ -59,7 +59,7 @@ def damages(content: bytes, flips: int, seed: int = 0) -> Iterator[tuple[str, by
     lengths = {*SMALL_LENGTHS, *(size * k // 8 for k in range(8)), size - 1, size - 8, size - 33}
     for length in sorted(length for length in lengths if 0 <= length < size):
         yield f"cut at {length} of {size}", content[:length]
-    for k in range(flips):
+    for k in range(flips := min(flips, size)):
         position, bit = draw.randrange(k * size // flips, (k + 1) * size // flips), draw.randrange(8)
         changed = bytes([content[position] ^ 1 << bit])
         yield f"bit {bit} of byte {position} of {size}", content[:position] + changed + content[position + 1 :]

@@ -1,0 +1,94 @@
+"""Disks that are full or may not be written: a clear end, nothing half-written, and the same command continues."""
+
+import subprocess
+
+import pytest
+from commands import files, result, run_folder, same, weights, without_times
+
+from benchmarks.display import Display
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own, and a call that mounts it anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", place], capture_output=True)
+
+    if mount("size=400k").returncode:
+        pytest.skip("mounting is not permitted here")
+    yield place, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def told(capsys, status, *parts):
+    """A few clear lines."""
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert 1 <= len(shown.splitlines()) <= 6
+    for part in parts:
+        assert part in shown
+    return status
+
+
+def test_a_full_disk_ends_a_run_and_the_same_command_continues_it(distil, disk, tmp_path, capsys):
+    place, remount = disk
+    assert distil("method=none", f"output={tmp_path / 'whole'}") == 0
+    capsys.readouterr()
+    line = ["method=none", f"output={place / 'runs'}", "checkpoint.every_steps=1"]
+    assert told(capsys, distil(*line), "No space left", str(place)) == 1
+    assert files(run_folder(place / "runs", "none")) <= {".lock", "code.json"}
+    remount("size=20m")
+    assert distil(*line) == 0
+    assert same(weights(place / "runs", "none"), weights(tmp_path / "whole", "none"))
+    history = without_times(result(place / "runs", "none")["history"])
+    assert history == without_times(result(tmp_path / "whole", "none")["history"])
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(distil, disk, tmp_path, capsys, monkeypatch):
+    place, remount = disk
+    remount("size=20m")
+    assert distil("method=none", f"output={tmp_path / 'whole'}") == 0
+    original = Display.on_step
+
+    def on_step(self, step):
+        original(self, step)
+        if step == 3:
+            with (place / "ballast").open("wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(4096))
+                except OSError:
+                    pass
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+    line = ["method=none", f"output={place / 'runs'}", "checkpoint.every_steps=2"]
+    capsys.readouterr()
+    assert told(capsys, distil(*line), "No space left") == 1
+    kept = [name for name in files(run_folder(place / "runs", "none")) if name.startswith("checkpoint")]
+    assert kept == ["checkpoint-00000002.pt"]
+    monkeypatch.setattr(Display, "on_step", original)
+    (place / "ballast").unlink()
+    assert distil(*line) == 0
+    assert "continued at step 2" in capsys.readouterr().out
+    assert same(weights(place / "runs", "none"), weights(tmp_path / "whole", "none"))
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
+def test_a_read_only_output_folder(begun, distil, disk, capsys):
+    place, remount = disk
+    if begun:
+        (place / "runs").mkdir()
+    remount("ro")
+    status = distil("method=none", f"output={place / 'runs'}")
+    assert told(capsys, status, "output", str(place)) == 2
+
+
+def test_a_read_only_store(distil, disk, capsys, tmp_path):
+    place, remount = disk
+    (place / "store").mkdir()
+    remount("ro")
+    status = distil("method=kd", f"teacher.root={place / 'store'}")
+    assert told(capsys, status, str(place / "store")) == 2
