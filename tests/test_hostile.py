@@ -48,9 +48,9 @@ def complaints(path):
             yield f"{line} without weights_only=True"
         if name == "yaml.load" and not re.search("SafeLoader|PresetLoader", ast.unparse(node)):
             yield f"{line} without a safe loader"
-        if name.startswith("subprocess.") and name != "subprocess.TimeoutExpired":
-            if not node.args or not isinstance(node.args[0], ast.List | ast.Name):
-                yield f"{line}: its command is no list"
+        starts = name in ("subprocess.run", "subprocess.Popen", "subprocess.check_output", "subprocess.call")
+        if starts and not (node.args and isinstance(node.args[0], ast.List | ast.Name)):
+            yield f"{line}: its command is no list"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -137,5 +137,5 @@ def test_a_hostile_label_is_text_in_every_format(suffix, tmp_path, monkeypatch):
     if suffix == "tex":
         assert "\\input" not in text
     if suffix == "md":
-        assert "<script" not in text
-        assert "](javascript" not in text
+        assert not re.search(r"(?<!\\)<script", text)
+        assert not re.search(r"(?<!\\)\]\(javascript", text)
