@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from analysis.selection import printable
+from analysis.runs import printable
 
 BEST, SECOND = "best", "second"
 

@@ -10,13 +10,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Section, Table
-from analysis.runs import get
+from analysis.runs import get, protocol_of
 from analysis.selection import VALUES, Selection
 from analysis.settings import Layout
 from benchmarks.hashing import short_hash
-
-# What does not change a result, or is said apart.
-NOT_CONFIGURED = ("id", "attempt", "tracking", "output", "code", "environment")
 
 
 def provenance(
@@ -90,9 +87,9 @@ def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
-    """A short hash of everything that was configured, the seed included."""
-    content = {key: value for key, value in config.items() if key not in NOT_CONFIGURED}
-    return short_hash(content)
+    """A short hash of everything that was configured and can change the result, the seed included."""
+    content = {part: config.get(part) for part in ("method", "pair", "seed", "loss")}
+    return short_hash(content | {"protocol": protocol_of(config), "teacher": get(config, "teacher", "sha256")})
 
 
 def _plain(value: Any) -> Any:

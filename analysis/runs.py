@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,9 @@ STATES = ("complete", "failed", "interrupted")
 UNFINISHED = "unfinished"
 EXACT = 2**53  # whole numbers up to here are floats, too
 
-# What may differ between runs that are compared, or has a column of its own.
-APART = frozenset(
-    {"method", "label", "pair", "seed", "loss", "id", "attempt", "teacher"}
-    | {"command", "costs", "cohort", "tracking", "output", "code", "environment", "_wandb"}
-)
-# What a run computes on and where its data lie, and the rate, which is the student's and so the pair's.
-NO_PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": {"root", "cache"}}
+# Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, and
+# the learning rate, which is the student's and so the pair's.
+PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": {"root", "cache"}}
 
 INTEGERS = ("seed", "attempt", "epochs")
 NESTED = ("config", "summary")
@@ -86,10 +83,13 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 def get(content: Any, *path: str) -> Any:
     """A value deep in nested mappings; None where there is no such place."""
     for key in path:
-        if not isinstance(content, Mapping):
-            return None
-        content = content.get(key)
+        content = _mapping(content).get(key)
     return content
+
+
+def _mapping(content: Any) -> Mapping[str, Any]:
+    """Itself if it is a mapping, else an empty one: runs of other programs may hold anything."""
+    return content if isinstance(content, Mapping) else {}
 
 
 def split_of(config: Mapping[str, Any]) -> str:
@@ -97,24 +97,31 @@ def split_of(config: Mapping[str, Any]) -> str:
     return "val" if get(config, "data", "validation") else "test"
 
 
-def protocol(config: Mapping[str, Any]) -> str:
-    """What must agree before two runs may be averaged or compared, in a few words and a hash.
+def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The part of a configuration that must agree before two runs may be averaged or compared.
 
     Method, loss weights, pair, seed, and the machine are left out; so are teacher and learning rate, which are
     the pair's.
     """
-    content: dict[str, Any] = {}
-    for key, value in config.items():
-        if key not in APART:
-            skip = NO_PROTOCOL.get(key, set())
-            content[key] = (
-                {k: v for k, v in value.items() if k not in skip} if isinstance(value, Mapping) else value
-            )
-    train = get(config, "train") or {}
+    return {
+        section: {key: value for key, value in _mapping(config.get(section)).items() if key not in apart}
+        for section, apart in PROTOCOL.items()
+    }
+
+
+def protocol(config: Mapping[str, Any]) -> str:
+    """The protocol in a few words and a hash."""
+    content = protocol_of(config)
+    train = content["train"]
     words = [str(get(config, "data", "name")), split_of(config), f"{train.get('epochs')} epochs"]
     words += [f"of {train['max_steps']} steps"] if train.get("max_steps") else []
     words += [str(train["precision"])] if train.get("precision") else []
-    return f"{' '.join(words)} {short_hash(content, 6)}"
+    return printable(f"{' '.join(words)} {short_hash(content, 6)}")
+
+
+def printable(name: str) -> str:
+    """A name without control characters, which could do anything to a terminal or a file."""
+    return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)
 
 
 def describe(run: LoggedRun) -> dict[str, Any]:

@@ -8,14 +8,13 @@ its own that names them; where a pair was run with several teachers or rates, ea
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.runs import get
+from analysis.runs import get, printable
 from benchmarks.errors import UserError
 from methods import unknown
 
@@ -191,8 +190,3 @@ def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     order = [*CELL, "seed", "value", "run_id"]
     columns = [*order, *(name for name in KEPT if name not in order)]
     return latest[columns].sort_values(order, ignore_index=True), doubles
-
-
-def printable(name: str) -> str:
-    """A name without control characters, which could do anything to a terminal or a file."""
-    return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)

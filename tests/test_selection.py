@@ -1,12 +1,19 @@
 """Which runs share a cell, and which are left out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from logged import grid, logged, logs_of
+from test_offline import TREES
 
-from analysis.runs import protocol
-from analysis.selection import choose, printable, select
+from analysis.runs import PROTOCOL, LoggedRun, frame_of_runs, printable, protocol
+from analysis.selection import choose, select
+from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.errors import UserError
+from benchmarks.protocol import StudentConfig
 
 
 def cells(runs, **kwargs):
@@ -148,6 +155,20 @@ def test_foreign_runs_are_listed():
     assert excluded([logged(), foreign])["foreign"].startswith("no run of this suite")
 
 
+PARTS = ("method", "label", "pair", "data", "seed", "train", "loss", "teacher", "attempt", "code", "environment")
+
+
+@given(
+    st.dictionaries(st.sampled_from(PARTS), TREES),
+    st.dictionaries(st.sampled_from(["status", "test/top1_last"]), TREES),
+)
+def test_runs_of_other_programs_do_no_harm(config, summary):
+    runs = frame_of_runs([LoggedRun("foreign", config=config, summary=summary), logged()])
+    selection = select(runs)
+    assert selection.cells["run_id"].tolist() == ["kd-vgg13_vgg8-0-0"]
+    assert selection.excluded["run_id"].tolist() == ["foreign"]
+
+
 def test_runs_without_accuracy_are_listed():
     empty = logged(seed=1, id="empty")
     del empty.summary["test/top1_last"]
@@ -173,6 +194,14 @@ def test_no_runs_at_all():
     selection = select(logs_of([]).runs)
     assert selection.cells.empty
     assert selection.excluded.empty
+
+
+def test_every_part_of_a_configuration_is_protocol_or_tells_runs_apart():
+    """A new part of it must be put into one of the two."""
+    parts = {field.name for field in dataclasses.fields(StudentConfig)}
+    assert parts == {"method", "pair", "seed", "loss"} | PROTOCOL.keys()
+    assert PROTOCOL["train"] <= {field.name for field in dataclasses.fields(TrainConfig)}
+    assert PROTOCOL["data"] <= {field.name for field in dataclasses.fields(DataConfig)}
 
 
 def test_protocol_text_is_independent_of_the_order_of_keys():
