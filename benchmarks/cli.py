@@ -31,6 +31,7 @@ from benchmarks.help import help_text
 from methods import InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
+PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@")  # in a URL; messages quote what was typed
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,25 @@ class Command:
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return status_of(lambda: _run(command, arguments))
+
+
+def _run(command: Command, arguments: list[str]) -> int:
+    if not arguments and command.overview:
+        print(command.overview())
+        return 0
+    if {"--help", "-h", "help"} & set(arguments):
+        print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
+        return 0
+    run = command.verbs.get(arguments[0]) if arguments else None
+    config, given = compose_config(command, arguments[1:] if run else arguments)
+    return (run or command.run)(config, given)
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """The exit status of `work`; where it cannot do what was asked, it is said why."""
     try:
-        if not arguments and command.overview:
-            print(command.overview())
-            return 0
-        if {"--help", "-h", "help"} & set(arguments):
-            print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
-            return 0
-        run = command.verbs.get(arguments[0]) if arguments else None
-        config, given = compose_config(command, arguments[1:] if run else arguments)
-        return (run or command.run)(config, given)
+        return work()
     except (UserError, InvalidSetting) as error:
         return _end(f"error: {error}", USAGE)
     except RunFailed as error:
@@ -89,7 +99,7 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
 
 def _end(message: str, status: int) -> int:
     if message:
-        print(message, file=sys.stderr)
+        print(PASSWORD.sub(r"\1:***@", message), file=sys.stderr)
     return status
 
 

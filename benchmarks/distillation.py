@@ -27,7 +27,7 @@ from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.progress import Checkpoints
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Workbench, open_workbench
 from methods import get
 
 # In the place of a checkpoint's step, which is negative in a stage before the main training.
@@ -83,12 +83,11 @@ class Distillation:
         check_login(run.tracking)
         check_writable(Path(run.output))
         self.announce()
-        dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-        bench = Workbench(dataset, self.device, self.console, run.checkpoint)
+        bench = open_workbench(run, self.console)
         self.rehearse(bench)
         jobs = self.train(bench)
         self.console.print()
-        report.print_results(self.console, run, [job for job in jobs if job.result], dataset.evaluation_name)
+        report.print_results(self.console, run, [job for job in jobs if job.result], bench.dataset.evaluation_name)
         if failures := [f"{job.config.label}: {job.failure}" for job in jobs if job.failure]:
             raise RunFailed("\n".join(failures))
         return 0
@@ -109,7 +108,7 @@ class Distillation:
             RunFailed: the teacher's training failed.
             Interrupted: by a signal; everything is saved.
         """
-        teacher_top1 = self._prepare_teacher(bench) if self.needs_teacher else None
+        teacher_top1 = self.prepare_teacher(bench) if self.needs_teacher else None
         jobs = self.jobs()
         self._train([job for job in jobs if job.result is None], bench, teacher_top1, observers)
         return jobs
@@ -155,7 +154,7 @@ class Distillation:
         if self.needs_teacher and self.teacher is None:
             bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 
-    def _prepare_teacher(self, bench: Workbench) -> float:
+    def prepare_teacher(self, bench: Workbench) -> float:
         """See to it that the teacher is there and what it is said to be; its top-1."""
         self.teacher = self.teacher or bench.train_teacher(self.plan)
         top1 = bench.measure(self.teacher, self.run.train)

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import data
 from benchmarks.cli import as_overrides
-from benchmarks.config import TeacherConfig, TrainConfig
+from benchmarks.config import PairConfig, TeacherConfig, TrainConfig
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from methods import configure, default_of
@@ -26,22 +26,23 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
         teacher: where its teacher came from; None where it has none.
         attempt: as of the run; a further one is asked for by `rerun=true`.
     """
-    method = {"name": student.method.name} | _changed(student.method, configure(student.method.name))
+    name = student.method.name
+    method = {"name": name} | changed(student.method, configure(name).for_pair(student.pair.name, ()))
     settings = {
         "method": method,
-        "pair": _pair(student),
+        "pair": pair_settings(student.pair),
         "data": {"name": student.data.name}
         | ({"validation": student.data.validation} if student.data.validation else {}),
         "seed": student.seed,
         "train": _train(student),
-        "loss": _changed(student.loss, LossConfig().resolve(student.method)),
+        "loss": changed(student.loss, LossConfig().resolve(student.method)),
         "teacher": _teacher(student, teacher) if teacher else {},
     }
     words = as_overrides({key: value for key, value in settings.items() if value != {}})
     return shlex.join(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
 
 
-def _changed(config: Any, usual: Any) -> dict[str, Any]:
+def changed(config: Any, usual: Any) -> dict[str, Any]:
     """Fields that have another value, and of weights only those."""
     ours, theirs = plain(config), plain(usual)
     changed = {key: value for key, value in ours.items() if value != theirs[key]}
@@ -50,8 +51,8 @@ def _changed(config: Any, usual: Any) -> dict[str, Any]:
     return changed
 
 
-def _pair(student: StudentConfig) -> dict[str, Any]:
-    pair = student.pair
+def pair_settings(pair: PairConfig) -> dict[str, Any]:
+    """How a pair is chosen: by its name, or by its networks where it has none."""
     if pair.name in PAIRS:
         return {"name": pair.name}
     return {"name": "custom", "teacher": pair.teacher, "student": pair.student}

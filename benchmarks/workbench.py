@@ -6,13 +6,14 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from benchmarks import teachers
+from benchmarks import data, teachers
 from benchmarks.clock import duration
-from benchmarks.config import CheckpointConfig, TrainConfig
+from benchmarks.config import CheckpointConfig, RunConfig, TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
@@ -189,3 +190,10 @@ class Workbench:
             teacher = teachers.store(plan, seat.member.network, top1, "trained here", history)
             seat.checkpoints.delete()
             return teacher
+
+
+def open_workbench(run: RunConfig, console: Console) -> Workbench:
+    """A run's data on its device, in a process made ready for it."""
+    prepare_torch(run.train)
+    dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
+    return Workbench(dataset, torch.device(run.train.device.value), console, run.checkpoint)

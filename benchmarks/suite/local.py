@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-import torch
-
 from benchmarks.errors import Interrupted
+from benchmarks.processes import settle, start
 from benchmarks.suite.states import LOG
 from benchmarks.suite.work import Report, Task, without_teacher
 from benchmarks.training.signals import Interruption
@@ -99,10 +96,7 @@ class Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(task, self.place, slot, self.workers, theirs))
-        # Ctrl-C reaches all processes of a terminal, but is this one's to pass on: it is ignored from the first.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        process.start()
-        signal.signal(signal.SIGINT, before)
+        start(process)
         theirs.close()  # so that its death shows here
         self.busy.append(Worker(task, slot, process, ours))
 
@@ -133,35 +127,12 @@ def _last_words(status: int | None) -> str:
 
 
 def _work(task: Task, place: Path, slot: int, slots: int, connection: Connection) -> None:
-    """What a worker does: in a group of its own, as long as its parent lives, and with its share of the machine."""
-    os.setpgrp()
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    """What a worker does."""
     with (place / f"{task.name}{LOG}").open("a") as log:  # and what libraries print
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-    _pin(slot, slots, task.run.train.device == "cuda")
+    settle(slot, slots, task.run.train.device == "cuda")
     try:
         connection.send(task(place))
     except Interrupted as error:
         sys.exit(128 + error.signum)
-
-
-def _follow_parent() -> None:
-    """Save and end when the parent is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _pin(slot: int, slots: int, cuda: bool) -> None:
-    """Take a share of the cores and, where there are GPUs, one of them."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        size = max(1, len(cores) // slots)
-        start = slot * size % len(cores)
-        os.sched_setaffinity(0, cores[start : start + size])
-    if cuda:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]

@@ -6,18 +6,16 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from benchmarks import data, metrics, report
+from benchmarks import metrics, report
 from benchmarks.clock import Clock
 from benchmarks.config import RunConfig
-from benchmarks.console import WIDTH_OF_FILES
+from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
 from benchmarks.files import LOCK, write_json
@@ -26,7 +24,7 @@ from benchmarks.suite.states import LOG, PROGRESS, is_locked
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
-from benchmarks.workbench import Workbench, prepare_torch
+from benchmarks.workbench import Workbench, open_workbench
 
 SECONDS_BETWEEN_LOOKS = 2  # at what others do, and that others can take
 TEACHER = "teacher"  # its label, among those of students
@@ -67,10 +65,10 @@ class TeacherTask:
     def __call__(self, place: Path) -> Report:
         """Train it; what it says goes to a log in `place`."""
         plan = TeacherPlan.of(self.run)
-        with logged(place, self.name) as console:
+        with logged(place / f"{self.name}{LOG}") as console:
             try:
                 progress = Progress(place, self.name, plan.train.batch_size)
-                _bench(self.run, console).train_teacher(plan, [progress])
+                open_workbench(self.run, console).train_teacher(plan, [progress])
             except Interrupted:
                 raise
             except Exception as error:
@@ -114,8 +112,8 @@ class CohortTask:
         error that nobody foresaw), each half tries by itself.
         """
         result = Report()
-        with logged(place, self.name) as console:
-            bench = _bench(self.run, console)
+        with logged(place / f"{self.name}{LOG}") as console:
+            bench = open_workbench(self.run, console)
             progress = Progress(place, self.name, self.run.train.batch_size)
             free = self._free(console, result)
             groups = [free] if free else []
@@ -175,20 +173,6 @@ def without_teacher(task: Task, teacher: Report) -> Report:
     """How a task ends whose teacher failed."""
     why = f"its teacher {task.run.pair.teacher}: {teacher.failures[TEACHER]}"
     return Report(dict.fromkeys(task.labels, why))
-
-
-def _bench(run: RunConfig, console: Console) -> Workbench:
-    prepare_torch(run.train)
-    dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-    return Workbench(dataset, torch.device(run.train.device.value), console, run.checkpoint)
-
-
-@contextmanager
-def logged(place: Path, name: str) -> Iterator[Console]:
-    """A console whose output goes to the task's log."""
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / f"{name}{LOG}").open("a", encoding="utf-8") as file:
-        yield Console(file=file, soft_wrap=True, highlight=False, markup=False, width=WIDTH_OF_FILES)
 
 
 class Progress(Observer):
