@@ -1,0 +1,93 @@
+"""A study from beginning to end on this machine: the teacher, then workers until all is found."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from benchmarks.console import logged
+from benchmarks.distillation import Distillation, check_writable
+from benchmarks.errors import UserError
+from benchmarks.tracking import check_login
+from benchmarks.workbench import Workbench, open_workbench
+from sweeps import processes
+from sweeps.plan import Plan
+from sweeps.storage import hidden
+from sweeps.study import open_study, search_ledger
+from sweeps.worker import Worker, is_confirmed
+
+TEACHER = "teacher"  # attribute of a study: SHA-256 of the weights that its trials learn from
+
+
+def conduct(plan: Plan, console: Console) -> None:
+    """Work on a study until it is done, with as many processes as the plan asks for.
+
+    Raises:
+        UserError: settings, data, a teacher or a storage that cannot work.
+        RunFailed: a worker failed.
+        Interrupted: by a signal; everything is saved.
+    """
+    study = open_study(plan)
+    ledger = search_ledger(plan, study)
+    console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
+    if ledger.finished() >= ledger.target and is_confirmed(plan, study):
+        console.print(f"complete already: {ledger.finished()} trials are finished (trials=N goes on)")
+        return
+    _announce(plan, ledger.finished(), console)
+    check_login(plan.run.tracking)
+    check_writable(plan.folder)
+    _prepare_teacher(plan, study, open_workbench(plan.run, console))
+    if plan.search.workers > 1:
+        processes.run(plan, labour, ledger, console)
+    else:
+        labour(plan, console)
+
+
+def labour(plan: Plan, console: Console) -> None:
+    """What each process does."""
+    with logged(_log(plan)) as log:
+        Worker(plan, open_workbench(plan.run, log), console).run()
+
+
+def _log(plan: Plan) -> Path:
+    """Of this process, for what each epoch says: too much of it for the terminal."""
+    return plan.folder / "logs" / f"{socket.gethostname()}-{os.getpid()}.log"
+
+
+def _announce(plan: Plan, finished: int, console: Console) -> None:
+    search, run = plan.search, plan.run
+    console.print(
+        f"{plan.space} of {run.pair.teacher} teaching {run.pair.student} on {run.data.name}: {finished} of "
+        f"{search.trials} trials finished, {run.train.epochs} epochs each, seeds {search.seeds}"
+    )
+    console.print(
+        f"{search.sampler} sampler, pruner: {plan.pruner}; workers: {search.workers}, up to {search.cohort} trials "
+        f"under one teacher; details in {plan.folder / 'logs'}"
+    )
+
+
+def _prepare_teacher(plan: Plan, study: optuna.Study, bench: Workbench) -> None:
+    """See that all who join the study learn from one teacher.
+
+    Raises:
+        UserError: the study has another one.
+    """
+    distillation = Distillation(plan.run, [plan.base.variant], bench.console)
+    distillation.rehearse(bench)
+    if not distillation.needs_teacher:
+        return
+    distillation.prepare_teacher(bench)
+    assert distillation.teacher is not None
+    ours = distillation.teacher.sha256
+    theirs = study.user_attrs.get(TEACHER)
+    if theirs is None:
+        study.set_user_attr(TEACHER, ours)
+    elif theirs != ours:
+        raise UserError(
+            f"the trials of study={plan.name} learn from another teacher than {distillation.teacher.source}; "
+            "teacher.root=… is to name one folder for all who join"
+        )

@@ -1,0 +1,134 @@
+"""The best trial and the defaults, trained again on seeds that no trial has seen.
+
+The best of many trials owes its score to luck too; what it gains over the defaults is measured anew, paired by
+seed. The measurement is a study of its own, with a trial for each seed, so that it is shared, stopped and continued
+as any study is. It is scored on the validation part, too: the test set is left for what is reported in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.console import Console
+from scipy import stats
+
+from benchmarks.errors import RunFailed
+from benchmarks.workbench import Workbench
+from sweeps.draft import of_point
+from sweeps.ledger import origin
+from sweeps.objective import named, score, train
+from sweeps.plan import Plan
+
+CONFIRMATION = ".confirm-"  # between a study's name and the trial that is confirmed
+TUNED, DEFAULT = "tuned", "default"  # attributes of a trial: top-1 of both
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the highest score; None while there is none."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def confirmation_name(study: str, best: int) -> str:
+    """The study that confirms trial `best` of a study."""
+    return f"{study}{CONFIRMATION}{best}"
+
+
+class Confirmation:
+    """Trains the best trial's variant and the defaults on a fresh seed, as one cohort.
+
+    Args:
+        plan: of the study whose best is confirmed.
+        study: of the confirmation.
+        best: that trial.
+        bench: where to train.
+        console: where to say what was found.
+    """
+
+    def __init__(
+        self, plan: Plan, study: optuna.Study, best: FrozenTrial, bench: Workbench, console: Console
+    ) -> None:
+        self.plan, self.study, self.bench, self.console = plan, study, bench, console
+        tuned, default = plan.draft(of_point(best.params)).variant, plan.base.variant
+        self.variants = [named(default, DEFAULT)]
+        if plan.base.resolve(tuned) != plan.base.resolve(default):
+            self.variants.append(named(tuned, f"trial-{origin(best)}"))
+
+    def enter(self, trial: Trial) -> Trial:
+        """Let a trial have its seed."""
+        trial.suggest_int("seed", 0, 2**31 - 1)
+        return trial
+
+    def __call__(self, trials: Sequence[Trial]) -> None:
+        """Train both for the seed of each trial."""
+        for trial in trials:
+            seed = trial.params["seed"]
+            jobs = train(self.plan, seed, self.variants, self.bench)
+            if failures := [f"{job.config.label}, seed {seed}: {job.failure}" for job in jobs if job.failure]:
+                raise RunFailed("\n".join(failures))
+            default, tuned = score(jobs[0]), score(jobs[-1])  # one and the same where the defaults are the best
+            trial.set_user_attr(TUNED, tuned)
+            trial.set_user_attr(DEFAULT, default)
+            self.study.tell(trial, tuned - default)
+            self.console.print(f"fresh seed {seed}: best trial {tuned:.2f} %, defaults {default:.2f} %")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Tuned against default, paired by seed, in points of top-1.
+
+    Attributes:
+        tuned, default: top-1 of both, in percent, by seed.
+    """
+
+    tuned: list[float]
+    default: list[float]
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> Gain:
+        """What a confirmation found so far, in the order of the seeds."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials.sort(key=lambda trial: trial.params["seed"])
+        return cls([t.user_attrs[TUNED] for t in trials], [t.user_attrs[DEFAULT] for t in trials])
+
+    @property
+    def differences(self) -> np.ndarray:
+        return np.subtract(self.tuned, self.default)
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return float(self.differences.mean())
+
+    @property
+    def half_width(self) -> float:
+        """Of the mean difference's 95 % interval, by Student's t; infinite for a single seed."""
+        if len(self.tuned) < 2:
+            return float("inf")
+        error = self.differences.std(ddof=1) / np.sqrt(len(self.tuned))
+        return float(stats.t.ppf(0.975, len(self.tuned) - 1) * error)
+
+    @property
+    def difference(self) -> str:
+        """The mean difference with its interval."""
+        interval = "" if len(self.tuned) < 2 else f" ± {self.half_width:.2f} (95 %, n = {len(self.tuned)})"
+        return f"{self.mean:+.2f}{interval}"
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.mean - self.half_width > 0
+
+    def __str__(self) -> str:
+        verdict = "better than the defaults" if self.better else "not shown to be better than the defaults"
+        return f"{spread(self.tuned)} against {spread(self.default)}: {self.difference} points, {verdict}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation (n − 1) in percent."""
+    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{deviation} %"

@@ -1,0 +1,127 @@
+"""`python -m sweeps.fair`: every method tuned on the same budget, then compared on the same fresh seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import TrialState
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import groups
+from benchmarks.cli import Command, main, thawed
+from benchmarks.console import make_console
+from benchmarks.errors import RunFailed, require
+from benchmarks.files import write_json
+from methods import option
+from sweeps import findings, spaces
+from sweeps.conduct import conduct
+from sweeps.config import SearchConfig, StudyConfig
+from sweeps.confirm import Gain, spread
+from sweeps.findings import Findings
+from sweeps.objective import SETTINGS
+from sweeps.plan import Plan, prepare
+
+EXAMPLES = (
+    "python -m sweeps.fair methods=[aftkd,kd,at] pair=vgg13_vgg8 data=digits trials=10 workers=2",
+    "python -m sweeps.fair methods=[aftkd,kd,crd] pair=vgg13_vgg8 trials=50 storage=postgresql://kd@host/studies",
+)
+
+
+@dataclass(frozen=True)
+class FairConfig(SearchConfig):
+    """A comparison of tuned methods."""
+
+    methods: list[str] = option([], "the methods; each is searched in the space of its name")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """Tune every method, then compare them."""
+    methods = list(config.methods)
+    require(1 < len(methods) == len(set(methods)), f"methods={methods} must be two or more, each once")
+    require(config.confirm > 0, "confirm=0: without fresh seeds there is nothing to compare")
+    plans = {method: _plan(config, given, method) for method in methods}
+    console = make_console()
+    for plan in plans.values():
+        conduct(plan, console)
+        console.print()
+    found = {method: findings.find(plan.search.storage, plan.name) for method, plan in plans.items()}
+    _print(console, found)
+    _write(console, plans, found)
+    return 0
+
+
+def _plan(config: DictConfig, given: frozenset[str], method: str) -> Plan:
+    """The study of one method, all else being equal."""
+    study = thawed(OmegaConf.structured(StudyConfig))
+    for name in (field.name for field in dataclasses.fields(SearchConfig)):
+        if not OmegaConf.is_missing(config, name):
+            study[name] = config[name]
+    study.space = method
+    return prepare(study, given - {"methods"}, spaces.find(method), None)
+
+
+def _gain(found: Findings) -> Gain:
+    if found.gain is None:
+        raise RunFailed(f"study {found.study.study_name}: no trial is complete, all diverged or were pruned")
+    return found.gain
+
+
+def _print(console: Console, found: Mapping[str, Findings]) -> None:
+    """The methods, the best first; all differences are paired by seed."""
+    ranked = sorted(found, key=lambda method: -sum(_gain(found[method]).tuned))
+    first = _gain(found[ranked[0]])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("method", "trials", "pruned", "defaults", "tuned", "gained by tuning", "behind the first"):
+        table.add_column(column)
+    for method in ranked:
+        gain = _gain(found[method])
+        complete, pruned = (len(found[method].of(state)) for state in (TrialState.COMPLETE, TrialState.PRUNED))
+        scores = (spread(gain.default), spread(gain.tuned), gain.difference)
+        behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
+        table.add_row(method, str(complete + pruned), str(pruned), *scores, behind)
+    console.print(f"top-1 on held-out images, mean ± standard deviation over {len(first.tuned)} fresh seeds")
+    console.print(table)
+    console.print("differences are paired by seed, with 95 % intervals by Student's t; the test set was not read")
+
+
+def _write(console: Console, plans: Mapping[str, Plan], found: Mapping[str, Findings]) -> None:
+    """What the table is made of."""
+    content: dict[str, Any] = {}
+    for method, plan in plans.items():
+        gain, best = _gain(found[method]), found[method].best
+        assert best is not None
+        content[method] = {
+            "study": plan.name,
+            "trial": best.number,
+            "settings": best.user_attrs[SETTINGS],
+            "seeds": plan.fresh_seeds,
+            "default": gain.default,
+            "tuned": gain.tuned,
+        }
+    run = next(iter(plans.values())).run
+    path = Path(run.output).parent / f"fair-{run.pair.name}-{run.data.name}-{run.train.epochs}ep.json"
+    write_json(path, content)
+    console.print(f"wrote {path}")
+
+
+COMMAND = Command(
+    name="sweeps.fair",
+    summary="tune several methods with the same number of trials, and compare them and what each gained by it",
+    examples=EXAMPLES,
+    config=FairConfig,
+    groups={"pair": groups.pairs(), "data": groups.data_sets()},
+    defaults={"pair": None, "data": "cifar100"},
+    run=execute,
+    overview=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -1,0 +1,113 @@
+"""What a study has found so far, read from its storage alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.errors import UserError
+from methods import unknown
+from sweeps.confirm import CONFIRMATION, Gain, best_trial, confirmation_name
+from sweeps.ledger import POINT
+from sweeps.storage import hidden, open_storage
+from sweeps.study import SETTINGS, quieten
+
+LEAST_TRIALS = 4  # that are complete, for importances
+NUM_FORESTS = 10  # seeds of the random forest that importances are read off
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study's trials, and what became of its best one on fresh seeds."""
+
+    study: optuna.Study
+    gain: Gain | None
+
+    @cached_property
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def of(self, state: TrialState) -> list[FrozenTrial]:
+        """The trials in a state."""
+        return [trial for trial in self.trials if trial.state == state]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all trials share."""
+        return self.study.user_attrs[SETTINGS]
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        return best_trial(self.study)
+
+    @property
+    def default(self) -> FrozenTrial | None:
+        """The trial of the method's defaults, if it is complete; a grid has none."""
+        if self.settings["grid"]:
+            return None
+        return next((trial for trial in self.of(TrialState.COMPLETE) if trial.user_attrs.get(POINT) == 0), None)
+
+    def ranked(self) -> list[FrozenTrial]:
+        """Complete trials, the best first; of equals the earlier."""
+        return sorted(self.of(TrialState.COMPLETE), key=lambda trial: (-score_of(trial), trial.number))
+
+    def importances(self) -> dict[str, tuple[float, float]]:
+        """Part of the scores' variance that each parameter explains, as mean and deviation over forests' seeds.
+
+        By functional ANOVA (Hutter, Hoos & Leyton-Brown, ICML 2014) of the complete trials; parameters that only
+        some trials have are left out. Empty where trials are too few, or all alike.
+        """
+        complete = self.of(TrialState.COMPLETE)
+        if len(complete) < LEAST_TRIALS or np.ptp([score_of(trial) for trial in complete]) == 0:
+            return {}
+        found = [
+            get_param_importances(self.study, evaluator=FanovaImportanceEvaluator(seed=seed))
+            for seed in range(NUM_FORESTS)
+        ]
+        values = {name: [each[name] for each in found] for name in found[0]}
+        return {name: (float(np.mean(v)), float(np.std(v, ddof=1))) for name, v in values.items()}
+
+
+def score_of(trial: FrozenTrial) -> float:
+    """What a complete trial reached, in percent."""
+    assert trial.value is not None
+    return trial.value
+
+
+def names(storage: str) -> list[str]:
+    """Names of a storage's studies, without those that confirm another's best trial."""
+    quieten()
+    return [
+        name for name in optuna.get_all_study_names(open_storage(storage, create=False)) if CONFIRMATION not in name
+    ]
+
+
+def find(storage: str, name: str) -> Findings:
+    """The findings of a study.
+
+    Raises:
+        UserError: the storage cannot be opened, or has no such study; the message lists those it has.
+    """
+    if name not in (there := names(storage)):
+        raise UserError(f"{hidden(storage)}: {unknown('study', name, there)}")
+    opened = open_storage(storage)
+    study = optuna.load_study(study_name=name, storage=opened)
+    return Findings(study, _gain(study, opened))
+
+
+def _gain(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Gain | None:
+    best = best_trial(study)
+    if best is None:
+        return None
+    try:
+        confirming = optuna.load_study(study_name=confirmation_name(study.study_name, best.number), storage=storage)
+    except KeyError:
+        return None
+    gain = Gain.of(confirming)
+    return gain if gain.tuned else None

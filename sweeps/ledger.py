@@ -1,0 +1,184 @@
+"""Who trains which trial of a study that many workers share, and how many are done.
+
+Optuna's own heartbeats exist for databases alone, and within `optimize`, which holds one trial at a time. A cohort
+holds several, so workers here sign the trials that they draw and renew the signature while they live, on any
+storage. A trial whose signature has gone stale is failed and queued again under its parameters, by the callback
+that Optuna's heartbeats use; only one worker can fail a trial, so it is queued once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from types import TracebackType
+from typing import Any, Self
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+# Attributes of a trial
+POINT, ORIGIN, WORKER, BEAT, DEATHS = "point", "origin", "worker", "beat", "deaths"
+
+BEATS_MISSED = 4  # until a worker counts as dead
+MOST_DEATHS = 3  # of its workers, until a trial is given up
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+HELD = (TrialState.RUNNING, *FINISHED)
+
+
+def origin(trial: FrozenTrial | Trial) -> int:
+    """The number that a trial first had; one that was queued again has a new number of its own."""
+    return trial.user_attrs.get(ORIGIN, trial.number)
+
+
+class Ledger:
+    """One worker's view of the trials of a study.
+
+    Args:
+        study: shared by all workers.
+        target: finished trials that end the study.
+        heartbeat: seconds between two signs of life.
+        closed: whether there are no trials but those that were queued.
+    """
+
+    def __init__(self, study: optuna.Study, target: int, heartbeat: float, closed: bool) -> None:
+        self.study, self.target, self.heartbeat, self.closed = study, target, heartbeat, closed
+        self.worker = worker_name(os.getpid())
+
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Queue the points that the study lacks, whoever queued the others."""
+        known = {trial.user_attrs.get(POINT) for trial in self._trials()}
+        for k, point in enumerate(points):
+            if k not in known:
+                self.study.enqueue_trial(dict(point), user_attrs={POINT: k})
+
+    def draw(self, most: int) -> Iterator[Trial]:
+        """Trials for this worker to train, while the study has need of more.
+
+        Each is to be given its parameters before the next is drawn, so that the sampler knows of it.
+        """
+        drawn = 0
+        while drawn < most and self.has_more():
+            trial = self.study.ask()
+            self.sign(trial)
+            if self._superfluous(trial):
+                self.study.tell(trial, state=TrialState.FAIL)
+                continue
+            drawn += 1
+            yield trial
+
+    def has_more(self) -> bool:
+        """Whether the study has need of a trial that nobody trains."""
+        held = self._trials(HELD)
+        return len(held) < self.target and (not self.closed or bool(self._trials((TrialState.WAITING,))))
+
+    def sign(self, trial: Trial) -> None:
+        """A sign of life of the worker that trains a trial."""
+        trial.set_user_attr(WORKER, self.worker)
+        trial.set_user_attr(BEAT, time.time())
+
+    def _superfluous(self, trial: Trial) -> bool:
+        """Whether other workers have drawn the last places, or the same point, at the same moment."""
+        point = trial.user_attrs.get(POINT)
+        if self.closed and point is None:
+            return True
+        others = [other for other in self._trials(HELD) if other.number < trial.number]
+        doubled = any(
+            origin(other) == origin(trial) or (point is not None and other.user_attrs.get(POINT) == point)
+            for other in others
+        )
+        return doubled or len(others) >= self.target
+
+    def finished(self) -> int:
+        """Trials that are complete or pruned."""
+        return len(self._trials(FINISHED))
+
+    def running(self) -> int:
+        """Trials that are trained now, by any worker."""
+        return len(self._trials((TrialState.RUNNING,)))
+
+    def reclaim(self) -> None:
+        """Queue the trials of dead workers again."""
+        silence = BEATS_MISSED * self.heartbeat
+        self._requeue(lambda trial: time.time() - _last_sign(trial) > silence, death=True)
+
+    def bury(self, pid: int) -> None:
+        """Queue the trials of a process of this machine again, which is known to be dead."""
+        self._requeue(lambda trial: trial.user_attrs.get(WORKER) == worker_name(pid), death=True)
+
+    def give_back(self, died: bool) -> None:
+        """Queue this worker's trials again: it was asked to stop, or cannot go on."""
+        self._requeue(lambda trial: trial.user_attrs.get(WORKER) == self.worker, death=died)
+
+    def _requeue(self, chosen: Callable[[FrozenTrial], bool], death: bool) -> None:
+        for trial in self._trials((TrialState.RUNNING,)):
+            if chosen(trial) and self._fail(trial):
+                deaths = trial.user_attrs.get(DEATHS, 0) + death
+                if deaths <= MOST_DEATHS:
+                    self._queue_again(trial, deaths)
+
+    def _queue_again(self, trial: FrozenTrial, deaths: int) -> None:
+        again = deepcopy(trial)
+        again.user_attrs = trial.user_attrs | {ORIGIN: origin(trial), DEATHS: deaths}
+        for signature in (WORKER, BEAT):
+            again.user_attrs.pop(signature, None)
+        RetryHeartbeatStaleTrialCallback()(self.study, again)
+
+    def _fail(self, trial: FrozenTrial) -> bool:
+        """Fail a running trial; False where another worker was quicker."""
+        try:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, UpdateFinishedTrialError):
+            return False
+        return True
+
+    def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+
+def worker_name(pid: int) -> str:
+    """The signature of a process of this machine."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def _last_sign(trial: FrozenTrial) -> float:
+    """When a trial's worker last showed itself; one that died before it signed never did."""
+    assert trial.datetime_start is not None
+    return trial.user_attrs.get(BEAT, trial.datetime_start.timestamp())
+
+
+class Pulse:
+    """A context in which trials are signed again at every heartbeat, by a thread.
+
+    Args:
+        ledger: of their study.
+        trials: may grow meanwhile.
+    """
+
+    def __init__(self, ledger: Ledger, trials: list[Trial]) -> None:
+        self.ledger, self.trials = ledger, trials
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.ledger.heartbeat):
+            for trial in list(self.trials):
+                try:
+                    self.ledger.sign(trial)
+                except (UpdateFinishedTrialError, StorageInternalError):
+                    continue  # it is finished, or the storage is busy: the next beat will do

@@ -1,0 +1,193 @@
+"""Figures of a study: how it went, what each parameter did, how two block sizes act together.
+
+Optuna's own figures leave pruned trials out and interpolate between values that were tried, as if there were block
+sizes between 2 and 4; these show what was tried and what became of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.files import write_atomically
+from sweeps.findings import Findings, score_of
+
+SCORE = "top-1 on held-out images, %"
+COMPLETE, PRUNED, BEST, DEFAULT = "tab:blue", "0.6", "tab:red", "tab:green"
+BLOCKS = "block_size."
+FORMATS = ("png", "pdf")
+
+
+def draw_all(findings: Findings, folder: Path) -> list[Path]:
+    """Draw what the study has trials for; returns the files."""
+    written = []
+    for name, draw in FIGURES.items():
+        figure = draw(findings)
+        if figure is not None:
+            figure.suptitle(findings.study.study_name, fontsize="medium")
+            written += [_write(figure, folder / f"{name}.{kind}", kind) for kind in FORMATS]
+    return written
+
+
+def _write(figure: Figure, path: Path, kind: str) -> Path:
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150))
+    return path
+
+
+def history(findings: Findings) -> Figure:
+    """Scores by trial, the best so far, and where trials were pruned."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    complete = findings.of(TrialState.COMPLETE)
+    numbers, scores = [trial.number for trial in complete], [score_of(trial) for trial in complete]
+    axes.plot(numbers, scores, "o", color=COMPLETE, label="complete")
+    if complete:
+        axes.step(numbers, np.maximum.accumulate(scores), where="post", color=BEST, label="best so far")
+    if findings.default is not None:
+        axes.axhline(score_of(findings.default), color=DEFAULT, linestyle="--", label="defaults")
+    _mark_pruned(axes, [trial.number for trial in findings.of(TrialState.PRUNED)])
+    axes.set(xlabel="trial", ylabel=SCORE)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _mark_pruned(axes: Axes, positions: Sequence[float]) -> None:
+    """Crosses along the lower edge: a pruned trial has no score that could be compared."""
+    if positions:
+        edge = axes.get_xaxis_transform()
+        axes.plot(positions, [0.025] * len(positions), "x", color=PRUNED, transform=edge, label="pruned")
+
+
+def curves(findings: Findings) -> Figure | None:
+    """Scores by epoch, or by seed, of every trial; the best and the defaults on top."""
+    reported = [trial for trial in findings.trials if trial.intermediate_values]
+    if not reported:
+        return None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for trial in reported:
+        axes.plot(*_curve(trial), color=PRUNED if trial.state == TrialState.PRUNED else COMPLETE, linewidth=1)
+    for trial in findings.of(TrialState.PRUNED):
+        axes.plot(*([last] for *_, last in _curve(trial)), "x", color=PRUNED)
+    for special, color, label in ((findings.default, DEFAULT, "defaults"), (findings.best, BEST, "best")):
+        if special is not None and special.intermediate_values:
+            axes.plot(*_curve(special), color=color, linewidth=2.5, label=f"trial {special.number}, {label}")
+    axes.plot([], [], color=COMPLETE, label="complete")
+    axes.plot([], [], "x-", color=PRUNED, label="pruned")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="seed" if findings.settings["pruner"] == "wilcoxon" else "epoch", ylabel=SCORE)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
+    steps = sorted(trial.intermediate_values)
+    return steps, [trial.intermediate_values[step] for step in steps]
+
+
+def slices(findings: Findings) -> Figure | None:
+    """Scores by each parameter's value, the best as a star and the defaults as a diamond."""
+    ranges = _ranges(findings)
+    if not ranges:
+        return None
+    figure, panels = _panels(len(ranges), columns=4, sharey=True)
+    for axes, (name, kind) in zip(panels, ranges.items(), strict=True):
+        _slice(axes, findings, name, kind)
+    figure.supylabel(SCORE, fontsize="medium")
+    return figure
+
+
+def _slice(axes: Axes, findings: Findings, name: str, kind: BaseDistribution) -> None:
+    place = _scale(axes, kind)
+    complete, pruned = (
+        [trial for trial in findings.of(state) if name in trial.params]
+        for state in (TrialState.COMPLETE, TrialState.PRUNED)
+    )
+    places = [place(trial.params[name]) for trial in complete]
+    axes.plot(places, [score_of(trial) for trial in complete], "o", color=COMPLETE, alpha=0.6)
+    _mark_pruned(axes, [place(trial.params[name]) for trial in pruned])
+    for special, marker, color in ((findings.default, "D", DEFAULT), (findings.best, "*", BEST)):
+        if special is not None and name in special.params:
+            axes.plot(place(special.params[name]), score_of(special), marker, color=color, markersize=10)
+    axes.set_xlabel(name)
+
+
+def _scale(axes: Axes, kind: BaseDistribution) -> Callable[[Any], float]:
+    """Prepare the axis for a parameter's range; tells where a value lies: choices are side by side."""
+    if isinstance(kind, CategoricalDistribution):
+        axes.set_xticks(range(len(kind.choices)), [str(choice) for choice in kind.choices])
+        axes.set_xlim(-0.5, len(kind.choices) - 0.5)
+        return kind.choices.index
+    assert isinstance(kind, FloatDistribution)
+    axes.set_xscale("log" if kind.log else "linear")
+    axes.set_xlim(kind.low, kind.high)
+    return float
+
+
+def blocks(findings: Findings) -> Figure | None:
+    """Mean score for each two stages' block sizes, with the number of complete trials; ×: only pruned ones."""
+    ranges = {name: kind for name, kind in _ranges(findings).items() if name.startswith(BLOCKS)}
+    pairs, scores = list(itertools.combinations(ranges, 2)), [score_of(trial) for trial in findings.ranked()]
+    if not pairs or not scores:
+        return None
+    figure, panels = _panels(len(pairs), columns=min(3, len(pairs)))
+    color = Normalize(min(scores), max(scores))
+    for axes, pair in zip(panels, pairs, strict=True):
+        image = _heat_map(axes, findings, pair, [ranges[name] for name in pair], color)
+    figure.colorbar(image, ax=panels, label=SCORE)
+    return figure
+
+
+def _heat_map(axes: Axes, findings: Findings, pair: tuple[str, str], kinds: Sequence[Any], color: Normalize) -> Any:
+    across, up = (kind.choices for kind in kinds)
+    means = np.full((len(up), len(across)), np.nan)
+    for (row, b), (column, a) in itertools.product(enumerate(up), enumerate(across)):
+        there = [trial for trial in findings.trials if [trial.params.get(name) for name in pair] == [a, b]]
+        scores = [score_of(trial) for trial in there if trial.state == TrialState.COMPLETE]
+        text = "×" if any(trial.state == TrialState.PRUNED for trial in there) else ""
+        if scores:
+            means[row, column] = np.mean(scores)
+            text = f"{means[row, column]:.1f}\n{len(scores)}"
+        dark = bool(scores) and color(means[row, column]) < 0.6
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    axes.set_xticks(range(len(across)), map(str, across))
+    axes.set_yticks(range(len(up)), map(str, up))
+    axes.set(xlabel=pair[0], ylabel=pair[1])
+    return axes.imshow(means, origin="lower", aspect="auto", norm=color)
+
+
+def _panels(number: int, columns: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with so many small panels, those that are left over taken away."""
+    columns = min(columns, number)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(1 + 2.8 * columns, 0.4 + 2.6 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).flat)
+    for axes in panels[number:]:
+        axes.remove()
+    return figure, panels[:number]
+
+
+def _ranges(findings: Findings) -> dict[str, BaseDistribution]:
+    """The range of every parameter that any trial has."""
+    ranges: dict[str, BaseDistribution] = {}
+    for trial in findings.trials:
+        ranges = trial.distributions | ranges
+    return dict(sorted(ranges.items()))
+
+
+FIGURES: Mapping[str, Callable[[Findings], Figure | None]] = {
+    "history": history,
+    "curves": curves,
+    "slices": slices,
+    "blocks": blocks,
+}

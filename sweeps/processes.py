@@ -1,0 +1,82 @@
+"""Several workers on one machine, each a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from rich.console import Console
+
+from benchmarks.cli import status_of
+from benchmarks.config import Device
+from benchmarks.console import make_console
+from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.processes import settle, start
+from benchmarks.training.signals import Interruption
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan
+
+Labour = Callable[[Plan, Console], None]
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def run(plan: Plan, labour: Labour, ledger: Ledger, console: Console) -> None:
+    """Run the plan's workers to their end.
+
+    Args:
+        plan: of the study.
+        labour: what each of them does.
+        ledger: of the study.
+        console: where to say that one died.
+
+    Raises:
+        RunFailed: they died before the study was done.
+        Interrupted: by a signal, which they were told of; everything is saved.
+    """
+    context = multiprocessing.get_context("spawn")  # what runs on a GPU cannot fork
+    workers: list[BaseProcess] = [
+        context.Process(target=_begin, args=(plan, labour, k), daemon=True) for k in range(plan.search.workers)
+    ]
+    with Interruption() as interruption:
+        for worker in workers:
+            start(worker)
+        _watch(workers, ledger, interruption, console)
+    if interruption.signum is not None:
+        raise Interrupted(interruption.signum)
+    if any(worker.exitcode for worker in workers) and ledger.finished() < ledger.target:
+        raise RunFailed("workers ended before the study was done; the same command continues it")
+
+
+def _watch(workers: list[BaseProcess], ledger: Ledger, interruption: Interruption, console: Console) -> None:
+    """Wait for the workers; pass a signal on to them, and queue the trials of those that die."""
+    living, told = list(workers), False
+    while living:
+        wait([worker.sentinel for worker in living], timeout=SECONDS_BETWEEN_LOOKS)
+        for worker in [each for each in living if each.exitcode is not None]:
+            living.remove(worker)
+            if worker.exitcode and interruption.signum is None:
+                assert worker.pid is not None
+                console.print(
+                    f"worker {worker.pid} ended with status {worker.exitcode}: its trials are queued again"
+                )
+                ledger.bury(worker.pid)
+        if interruption.signum is not None and not told:
+            told = True
+            for worker in living:
+                assert worker.pid is not None
+                os.kill(worker.pid, interruption.signum)
+
+
+def _begin(plan: Plan, labour: Labour, slot: int) -> None:
+    """The main function of a worker."""
+    settle(slot, plan.search.workers, plan.run.train.device == Device.cuda)
+
+    def work() -> int:
+        labour(plan, make_console())
+        return 0
+
+    sys.exit(status_of(work))

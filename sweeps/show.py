@@ -1,0 +1,170 @@
+"""`python -m sweeps.show`: what a study found, in words, figures and a preset."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cli import Command, as_overrides, main
+from benchmarks.config import PROTOCOL, PairConfig
+from benchmarks.console import make_console
+from benchmarks.errors import UserError, require
+from benchmarks.files import write_atomically
+from benchmarks.identity import slug
+from benchmarks.repeat import pair_settings
+from methods import option
+from sweeps import findings, objective
+from sweeps.config import StorageConfig
+from sweeps.findings import Findings, score_of
+from sweeps.plan import fill_storage
+from sweeps.plots import draw_all
+from sweeps.progress import shown
+from sweeps.storage import hidden
+
+EXAMPLES = (
+    "python -m sweeps.show study=aftkd-vgg13_vgg8-digits-3ep",
+    "python -m sweeps.show study=aftkd-vgg13_vgg8-digits-3ep export=tuned.yaml",
+    "python -m sweeps.show list storage=postgresql://kd@host/studies",
+)
+
+
+@dataclass(frozen=True)
+class ShowConfig(StorageConfig):
+    """What is shown."""
+
+    study: str = option(PROTOCOL, "name of the study")
+    top: int = option(5, "how many of the best trials to list")
+    out: str = option(PROTOCOL, "folder for the figures, as PNG and PDF; default: figures in the study's folder")
+    export: str | None = option(None, "file for the best trial's settings: benchmarks.run preset=FILE takes them")
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """Show a study."""
+    fill_storage(config)
+    require(not OmegaConf.is_missing(config, "study"), "study=… names what to show; `list` lists what there is")
+    require(config.top >= 1, f"top={config.top} must be at least 1")
+    found, console = findings.find(config.storage, config.study), make_console()
+    console.print(f"study {config.study} in {hidden(config.storage)}", style="bold")
+    _print_settings(console, found)
+    _print_trials(console, found, config.top)
+    _print_importances(console, found)
+    _print_best(console, found)
+    if OmegaConf.is_missing(config, "out"):
+        config.out = str(Path(config.output) / slug(config.study) / "figures")
+    for path in draw_all(found, Path(config.out)):
+        console.print(f"wrote {path}")
+    if config.export is not None:
+        _export(console, found, Path(config.export))
+    return 0
+
+
+def _print_settings(console: Console, found: Findings) -> None:
+    settings = found.settings
+    console.print(
+        f"{settings['space']} of {settings['pair']['teacher']} teaching {settings['pair']['student']} on "
+        f"{settings['data']['name']}: {settings['train']['epochs']} epochs, seeds {settings['seeds']}, scored on "
+        f"{settings['data']['validation']:.0%} of the training set, held out"
+    )
+    counts = {state: len(found.of(state)) for state in TrialState}
+    finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
+    console.print(
+        f"{finished} trials finished: {counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned; "
+        f"{counts[TrialState.RUNNING]} running, {counts[TrialState.WAITING]} in the queue"
+    )
+
+
+def _print_trials(console: Console, found: Findings, top: int) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("trial", "top-1, %", "settings"):
+        table.add_column(column, overflow="fold")
+    best = found.ranked()[:top]
+    for trial in best if found.default is None or found.default in best else [*best, found.default]:
+        name = f"{trial.number} (defaults)" if trial == found.default else str(trial.number)
+        table.add_row(name, f"{score_of(trial):.2f}", shown(trial.params))
+    if best:
+        console.print(table)
+
+
+def _print_importances(console: Console, found: Findings) -> None:
+    importances = found.importances()
+    num_complete = len(found.of(TrialState.COMPLETE))
+    if not importances:
+        console.print(f"importances need more complete trials, with different scores: there are {num_complete}")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("parameter", "part of the variance", "± over forests"):
+        table.add_column(column)
+    for name, (mean, deviation) in sorted(importances.items(), key=lambda item: -item[1][0]):
+        table.add_row(name, f"{mean:.2f}", f"{deviation:.2f}")
+    console.print(table)
+    console.print(
+        f"by functional ANOVA of {num_complete} complete trials, {findings.NUM_FORESTS} random forests; parameters "
+        "that only some trials have are left out"
+    )
+
+
+def _print_best(console: Console, found: Findings) -> None:
+    best = found.best
+    if best is None:
+        return
+    console.print()
+    if best == found.default:
+        console.print("no trial is better than the defaults")
+    elif found.gain is None:
+        console.print("the best trial is not confirmed on fresh seeds: sweeps.run does that in the end")
+    else:
+        console.print(f"trial {best.number} on fresh seeds, held-out images: {found.gain}")
+    console.print(f"trial {best.number} again:\n  {best.user_attrs[objective.COMMAND]}")
+    console.print(f"its settings under the full protocol:\n  {_full_command(found, best)}")
+
+
+def _full_command(found: Findings, best: FrozenTrial) -> str:
+    where = {"pair": pair_settings(PairConfig(**found.settings["pair"])), "data": found.settings["data"]["name"]}
+    words = as_overrides(best.user_attrs[objective.SETTINGS] | where)
+    return shlex.join(["python", "-m", "benchmarks.run", *words])
+
+
+def _export(console: Console, found: Findings, path: Path) -> None:
+    if found.best is None:
+        raise UserError(f"export={path}: no trial of the study is complete")
+    settings: dict[str, Any] = found.best.user_attrs[objective.SETTINGS]
+    head = f"# trial {found.best.number} of study {found.study.study_name}, {score_of(found.best):.2f} % top-1\n"
+    text = head + yaml.safe_dump(settings, sort_keys=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    console.print(f"wrote {path}: python -m benchmarks.run preset={path} pair=…")
+
+
+def show_list(config: DictConfig, given: frozenset[str]) -> int:
+    """List the studies of a storage."""
+    fill_storage(config)
+    console, names = make_console(), findings.names(config.storage)
+    console.print(f"{len(names)} studies in {hidden(config.storage)}")
+    for name in names:
+        console.print(f"  {name}")
+    return 0
+
+
+COMMAND = Command(
+    name="sweeps.show",
+    summary="what a study found: best trials, importances, figures, and the overrides that repeat the best",
+    examples=EXAMPLES,
+    config=ShowConfig,
+    groups={},
+    defaults={},
+    run=execute,
+    overview=None,
+    verbs={"list": show_list},
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

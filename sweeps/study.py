@@ -1,0 +1,87 @@
+"""A plan's study in its storage, with the sampler and the pruner that the plan asks for."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+from benchmarks.errors import UserError
+from benchmarks.streams import derive
+from sweeps.config import Pruner, Sampler
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan, disagreements
+from sweeps.storage import open_storage
+
+SETTINGS = "settings"  # attribute of a study: what all who join it must agree on
+REDUCTION = 3  # Hyperband: one trial in so many goes on
+LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: three brackets
+# TPE sees only the trials of its bracket, so that the usual 10 would leave most of a study to chance.
+STARTUP_TRIALS = 5
+
+
+def open_study(plan: Plan, name: str | None = None) -> optuna.Study:
+    """The study, created where there is none.
+
+    Args:
+        plan: of the study.
+        name: of another study in the same storage; default: the plan's.
+
+    Raises:
+        UserError: it was begun under other settings, or the storage cannot be opened.
+    """
+    quieten()
+    study = optuna.create_study(
+        storage=open_storage(plan.search.storage),
+        study_name=name or plan.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=make_pruner(plan),
+    )
+    ours = json.loads(json.dumps(plan.settings()))
+    begun = study.user_attrs.get(SETTINGS)
+    if begun is None:
+        study.set_user_attr(SETTINGS, ours)
+    elif others := disagreements(begun, ours):
+        raise UserError(f"study={plan.name} was begun with {', '.join(others)}; another study=… keeps both")
+    return study
+
+
+def quieten() -> None:
+    """Leave the talking to us: no line for each trial, no warning of what has been experimental for years."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+
+
+def search_ledger(plan: Plan, study: optuna.Study) -> Ledger:
+    """The ledger of a study's trials, its first points in the queue."""
+    ledger = Ledger(study, plan.search.trials, plan.search.heartbeat, plan.closed)
+    ledger.enqueue(plan.points)
+    return ledger
+
+
+def make_sampler(plan: Plan, number: int) -> BaseSampler:
+    """The sampler of a trial, seeded by its number: workers differ, and a continued study draws as an unbroken one.
+
+    Constant liar takes trials that are still running for bad ones, so that those asked together keep apart.
+    """
+    seed = derive(plan.search.seed, "sampler", number) % 2**32
+    if plan.search.sampler == Sampler.random:
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, constant_liar=True, n_startup_trials=STARTUP_TRIALS)
+
+
+def make_pruner(plan: Plan) -> BasePruner:
+    """The pruner."""
+    if plan.pruner == Pruner.wilcoxon:
+        return WilcoxonPruner()
+    if plan.pruner == Pruner.none:
+        return NopPruner()
+    budget = plan.run.train.epochs
+    first = math.ceil(budget / LARGEST_RATIO)
+    return HyperbandPruner(min_resource=first, max_resource=budget, reduction_factor=REDUCTION)

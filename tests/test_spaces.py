@@ -1,0 +1,190 @@
+"""What a study may try: only what can be trained and acts, the defaults first."""
+
+import contextlib
+import dataclasses
+import itertools
+import shlex
+from functools import cache
+
+import optuna
+import pytest
+import yaml
+from studies import SMALL, plan_of
+from test_pairs import IMPOSSIBLE
+
+from benchmarks.cli import compose_config
+from benchmarks.errors import UserError
+from benchmarks.protocol import Variant, resolve
+from benchmarks.run import COMMAND as COMMAND_OF_RUN
+from methods import configure, dead_settings
+from methods.schedules import LossConfig
+from sweeps import spaces
+from sweeps.draft import defaults, from_trial, get, of_point
+from sweeps.objective import COMMAND, SETTINGS, record
+
+plan_of = cache(plan_of)
+ON_DIGITS = ("data=digits", "train.threads=1", "train.precision=fp32")
+VGG = ("pair=vgg13_vgg8", *ON_DIGITS)
+every_space = pytest.mark.parametrize("space", spaces.available())
+
+
+def random_drafts(draft, number):
+    """What `draft` makes of a random sampler's suggestions, with the trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(number):
+        trial = study.ask()
+        yield trial, draft(from_trial(trial))
+
+
+def base_of(space, pair):
+    """What a space starts from: its method as it comes."""
+    base = plan_of("space=aftkd", f"pair={pair}", *ON_DIGITS).base
+    name = space.method or "aftkd"
+    method = configure(name).for_pair(pair, ())
+    return dataclasses.replace(base, variant=Variant(method, LossConfig()))
+
+
+@every_space
+@pytest.mark.parametrize("pair", ["vgg13_vgg8", "wrn40_2_shufflev1"])
+def test_every_draft_can_be_trained_and_all_of_it_acts(space, pair):
+    space = spaces.find(space)
+    if space.grid:  # see below
+        return
+    base = base_of(space, pair)
+    if pair in IMPOSSIBLE.get(space.method, ((), ""))[0]:
+        with pytest.raises(UserError):
+            space.first_points(base)
+        return
+    for trial, draft in random_drafts(lambda pick: space.draft(base, pick), 4):
+        assert trial.params == draft.point
+        student = base.resolve(draft.variant)
+        assert not dead_settings(student.method)
+        assert not dead_settings(student.loss)
+        assert space.draft(base, of_point(draft.point)).variant == draft.variant
+
+
+@every_space
+def test_the_defaults_come_first(space):
+    space = spaces.find(space)
+    if space.grid:
+        return
+    base = base_of(space, "vgg13_vgg8")
+    (point,) = space.first_points(base)
+    assert base.resolve(space.draft(base, of_point(point)).variant) == base.resolve(base.variant)
+
+
+def test_blocks_are_those_that_fit_each_stage():
+    plan = plan_of("space=aftkd_blocks", *VGG)
+    seen = {}
+    plan.draft(lambda name, search, default: seen.update({name: search.choices}) or defaults(name, search, default))
+    valid = plan.base.resolve(plan.base.variant).method.valid_block_sizes(*plan.base.specs)
+    assert {name: choices for name, choices in seen.items() if name.startswith("block_size.")} == {
+        f"block_size.{k}": sizes for k, sizes in enumerate(valid, start=1)
+    }
+    assert all(len(sizes) > 1 for sizes in valid)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "parameters"),
+    [
+        ("fixed", set()),
+        ("linear", {"loss.start", "loss.end"}),
+        ("cosine", {"loss.start", "loss.end"}),
+        ("adaptive", {"loss.temperature", "loss.rate"}),
+    ],
+)
+def test_a_schedule_is_asked_for_its_own_settings_only(schedule, parameters):
+    plan = plan_of("space=aftkd", *VGG)
+
+    def pick(name, search, default):
+        return schedule if name == "loss.schedule" else defaults(name, search, default)
+
+    asked = {name for name in plan.draft(pick).point if name.startswith("loss.")}
+    assert asked == parameters | {"loss.schedule"}
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (("space=aftkd_blocks", "method=aftkd", "method.content=features"), {"degree", "attention"}),
+        (("space=aftkd", "method=aftkd", "method.weights.kd=0"), {"weights.kd"}),
+        (("space=loss_schedule", "method=vid"), set()),  # vid has a term that can be negative
+    ],
+)
+def test_what_is_fixed_decides_what_is_asked(words, absent):
+    plan = plan_of(*words, *VGG)
+    asked = {}
+    plan.draft(lambda name, search, default: asked.update({name: search}) or defaults(name, search, default))
+    assert asked
+    assert not absent & set(asked)
+    if "method=vid" in words:
+        assert "adaptive" not in asked["loss.schedule"].choices
+
+
+def test_attention_alone_is_never_offered_a_single_block():
+    plan = plan_of("space=aftkd_blocks", "method=aftkd", "method.content=attention", *VGG)
+    valid = plan.base.resolve(plan.base.variant).method.valid_block_sizes(*plan.base.specs)
+    for _, draft in random_drafts(plan.draft, 20):
+        sizes = get(plan.base.resolve(draft.variant), "block_size") or [0] * 4  # channels alone have no blocks
+        assert all(size < whole[-1] for size, whole in zip(sizes, valid, strict=True))
+
+
+def test_the_grid_has_every_combination_that_works_once():
+    plan = plan_of("space=aftkd_ablation", *VGG)
+    found = [plan.base.resolve(plan.draft(of_point(point)).variant) for point in plan.points]
+    assert all(one != other for one, other in itertools.combinations(found, 2))
+    assert plan.search.trials == len(found)
+
+    contents = [("both", 0.25), ("both", 0.5), ("both", 1.0), ("attention", 0.5), ("features", 0.5)]
+    blocks = ([4, 2, 1, 1], [8, 4, 2, 2], [16, 8, 4, 4])  # at most 4, 2, 1 cells along a side of 16, 8, 4, 4
+    expected = []
+    for (content, degree), block_size, center, schedule in itertools.product(
+        contents, blocks, (True, False), ("adaptive", "fixed")
+    ):
+        method = configure("aftkd", content=content, degree=degree, block_size=block_size, center=center)
+        with contextlib.suppress(UserError):
+            expected.append(plan.base.resolve(Variant(method, LossConfig(schedule=schedule))))
+    assert len(expected) == 56
+    assert all(student in found for student in expected)
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("space", ["aftkd", "loss_schedule", "dkd", "fitnet"])
+def test_a_trials_settings_as_a_preset_are_the_same_student(space, tmp_path):
+    plan = plan_of(f"space={space}", *VGG)
+    for _, draft in random_drafts(plan.draft, 2):
+        path = tmp_path / "preset.yaml"
+        path.write_text(yaml.safe_dump(record(plan, draft.variant)[SETTINGS]))
+        method = draft.variant.method.name
+        words = [f"method={method}", f"preset={path}", *VGG, "data.validation=0.1", "train.epochs=3"]
+        assert student(plan, words) == plan.base.resolve(draft.variant)
+
+
+@pytest.mark.parametrize("pair", [VGG, SMALL])
+def test_a_trials_command_is_the_same_student(pair):
+    plan = plan_of("space=aftkd", *pair)
+    for _, draft in random_drafts(plan.draft, 2):
+        words = shlex.split(record(plan, draft.variant)[COMMAND])
+        assert words[:3] == ["python", "-m", "benchmarks.run"]
+        assert student(plan, words[3:]) == plan.base.resolve(draft.variant)
+
+
+def student(plan, words):
+    """The student of a line of `benchmarks.run`."""
+    run, (variant,) = resolve(*compose_config(COMMAND_OF_RUN, words))
+    return variant.resolve(run, plan.base.specs)
+
+
+def test_a_space_is_of_its_method():
+    with pytest.raises(UserError, match="space=aftkd_blocks is of method=aftkd, not of method=kd"):
+        plan_of("space=aftkd_blocks", "method=kd", *VGG)
+    with pytest.raises(UserError, match="unknown space 'aftkd_block'\n  closest: aftkd_blocks"):
+        spaces.find("aftkd_block")
+    with pytest.raises(UserError, match="unknown space 'none'"):
+        spaces.find("none")
+
+
+def test_a_space_with_nothing_to_search_is_refused():
+    with pytest.raises(UserError, match="nothing to search"):
+        plan_of("space=aftkd_blocks", "method=aftkd", "method.weights.afb=0", *VGG)
