@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import metrics
 from benchmarks.config import Mode, TrackingConfig
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, first_line
 
 
 def check_login(config: TrackingConfig) -> None:
@@ -50,7 +52,7 @@ class Tracker:
         content: what goes into W&B's `config`.
 
     Raises:
-        UserError: W&B refuses, as for a missing login.
+        UserError: W&B refuses, as for a missing login. Where its server does not answer, the run is logged offline.
     """
 
     def __init__(
@@ -73,20 +75,25 @@ class Tracker:
         settings = wandb.Settings(
             silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_machine_info=True
         )
+        begin = partial(
+            wandb.init,
+            project=config.project,
+            entity=config.entity,
+            group=config.group or group,
+            name=name,
+            id=run_id,
+            dir=folder,
+            config=content,
+            reinit="create_new",
+            settings=settings,
+        )
         try:
-            self._run = wandb.init(
-                project=config.project,
-                entity=config.entity,
-                group=config.group or group,
-                name=name,
-                id=run_id,
-                dir=folder,
-                mode="online" if self._online else "offline",
-                config=content,
-                reinit="create_new",
-                resume="allow" if self._online else None,
-                settings=settings,
-            )
+            self._run = begin(mode="online", resume="allow") if self._online else begin(mode="offline")
+        except wandb.errors.AuthenticationError as error:
+            raise _refused(error) from None
+        except wandb.errors.CommError as error:  # no server is worth a training
+            self._online, self._run = False, begin(mode="offline")
+            print(f"warning: {name} is logged offline, for `wandb sync`: {first_line(error)}", file=sys.stderr)
         except wandb.errors.Error as error:
             raise _refused(error) from None
         self._run.define_metric(metrics.EPOCH)

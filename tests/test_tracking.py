@@ -225,3 +225,35 @@ def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tm
     assert second.rows == result(tmp_path / "runs", "none")["history"]
     assert second.rows[0] == first.rows[0]
     assert second.summary["status"] == "complete"
+
+
+def test_a_server_that_does_not_answer_costs_no_training(distil, tmp_path, monkeypatch, capsys):
+    """The run is logged offline, with a word."""
+    import wandb
+
+    original = wandb.init
+
+    def init(**settings):
+        if settings["mode"] == "online":
+            raise wandb.errors.CommError("context deadline exceeded")
+        return original(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
+    assert distil("method=none", "tracking.mode=online") == 0
+    shown = capsys.readouterr().err
+    assert "wandb sync" in shown
+    assert "context deadline exceeded" in shown
+    (run,) = logged(tmp_path / "runs", "none")
+    assert run.rows == result(tmp_path / "runs", "none")["history"]
+    assert result(tmp_path / "runs", "none")["wandb"] == str(run.path.parent)
+
+
+def test_a_helper_process_of_a_parent_is_not_taken_over(distil, tmp_path, monkeypatch):
+    """It would hold runs of children that were killed; here there is none at its address."""
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
+    import wandb
+
+    wandb.teardown()
+    assert distil("method=none", "tracking.mode=offline") == 0
+    assert len(logged(tmp_path / "runs", "none")) == 1

@@ -9,6 +9,7 @@ Exit status 1 where a result was lost.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,8 @@ def main(words: Sequence[str]) -> int:
             print("".join(f"    {note}\n" for note in notes), end="")
             total = [sum(pair) for pair in zip(total, counts, strict=True)]
     print(f"{'all':30} {total[0]:7} {total[1]:9} {total[2]:13}")
+    if not total[2]:  # else it shows what was lost
+        shutil.rmtree(folder)
     return 1 if total[2] else 0
 
 
