@@ -186,12 +186,12 @@ def _notes_over_pairs(result: Against) -> tuple[str, ...]:
         f"{statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
         f"P(better): probability that a run beats one of {result.reference} on the same pair, equal ones half",
     ]
-    if result.ranks is not None:
-        friedman = result.ranks.friedman_p
-        few = "too few methods or pairs for Friedman's test"
+    if result.ranks is None or math.isnan(result.ranks.friedman_p):
+        notes.append("too few methods or pairs to test the ranks")
+    else:
         notes.append(
             f"mean rank of {result.reference}: {_rank(result, result.reference):.1f} of {len(result.ranked)}; "
-            f"{few if math.isnan(friedman) else f'Friedman p = {friedman:.2g}'}; "
+            f"Friedman p = {result.ranks.friedman_p:.2g}; "
             f"critical difference {result.ranks.critical_difference:.2f} (Nemenyi)"
         )
     return tuple(notes)
