@@ -30,3 +30,12 @@ def distil(tmp_path, teacher_root, monkeypatch):
     base = [*TINY, f"output={tmp_path / 'runs'}", f"teacher.root={teacher_root}"]
     with few_digits():
         yield lambda *words: run(*merge(base, words))
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of a PostgreSQL database, password included."""
+    import postgres
+
+    with postgres.server() as url:
+        yield url

@@ -1,0 +1,231 @@
+"""Trials that many workers share: none lost, none doubled, on every storage."""
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from postgres import free_port
+
+from sweeps import ledger as ledger_module
+from sweeps.ledger import Ledger, Pulse, origin
+from sweeps.storage import open_storage
+from sweeps.study import quieten
+
+POINTS = [{"x": 0.25}, {"x": 0.5}]
+
+
+@contextlib.contextmanager
+def proxy(path):
+    """Optuna's gRPC proxy in front of a database; its URL."""
+    pytest.importorskip("grpc")
+    from optuna.storages._grpc.server import make_server
+
+    port = free_port()
+    server = make_server(open_storage(f"sqlite:///{path}"), "127.0.0.1", port)
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(grace=None)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "journal", "grpc", "postgresql"])
+def url(request, tmp_path_factory):
+    """The URL of a storage of each kind."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "postgresql":
+        yield request.getfixturevalue("postgresql")
+    elif request.param == "grpc":
+        with proxy(folder / "studies.db") as address:
+            yield address
+    else:
+        yield f"{request.param}:///{folder / 'deep' / 'studies'}"
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'studies.db'}"
+
+
+@pytest.fixture
+def ledger_of(request):
+    """Makes a worker's ledger of this test's study, with a connection of its own."""
+
+    def make(url, target=4, heartbeat=60.0, closed=False, worker="here:1"):
+        quieten()
+        study = optuna.create_study(
+            storage=open_storage(url), study_name=request.node.name, direction="maximize", load_if_exists=True
+        )
+        ledger = Ledger(study, target, heartbeat, closed)
+        ledger.worker = worker
+        return ledger
+
+    return make
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Lets time pass."""
+    clock = time.time
+    return lambda seconds: monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+
+
+def draw(ledger, most=1):
+    """Trials with their parameters."""
+    trials = []
+    for trial in ledger.draw(most):
+        trial.suggest_float("x", 0, 1)
+        trials.append(trial)
+    return trials
+
+
+def finish(ledger, trials):
+    for trial in trials:
+        ledger.study.tell(trial, trial.params["x"])
+
+
+def states(ledger):
+    return [trial.state for trial in ledger.study.get_trials(deepcopy=False)]
+
+
+def finished_points(ledger):
+    """Numbers of the points that were finished, as often as they were."""
+    trials = ledger.study.get_trials(deepcopy=False)
+    return sorted(trial.user_attrs.get("point", -1) for trial in trials if trial.state == TrialState.COMPLETE)
+
+
+def test_points_come_first_and_once(url, ledger_of):
+    one, other = (ledger_of(url, worker=worker) for worker in ("here:1", "there:2"))
+    for ledger in (one, other, one):
+        ledger.enqueue(POINTS)
+    trials = [*draw(one), *draw(other), *draw(one), *draw(other)]
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.params["x"] for trial in trials[:2]] == [0.25, 0.5]
+    assert not one.has_more()
+    assert draw(one) == draw(other) == []
+    finish(one, trials)
+    assert one.finished() == 4
+    assert one.running() == 0
+
+
+def test_a_trial_of_a_dead_worker_is_queued_once_and_keeps_what_it_is(url, ledger_of, later):
+    dead, one, other = (ledger_of(url, worker=worker) for worker in ("a:1", "b:1", "c:1"))
+    dead.enqueue(POINTS)
+    (lost,) = draw(dead)
+    one.reclaim()
+    assert one.running() == 1  # it may live
+    later(300)
+    one.reclaim()
+    other.reclaim()
+    trials = one.study.get_trials(deepcopy=False)
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
+    assert trials[2].params == lost.params
+    assert origin(trials[2]) == lost.number == 0
+    drawn = [*draw(one, 2), *draw(other, 2)]
+    assert sorted(origin(trial) for trial in drawn) == [0, 1, 3, 4]
+    finish(one, drawn)
+    assert finished_points(one) == [-1, -1, 0, 1]
+    with pytest.raises(ValueError, match="FAIL"):
+        dead.study.tell(lost, 0.5)
+
+
+def test_signatures_are_renewed_while_a_worker_lives(url, ledger_of, later):
+    ledger, other = (ledger_of(url, heartbeat=0.05, worker=each) for each in ("a:1", "b:1"))
+    trials = draw(ledger)
+    with Pulse(ledger, trials):
+        time.sleep(0.5)
+        other.reclaim()
+    assert other.running() == 1
+    time.sleep(0.3)
+    other.reclaim()
+    assert other.running() == 0
+
+
+def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, heartbeat=0.02)
+    trials = draw(ledger, 2)
+    with Pulse(ledger, trials) as pulse:
+        finish(ledger, trials[:1])
+        time.sleep(0.1)
+        assert pulse._thread.is_alive()
+
+
+def test_one_that_died_before_it_signed_is_found_too(sqlite, ledger_of, later, monkeypatch):
+    ledger = ledger_of(sqlite)
+    monkeypatch.setattr(Ledger, "sign", lambda self, trial: None)
+    draw(ledger)
+    ledger.reclaim()
+    assert ledger.running() == 1
+    later(300)
+    ledger.reclaim()
+    assert states(ledger) == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, target=1)
+    ledger.enqueue(POINTS[:1])
+    for _ in range(ledger_module.MOST_DEATHS + 1):
+        (trial,) = draw(ledger)
+        assert origin(trial) == 0
+        ledger.give_back(died=True)
+    (fresh,) = draw(ledger)
+    assert origin(fresh) == fresh.number > 0
+
+
+def test_being_asked_to_stop_is_no_death(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, target=1)
+    ledger.enqueue(POINTS[:1])
+    for _ in range(3 * ledger_module.MOST_DEATHS):
+        (trial,) = draw(ledger)
+        assert trial.params == POINTS[0]
+        ledger.give_back(died=False)
+    assert len(draw(ledger)) == 1
+
+
+def test_only_the_dead_workers_trials_are_queued_again(sqlite, ledger_of, monkeypatch):
+    monkeypatch.setattr(ledger_module.socket, "gethostname", lambda: "here")
+    one, other, elsewhere = (ledger_of(sqlite, worker=each) for each in ("here:1", "here:2", "there:1"))
+    for ledger in (one, other, elsewhere):
+        draw(ledger)
+    other.bury(1)
+    assert states(one) == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING, TrialState.WAITING]
+
+
+def test_a_closed_study_has_its_points_and_no_more(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, target=10, closed=True)
+    ledger.enqueue(POINTS)
+    assert len(draw(ledger, 4)) == 2
+    assert not ledger.has_more()
+
+
+def test_points_queued_twice_at_once_are_done_once(sqlite, ledger_of):
+    one, other = ledger_of(sqlite, closed=True), ledger_of(sqlite, closed=True, worker="b:1")
+    one.enqueue(POINTS)
+    for k, point in enumerate(POINTS):  # as a second worker that looked before the first had written
+        other.study.enqueue_trial(point, user_attrs={"point": k})
+    trials = [*draw(one, 4), *draw(other, 4)]
+    assert [trial.number for trial in trials] == [0, 1]
+    finish(one, trials)
+    assert finished_points(one) == [0, 1]
+
+
+def test_workers_at_once_neither_double_nor_exceed(url, ledger_of):
+    target = 12
+    ledger_of(url, target).enqueue([{"x": k / 8} for k in range(8)])
+
+    def work(number):
+        ledger, drawn = ledger_of(url, target, worker=f"here:{number}"), []
+        while ledger.has_more():
+            trials = draw(ledger, 2)
+            drawn += [origin(trial) for trial in trials]
+            finish(ledger, trials)
+        return drawn
+
+    with ThreadPoolExecutor(4) as pool:
+        drawn = [number for numbers in pool.map(work, range(4)) for number in numbers]
+    ledger = ledger_of(url, target)
+    assert ledger.finished() == len(drawn) == len(set(drawn)) == target
+    assert finished_points(ledger) == [-1] * 4 + list(range(8))
