@@ -56,4 +56,6 @@ def _print_tasks(plan: Plan, console: Console) -> None:
         console.print("how long it takes is not known: nothing like it has been trained into this output yet")
         return
     others = "" if len(known) == len(seconds) else f", and {len(seconds) - len(known)} tasks of unknown length"
-    console.print(f"about {duration(sum(known) / plan.workers)} in all{others}, from measured throughput")
+    console.print(
+        f"about {duration(max(*known, sum(known) / plan.workers))} in all{others}, from measured throughput"
+    )

@@ -43,7 +43,7 @@ def render(grid: Grid, brief: bool = False) -> RenderableType:
     table.add_column("top-1 in %", overflow="fold")
     for row in grid.rows:
         progress = "" if row.progress is None else f"{100 * row.progress:.0f} %"
-        speed = "" if row.progress is None else f"{row.images_per_s:,.0f}"
+        speed = f"{row.images_per_s:,.0f}" if row.images_per_s else ""
         left = "" if row.seconds_left is None else duration(row.seconds_left)
         table.add_row(row.name, _counted(row), progress, speed, left, _accuracies(row, brief))
     return Group(table, Text(summary(grid)))
@@ -146,7 +146,9 @@ def line(row: Row) -> str:
     """A row as one line."""
     parts = [f"{row.name}: {_counted(row)} complete"]
     if row.progress is not None:
-        parts.append(f"{100 * row.progress:.0f} % trained, {row.images_per_s:,.0f} images/s")
+        parts.append(f"{100 * row.progress:.0f} % trained")
+    if row.images_per_s:
+        parts.append(f"{row.images_per_s:,.0f} images/s")
     if row.seconds_left is not None:
         parts.append(f"{duration(row.seconds_left)} left")
     return ", ".join(parts) + "; " + "  ".join(describe(run) for run in row.runs)

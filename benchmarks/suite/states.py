@@ -201,13 +201,14 @@ def _seconds_left(content: dict[str, Any], rows: Iterable[Row], progress: dict[s
             states.setdefault(run["task"], set()).add(state.state)
     tasks = content["tasks"]
     rates = [each["images_per_s"] * tasks[name]["macs_per_image"] for name, each in progress.items() if each]
-    total = 0.0
-    for name, task in tasks.items():
-        left = _left_of(task, states.get(name, set()), progress[name], max(rates, default=0.0))
-        if left is None:
-            return None
-        total += left
-    return total / content["workers"]
+    left = [
+        _left_of(task, states.get(name, set()), progress[name], max(rates, default=0.0))
+        for name, task in tasks.items()
+    ]
+    known = [seconds for seconds in left if seconds is not None]
+    if not known or len(known) < len(left):
+        return None
+    return max(*known, sum(known) / content["workers"])
 
 
 def _left_of(task: dict[str, Any], states: set[State], progress: dict[str, Any], rate: float) -> float | None:
