@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from benchmarks import metrics
 from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_json
+from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_json, write_record
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
 from methods import configure, get
@@ -112,9 +112,9 @@ class RunFolder:
     def failure(self) -> str | None:
         """Why the run failed under today's code; None if it did not."""
         try:
-            failure = json.loads((self.path / FAILURE).read_text(encoding="utf-8"))
+            failure = read_record(self.path / FAILURE)
             return str(failure["failure"]) if failure["sources"] == code_version()["sources"] else None
-        except (OSError, ValueError, KeyError, TypeError):  # it did not, or nobody can tell
+        except (OSError, ValueError, KeyError):  # it did not, or nobody can tell
             return None
 
     def remember_failure(self, failure: str | None) -> None:
@@ -122,7 +122,7 @@ class RunFolder:
         if failure is None:
             (self.path / FAILURE).unlink(missing_ok=True)
         else:
-            write_json(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
+            write_record(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
 
     def remember_code(self) -> str | None:
         """Note the code that begins or continues the run; tells where it differs from the one that began it."""

@@ -19,7 +19,7 @@ from benchmarks.costs import cost
 from benchmarks.files import RESULT
 from benchmarks.identity import slug
 from benchmarks.protocol import StudentConfig
-from benchmarks.suite.states import CARD, read_json
+from benchmarks.suite.states import CARD, known
 from benchmarks.teachers import TeacherPlan
 
 BACKWARD = 2  # times a forward pass
@@ -90,7 +90,7 @@ class Rates:
         )
         for path in results[:NEWEST]:
             try:
-                result = read_json(path) or {}
+                result = known(path) or {}
                 config, train = result["config"], result["config"]["train"]
                 key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
                 teacher, student = (config["costs"][role]["macs"] for role in ("teacher", "student"))
@@ -105,7 +105,7 @@ class Rates:
         rates = []
         for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):
             try:
-                card = read_json(path) or {}
+                card = known(path) or {}
                 if (card["data"], card["protocol"]["batch_size"]) == (plan.data.name, plan.train.batch_size):
                     rates.append(card["history"][-1][metrics.IMAGES_PER_SECOND] * macs)
             except (KeyError, TypeError, IndexError):  # damaged, or imported: no measurement

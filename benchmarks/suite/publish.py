@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import write_json
+from benchmarks.files import write_record
 from benchmarks.hashing import short_hash
 from benchmarks.suite.plan import Cell, Plan, task_of_teacher
 from benchmarks.suite.states import PLAN
@@ -23,7 +23,7 @@ def publish(plan: Plan) -> None:
         "tasks": {task.name: _effort(plan, task) for task in plan.tasks},
         "rows": [*_teachers(plan), *_cohorts(plan)],
     }
-    write_json(plan.place / PLAN, content)
+    write_record(plan.place / PLAN, content)
 
 
 def _effort(plan: Plan, task: Task) -> dict[str, Any]:

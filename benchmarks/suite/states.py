@@ -6,7 +6,6 @@ process trains it, checkpoints when it was interrupted. What else is known of a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -117,16 +116,15 @@ def plans(output: Path) -> list[Path]:
 
 
 def _ids(path: Path) -> set[str]:
-    return {run["id"] for row in (read_json(path) or {}).get("rows", []) for run in row["runs"]}
+    return {run["id"] for row in (known(path) or {}).get("rows", []) for run in row["runs"]}
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a file; None where it is not there, or damaged."""
+def known(path: Path) -> dict[str, Any] | None:
+    """What a record holds; None where it is not there, or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_record(path)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 class Reader:
@@ -143,20 +141,20 @@ class Reader:
 
     def read(self) -> Grid:
         """The grid as it is now."""
-        content = read_json(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
-        progress = {name: read_json(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
+        content = known(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
+        progress = {name: known(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
         rows = tuple(self._row(row, progress) for row in content["rows"])
         return Grid(content["title"], rows, _seconds_left(content, rows, progress))
 
     def _row(self, row: dict[str, Any], progress: dict[str, Any]) -> Row:
         runs = tuple(self._run(run, progress.get(run["task"], {})) for run in row["runs"])
         tasks = {run["task"] for run, now in zip(row["runs"], runs, strict=True) if now.state == State.training}
-        known = [progress[task] for task in sorted(tasks & progress.keys()) if progress[task]]
-        if not known:
+        going = [progress[task] for task in sorted(tasks & progress.keys()) if progress[task]]
+        if not going:
             return Row(row["name"], row["teacher"], runs)
-        steps, total = (sum(each[key] for each in known) for key in ("step", "num_steps"))
-        left = [each["seconds_left"] for each in known if each["seconds_left"] is not None]
-        speed = sum(each["images_per_s"] for each in known)
+        steps, total = (sum(each[key] for each in going) for key in ("step", "num_steps"))
+        left = [each["seconds_left"] for each in going if each["seconds_left"] is not None]
+        speed = sum(each["images_per_s"] for each in going)
         return Row(row["name"], row["teacher"], runs, steps / total, speed, max(left, default=None))
 
     def _run(self, run: dict[str, Any], progress: dict[str, Any]) -> Run:
@@ -172,7 +170,7 @@ class Reader:
             return Run(label, State.training, progress.get("top1", {}).get(label))
         if run["failure"]:
             return Run(label, State.failed, note=run["failure"])
-        if folder is not None and (failure := read_json(folder / FAILURE)):
+        if folder is not None and (failure := known(folder / FAILURE)):
             return Run(label, State.failed, note=str(failure.get("failure")))
         begun = folder is not None and any(folder.glob("checkpoint-*"))
         return Run(label, State.interrupted if begun else State.waiting)
@@ -205,10 +203,10 @@ def _seconds_left(content: dict[str, Any], rows: Iterable[Row], progress: dict[s
         _left_of(task, states.get(name, set()), progress[name], max(rates, default=0.0))
         for name, task in tasks.items()
     ]
-    known = [seconds for seconds in left if seconds is not None]
-    if not known or len(known) < len(left):
+    if not left or None in left:
         return None
-    return max(*known, sum(known) / content["workers"])
+    seconds = [each for each in left if each is not None]
+    return max(*seconds, sum(seconds) / content["workers"])
 
 
 def _left_of(task: dict[str, Any], states: set[State], progress: dict[str, Any], rate: float) -> float | None:

@@ -18,7 +18,7 @@ from benchmarks.config import RunConfig
 from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
-from benchmarks.files import LOCK, write_json
+from benchmarks.files import LOCK, write_record
 from benchmarks.protocol import Variant
 from benchmarks.suite.states import LOG, PROGRESS, is_locked
 from benchmarks.teachers import TeacherPlan
@@ -208,7 +208,7 @@ class Progress(Observer):
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        write_json(self.path, content)
+        write_record(self.path, content)
 
 
 def _top1(row: Row) -> float:
