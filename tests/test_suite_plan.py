@@ -1,0 +1,142 @@
+"""What a plan counts on: memory, and time from measured throughput."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from benchmarks import data, models
+from benchmarks.cli import compose_config
+from benchmarks.files import write_record
+from benchmarks.suite import memory
+from benchmarks.suite.command import COMMAND
+from benchmarks.suite.estimate import Rates, work_of_students, work_of_teacher
+from benchmarks.suite.grid import cohorts
+from benchmarks.teachers import TeacherPlan
+from benchmarks.training.build import build_member, feature_spec, frozen
+
+WORDS = ("pairs=[{teacher: resnet14, student: resnet8}]", "data=digits", "train.batch_size=8", "train.epochs=5")
+
+
+def students_of(*words):
+    (cohort,) = cohorts(*compose_config(COMMAND, [*WORDS, *words]))
+    return cohort.students()
+
+
+def macs(name):
+    """Multiply–accumulates of a forward pass of one image, by torch's own counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        models.create(name, 10).eval()(torch.zeros(1, 3, 32, 32))
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("words", "num_train", "num_evaluated"),
+    [
+        ([], 1437, 360),
+        (["train.max_steps=10"], 80, 360),
+        (["train.max_steps=1000"], 1437, 360),
+        (["data.validation=0.2"], 1150, 287),
+    ],
+)
+def test_work_is_the_teachers_pass_and_three_of_each_student(words, num_train, num_evaluated):
+    teacher, student = macs("resnet14"), macs("resnet8")
+    work = work_of_students(students_of("methods=[none,kd,at]", *words))
+    assert work.macs_per_image == teacher + 9 * student
+    assert work.macs == 5 * (num_train * (teacher + 9 * student) + num_evaluated * 3 * student)
+
+
+def put_result(output, student, rate, **changed):
+    """A complete run of a cohort of two, which took in `rate` images a second."""
+    train = {name: getattr(student.train, name) for name in ("batch_size", "precision", "device", "threads")}
+    costs = {"teacher": {"macs": 100}, "student": {"macs": 10}}
+    config = {"data": {"name": "digits"}, "train": train | changed, "costs": costs, "cohort": ["kd", "at"]}
+    history = [{"throughput/images_per_s": 1.0}, {"throughput/images_per_s": rate}]
+    folder = output / student.pair.name / "kd" / f"{rate}{changed}"
+    write_record(folder / "result.json", {"config": config, "history": history})
+
+
+def test_rates_are_of_the_same_networks_under_the_same_protocol(tmp_path):
+    student, *_ = students_of("methods=[kd]")
+    assert Rates(tmp_path, tmp_path).of_students(student) is None
+    put_result(tmp_path, student, 7.0, threads=student.train.threads + 1)
+    put_result(tmp_path, student, 8.0, batch_size=64)
+    assert Rates(tmp_path, tmp_path).of_students(student) is None
+    for rate in (2.0, 3.0, 40.0):
+        put_result(tmp_path, student, rate)
+    (tmp_path / student.pair.name / "kd" / "damaged").mkdir()
+    (tmp_path / student.pair.name / "kd" / "damaged" / "result.json").write_text("{")
+    assert Rates(tmp_path, tmp_path).of_students(student) == 3.0 * (100 + 2 * 3 * 10)
+
+
+def test_rates_of_teachers_are_from_their_cards(tmp_path):
+    (cohort,) = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[kd]", f"output={tmp_path}"]))
+    plan = TeacherPlan.of(cohort.run)
+    assert Rates(tmp_path, tmp_path).of_teacher(plan) is None
+    protocol = {"batch_size": plan.train.batch_size}
+    card = {"data": "digits", "protocol": protocol, "history": [{"throughput/images_per_s": 20.0}]}
+    write_record(tmp_path / "resnet14" / "one" / "card.json", card)
+    write_record(tmp_path / "resnet14" / "imported" / "card.json", card | {"history": []})
+    rate = Rates(tmp_path, tmp_path).of_teacher(plan)
+    assert rate == 20 * 3 * macs("resnet14")
+    assert work_of_teacher(plan).macs / rate == pytest.approx(3 * (1437 + 360 / 3) / 20)  # digits have three epochs
+
+
+@pytest.mark.parametrize("method", ["kd", "at", "crd", "aftkd"])
+def test_memory_is_counted_from_above_and_not_by_far(method):
+    (student,) = students_of(f"methods=[{method}]")
+    split = data.INFO["digits"].load(None, None)[0]
+    specs = (feature_spec("resnet8", 10), feature_spec("resnet14", 10))
+    member = build_member(student, specs, split.targets, 100)
+    teacher = frozen(models.create("resnet14", 10))
+    images, target, index = torch.randn(8, 3, 32, 32), split.targets[:8], torch.arange(8)
+    saved = {}
+
+    def keep(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        shown = member.network.features(images, preacts=True)
+        with torch.no_grad():
+            taught = teacher.features(images, preacts=True)
+        terms = member.method(shown, taught, target, index)
+    parts = [*member.network.parameters(), *member.method.parameters()]
+    state = sum(3 * 4 * part.numel() for part in parts)
+    state += sum(b.numel() * b.element_size() for b in [*member.network.buffers(), *member.method.buffers()])
+    weights = {part.untyped_storage().data_ptr() for part in parts}
+    activations = sum(size for place, size in saved.items() if place not in weights)
+    assert terms
+    assert state + activations <= memory.bytes_of(student) <= state + 4 * activations
+
+
+def test_groups_are_equal_and_fit(monkeypatch):
+    students = students_of("methods=[none,kd,at,crd,aftkd]")
+    monkeypatch.setattr(memory, "bytes_of", lambda student: 10)
+    monkeypatch.setattr(memory, "AMPLE", 100)
+    assert memory.group_size(students, math.inf) == 5
+    assert memory.group_size(students, 500) == 5  # ample: nothing is counted
+    assert memory.group_size(students, 50) == 5
+    assert memory.group_size(students, 49) == 3
+    assert memory.group_size(students, 19) == 2
+    assert memory.group_size(students, 1) == 1
+    assert memory.room(torch.device("cpu"), 1) == math.inf
+
+
+def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
+    from benchmarks.suite.config import SuiteConfig
+    from benchmarks.suite.plan import Plan
+
+    found = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[none,kd,at]", f"output={tmp_path}"]))
+    monkeypatch.setattr(memory, "group_size", lambda students, room: 2)
+    plan = Plan(SuiteConfig(output=str(tmp_path)), found)
+    first, second = plan.students.values()
+    assert (first.name, first.labels) == ("resnet14_resnet8_seed_0-1", ["none", "kd"])
+    assert (second.name, second.labels) == ("resnet14_resnet8_seed_0-2", ["at"])
+    (teacher,) = plan.teachers
+    assert first.after == second.after == teacher
