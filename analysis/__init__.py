@@ -10,6 +10,7 @@ For notebooks::
     print(tables.render("markdown"))
     analysis.select(logs.runs).cells  # which runs share a cell, for figures of one's own
     analysis.save(logs, "logs.parquet")
+    analysis.figure(logs, "gain", methods=["kd", "aftkd", "none"])  # a matplotlib Figure
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.logs import Logs, load
     from analysis.parquet import save
+    from analysis.plot import figure
     from analysis.selection import Selection, select
     from analysis.settings import Layout
     from analysis.tables import Tables, compare
@@ -31,12 +33,13 @@ _MODULES = {
     "Selection": "analysis.selection",
     "Tables": "analysis.tables",
     "compare": "analysis.tables",
+    "figure": "analysis.plot",
     "load": "analysis.logs",
     "save": "analysis.parquet",
     "select": "analysis.selection",
 }
 
-__all__ = ["Layout", "Logs", "Selection", "Tables", "compare", "load", "save", "select"]
+__all__ = ["Layout", "Logs", "Selection", "Tables", "compare", "figure", "load", "save", "select"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.figures.view import View
+    from analysis.logs import Logs
 
 FORMATS = (".pdf", ".png", ".svg")
 
@@ -29,18 +30,36 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     options = resolve(config, given)
     paths = paths_of(options.out, options.kind)
     sources = sources_of(options.source)
-    from analysis.figures.view import one_protocol  # takes the time that pandas and matplotlib take
-    from analysis.logs import load
-
-    logs = load(sources)
-    view = one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch)
-    figure = draw(view, options)
+    from analysis.logs import load  # takes the time that pandas and matplotlib take
     from analysis.style import save
 
+    drawn = _figure(load(sources), options)
     for path in paths:
-        save(figure, path)
+        save(drawn, path)
         print(path)
     return 0
+
+
+def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
+    """A figure of loaded runs.
+
+    Args:
+        logs: of one protocol, or with `protocol=` to choose it.
+        kind: what to show.
+        settings: as of the command; `help` tells them.
+
+    Raises:
+        UserError: a setting that cannot work, or nothing to draw.
+    """
+    options = PlotConfig(kind=Kind(kind), **settings)
+    options.check()
+    return _figure(logs, options)
+
+
+def _figure(logs: Logs, options: PlotConfig) -> Figure:
+    from analysis.figures.view import one_protocol
+
+    return draw(one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch), options)
 
 
 def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:

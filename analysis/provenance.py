@@ -74,8 +74,8 @@ def _cell(cell: Cell, section: Section, entries: Mapping[Any, Any]) -> dict[str,
 def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
     entry = {
         "run": run_id,
-        "seed": _plain(run["seed"]),
-        "top1": _plain(run[value]),
+        "seed": plain(run["seed"]),
+        "top1": plain(run[value]),
         "commit": run["commit"],
         "sources": run["sources"],
         "configuration": configuration_hash(run["config"]),
@@ -92,7 +92,7 @@ def configuration_hash(config: Mapping[str, Any]) -> str:
     return short_hash(content | {"protocol": protocol_of(config), "teacher": get(config, "teacher", "sha256")})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from logged import grid, logged, logs_of
 from scipy import stats
 
+import analysis
 from analysis import style
-from analysis.comparison import Cell
+from analysis.cells import Cell
 from analysis.figures import blocks
 from analysis.figures.attention import energy
 from analysis.figures.correlation import correlation
@@ -435,6 +436,12 @@ def test_runs_without_arrays_say_how_to_write_them(distil, tmp_path, capsys):
         assert plot(f"kind={kind}", f"source={tmp_path / 'runs'}", f"out={tmp_path / 'a.png'}") == 2
         assert "tracking.artifacts=true" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
+    assert plot("kind=gain", f"source={output}", "methods=[kd,none]", f"out={tmp_path / 'a.svg'}") == 0
+    drawn = analysis.figure(_logs(output), "gain", methods=["kd", "none"])
+    assert style.svg(drawn) == (tmp_path / "a.svg").read_text()
 
 
 # Style and command line

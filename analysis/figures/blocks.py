@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.comparison import Cell, Column
+from analysis.cells import Cell, Column
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from analysis.runs import get

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.comparison import Column
+from analysis.cells import Column
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, band_of, shown, spread
 from benchmarks import metrics

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import statistics, style
-from analysis.comparison import Column
+from analysis.cells import Column
 from analysis.figures.view import View
 
 CONFIDENCE = 0.95

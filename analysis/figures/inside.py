@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.artifacts import REMEDY, Arrays, path_of
-from analysis.comparison import Column
+from analysis.cells import Column
 from analysis.figures.view import NothingToDraw, View
 
 

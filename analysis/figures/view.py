@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.comparison import Column, Scores
+from analysis.cells import Column
 from analysis.logs import Logs
+from analysis.scores import Scores
 from analysis.selection import ALONE, select
 from analysis.settings import Epoch
 from benchmarks import metrics

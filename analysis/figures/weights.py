@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.comparison import Column
+from analysis.cells import Column
 from analysis.figures.curves import line
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, shown, spread

@@ -1,0 +1,231 @@
+"""The report's content and its page. Names may hold anything: the template escapes whatever it is given."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis import style
+from analysis.cells import Cell, Section, Table
+from analysis.figures.settings import MEANING, Kind, PlotConfig
+from analysis.figures.view import View
+from analysis.grid import Entry, Grid, number, of_table
+from analysis.plot import draw
+from analysis.provenance import configuration_hash, plain, rule
+from analysis.selection import settings_of
+from analysis.significance import grids
+from analysis.tables import Tables
+from benchmarks.cli import as_overrides
+from benchmarks.errors import UserError
+
+# Kinds whose panels are so many that each pair gets a figure of its own.
+BY_PAIR = (Kind.weights, Kind.correlation, Kind.tsne, Kind.attention)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell of a table on the page: a text, by which value it is sorted, and the runs behind it."""
+
+    entry: Entry
+    value: float | None = None
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its heading and the command that draws it again."""
+
+    heading: str
+    svg: Markup
+    command: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One protocol's share of the page; `missing` tells of each kind without a figure why."""
+
+    protocol: str
+    tables: list[tuple[Grid, list[list[list[Number]]]]]
+    pictures: list[Picture]
+    missing: list[tuple[str, str]]
+    settings: pd.DataFrame
+
+
+def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
+    """A report as an HTML document that holds everything it needs.
+
+    Args:
+        tables: the comparison.
+        title: of the page.
+        kinds: of figures to draw.
+    """
+    runs, selection = tables.logs.runs, tables.selection
+    environment = Environment(
+        loader=PackageLoader("analysis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # which JavaScript would not read
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        sources=tables.sources,
+        rule=rule(tables.layout),
+        chapters=[
+            _chapter(str(protocol), cells, tables, kinds) for protocol, cells in selection.cells.groupby("protocol")
+        ],
+        comparisons=[(grid, _without_runs(grid)) for result in tables.comparisons for grid in grids(result)],
+        runs=[_listed(run_id, runs.loc[run_id]) for run_id in _used(tables)],
+        excluded=[
+            (run_id, reason, runs.loc[run_id, "folder"])
+            for run_id, reason in selection.excluded.itertuples(index=False)
+        ],
+        remarks=[remark for remark in tables.remarks if " left out: " not in remark],
+        provenance={run_id: _behind(run_id, runs.loc[run_id]) for run_id in _used(tables)},
+        number=number,
+    )
+
+
+def _used(tables: Tables) -> list[str]:
+    return [str(run_id) for run_id in tables.logs.runs.index if run_id in set(tables.selection.cells["run_id"])]
+
+
+def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[Kind]) -> Chapter:
+    logs = tables.logs
+    view = View(cells, logs.runs, logs.history, tables.layout.epoch)
+    pictures, missing = [], []
+    for kind in kinds:
+        try:
+            pictures += list(_pictures(kind, view, tables))
+        except UserError as error:
+            missing.append((str(kind), str(error)))
+    found = [(of_table(table), _numbers(table)) for table in tables.tables if table.protocol == protocol]
+    return Chapter(protocol, found, pictures, missing, settings_by_row(view))
+
+
+# Figures
+
+
+def _pictures(kind: Kind, view: View, tables: Tables) -> Iterator[Picture]:
+    """The figures of a kind; of those with many panels one for each pair that has something to show."""
+    if kind not in BY_PAIR or len(view.columns) == 1:
+        yield _picture(kind, view, "", tables)
+        return
+    reasons = []
+    for column in view.columns:
+        part = replace(view, cells=view.cells[view.cells["column"] == column.name])
+        try:
+            yield _picture(kind, part, column.pair, tables)
+        except UserError as error:
+            reasons.append(error)
+    if len(reasons) == len(view.columns):
+        raise reasons[0]
+
+
+def _picture(kind: Kind, view: View, pair: str, tables: Tables) -> Picture:
+    layout, options = tables.layout, PlotConfig(kind=kind)
+    acting = {name: getattr(layout, name) for name in ("epoch", "alpha") if acts(options, name)}
+    options = replace(options, **acting)
+    told = {
+        "kind": str(kind),
+        "source": list(tables.sources),
+        "protocol": view.protocol.split()[-1],
+        "pairs": [pair] if pair else list(layout.pairs),
+        "methods": list(layout.methods),
+        **{name: value for name, value in acting.items() if value != getattr(PlotConfig, name)},
+    }
+    words = as_overrides({name: value for name, value in told.items() if value != []})
+    heading = f"{kind}: {MEANING[kind]}" + (f" ({pair})" if pair else "")
+    svg = style.svg(draw(view, options))
+    return Picture(heading, Markup(inline(svg, heading)), shlex.join(["python", "-m", "analysis.plot", *words]))
+
+
+def acts(options: PlotConfig, name: str) -> bool:
+    """Whether a setting can act on a kind of figure."""
+    live = {field.name: field.metadata["live"] for field in fields(options)}[name]
+    return live is None or live(options)
+
+
+def inline(svg: str, label: str) -> str:
+    """An SVG document as a part of a page: without its head and without ids that only name groups."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    return body.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1)
+
+
+# Tables
+
+
+def _numbers(table: Table) -> list[list[list[Number]]]:
+    """The rows of each section, with the runs behind each number."""
+    grid = of_table(table)
+    return [
+        [_row(section, place, entries) for place, entries in enumerate(rows)]
+        for section, (_, rows) in zip(table.sections, grid.blocks, strict=True)
+    ]
+
+
+def _row(section: Section, place: int, entries: Sequence[Entry]) -> list[Number]:
+    row = section.rows[place]
+    behind = [None, *row.cells, *(Cell(value) for value in row.aggregates)]
+    return [_number(entry, cell) for entry, cell in zip_longest(entries, behind)]
+
+
+def _number(entry: Entry, cell: Cell | None) -> Number:
+    return Number(entry) if cell is None else Number(entry, cell.value if cell.there else None, cell.runs)
+
+
+def _without_runs(grid: Grid) -> list[list[list[Number]]]:
+    """The rows of a grid behind which no single runs are told."""
+    return [[[Number(entry) for entry in row] for row in rows] for _, rows in grid.blocks]
+
+
+def settings_by_row(view: View) -> pd.DataFrame:
+    """What each row's method was told: a line for each row and setting, with the pairs that have each value."""
+    lines = []
+    for row in view.rows:
+        values: dict[tuple[str, str], list[str]] = {}
+        for column in view.columns:
+            if view.runs_of(row, column):
+                for key, value in settings_of(view.config_of(row, column)).items():
+                    values.setdefault((key, value), []).append(column.name)
+        lines += [(row, key, value, ", ".join(columns)) for (key, value), columns in values.items()]
+    return pd.DataFrame(lines, columns=["row", "setting", "value", "pairs"])
+
+
+# Runs
+
+
+def _listed(run_id: str, run: Any) -> dict[str, Any]:
+    """A line of the list of runs."""
+    names = ("pair", "label", "seed", "attempt", "protocol", "top1_last", "top1_best", "teacher_top1", "device")
+    return {"run": run_id} | {name: plain(run[name]) for name in names}
+
+
+def _behind(run_id: str, run: Any) -> dict[str, Any]:
+    """What is told of a run where a number that rests on it is clicked."""
+    config = run["config"]
+    facts = {
+        "seed": run["seed"],
+        "top-1, last epoch": round(run["top1_last"], 4),
+        "top-1, best epoch": round(run["top1_best"], 4),
+        "commit": run["commit"],
+        "sources": run["sources"],
+        "teacher": run["teacher_sha256"],
+        "files": run["folder"],
+        "command": config.get("command"),
+    }
+    return {
+        "run": run_id,
+        "method": f"{run['label']} on {run['pair']}",
+        "configuration": configuration_hash(config),
+        **{name: plain(fact) for name, fact in facts.items()},
+        "all": json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False),
+    }

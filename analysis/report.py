@@ -1,0 +1,63 @@
+"""`python -m analysis.report`: one page with tables, figures and what is behind every number of logged runs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.figures.settings import MEANING, Kind
+from analysis.settings import SOURCE, Layout, sources_of
+from benchmarks.cli import Command, main
+from benchmarks.errors import require
+from methods import option
+
+
+@dataclass(frozen=True)
+class ReportConfig(Layout):
+    """The command `analysis.report`."""
+
+    source: Any = option("runs", SOURCE)
+    out: str = option("report.html", "FILE.html: it needs no other file and asks nothing of any network")
+    title: str = option("Distillation results", "of the page")
+    figures: list[Kind] = option(list(Kind), "kinds of figures: " + "; ".join(f"{k}: {MEANING[k]}" for k in Kind))
+
+
+def execute(config: DictConfig, given: frozenset[str]) -> int:
+    """The command, from its composed configuration."""
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, ReportConfig)
+    settings.check()
+    out = Path(settings.out)
+    require(out.suffix.lower() in (".html", ".htm"), f"out={out}: end the file in .html")
+    sources = sources_of(settings.source)
+    from analysis.page import page  # takes the time that pandas and matplotlib take
+    from analysis.tables import make
+    from benchmarks.files import write_atomically
+
+    tables = make(sources, settings)
+    content = page(tables, settings.title, settings.figures)
+    write_atomically(out, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    print(out)
+    return 0
+
+
+COMMAND = Command(
+    name="analysis.report",
+    summary="one self-contained page from logged runs: sortable tables, figures, and behind every number its runs",
+    examples=(
+        "python -m analysis.report source=runs out=report.html",
+        "python -m analysis.report source=runs published=shown compare=kd figures=[curves,gain,ranks]",
+    ),
+    config=ReportConfig,
+    groups={},
+    defaults={},
+    run=execute,
+    overview=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))
