@@ -28,11 +28,16 @@ def cost(network: str, num_classes: int, side: int = 32) -> Cost:
     """Cost of a network by name, for images of `side` × `side`."""
     with torch.random.fork_rng(devices=[]):  # its initial weights do not matter, others' random numbers do
         model = models.create(network, num_classes).eval()
+    return cost_of(model, side)
+
+
+def cost_of(model: nn.Module, side: int = 32) -> Cost:
+    """Cost of a throwaway classifier, on the CPU in eval mode, from images to logits."""
     return Cost(sum(parameter.numel() for parameter in model.parameters()), _macs(model, side))
 
 
 @torch.no_grad()
-def _macs(model: models.Network, side: int) -> int:
+def _macs(model: nn.Module, side: int) -> int:
     """Counted by hooks on one forward pass: torch's own counter takes seconds to load."""
     counts = []
 

@@ -203,7 +203,7 @@ class Distillation:
             fold_batch_norms(teacher)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
-        with Recorder(self.run, jobs, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder:
+        with Recorder(self.run, jobs, members, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder:
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder, *observers])
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ import torch
 from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
 from benchmarks.config import RunConfig
-from benchmarks.costs import cost
+from benchmarks.costs import cost, cost_of
 from benchmarks.errors import Interrupted
 from benchmarks.files import RESULT, write_record
 from benchmarks.identity import code_version, environment
@@ -30,7 +31,7 @@ class Recorder(Observer):
 
     Args:
         run: the command's configuration.
-        jobs: the students to be trained.
+        jobs, members: the students to be trained.
         split: name of the evaluation split.
         teacher, teacher_top1: the teacher, and what it was measured to reach; None where none is needed.
         artifacts: writes each student's arrays; None: they are not wanted.
@@ -40,12 +41,14 @@ class Recorder(Observer):
         self,
         run: RunConfig,
         jobs: Sequence[Job],
+        members: Sequence[Member],
         split: str,
         teacher: Teacher | None,
         teacher_top1: float | None,
         artifacts: Artifacts | None = None,
     ) -> None:
         self.run, self.jobs = run, jobs
+        self.members = {member.name: member for member in members}
         self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
         self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
@@ -70,7 +73,7 @@ class Recorder(Observer):
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
             "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
-            "costs": self._costs(),
+            "costs": self._costs(job),
             "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
@@ -78,11 +81,14 @@ class Recorder(Observer):
             "environment": self.environment,
         }
 
-    def _costs(self) -> dict[str, Any]:
-        """Parameters and multiply–accumulates of the two networks."""
-        num_classes = data.INFO[self.run.data.name].num_classes
-        pair = {"student": self.run.pair.student, "teacher": self.run.pair.teacher}
-        return {role: plain(cost(network, num_classes)) for role, network in pair.items()}
+    def _costs(self, job: Job) -> dict[str, Any]:
+        """Parameters and multiply–accumulates of the two networks, the student's with what stays in it."""
+        pair, num_classes = self.run.pair, data.INFO[self.run.data.name].num_classes
+        student, teacher = cost(pair.student, num_classes), cost(pair.teacher, num_classes)
+        member = self.members[job.config.label]
+        if member.method.predicts:
+            student = cost_of(copy.deepcopy(member.classifier).cpu().eval())
+        return {"student": plain(student), "teacher": plain(teacher)}
 
     def _teacher_content(self, teacher: Teacher) -> dict[str, Any]:
         return plain(self.run.teacher) | {

@@ -20,8 +20,10 @@ from commands import (
 )
 
 from benchmarks import models
+from benchmarks.costs import cost
 from benchmarks.data import EvaluationBatches, TrainBatches, load
 from benchmarks.display import Display
+from benchmarks.protocol import plain
 from benchmarks.stored import load_student
 from benchmarks.training.evaluate import evaluate
 from methods import Method
@@ -276,6 +278,11 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
         row = result(whole, label)["history"][-1]
         assert figures(student, whole) == {name: row[f"test/{name}"] for name in ("loss", "top1", "top5")}
         assert not student.training
+    costs = {label: result(whole, label)["config"]["costs"]["student"] for label in ("simkd", "kd")}
+    assert costs["kd"] == plain(cost("resnet8", 10))
+    projector = (64 * 32 + 2 * 32) + (32 * 32 * 9 + 2 * 32) + (32 * 64 + 2 * 64)
+    assert costs["simkd"]["parameters"] - costs["kd"]["parameters"] == projector
+    assert costs["simkd"]["macs"] - costs["kd"]["macs"] == 8 * 8 * (64 * 32 + 32 * 32 * 9 + 32 * 64)
     bare = models.create("resnet8", 10)
     bare.load_state_dict(weights(whole, "simkd"))
     assert figures(bare, whole)["loss"] != result(whole, "simkd")["history"][-1]["test/loss"]

@@ -89,7 +89,8 @@ def _cost(view: View, row: str, column: Column, cost: Cost) -> float | None:
 
 def _minutes(view: View, run_id: str) -> float:
     inside = view.history[view.history["run_id"] == run_id]
-    return float(inside[metrics.EPOCH_SECONDS].sum() / 60)
+    before = get(view.runs.loc[run_id, "summary"], metrics.PRETRAINING_SECONDS) or 0.0
+    return float((inside[metrics.EPOCH_SECONDS].sum() + before) / 60)
 
 
 def _teacher(view: View, column: Column, cost: Cost) -> list[Point]:
