@@ -30,10 +30,10 @@ class Logged:
         columns = self.run.history
         self.rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         parsed = [Record.FromString(raw) for raw in records(path, Losses())]
-        (self.project,) = [record.run.project for record in parsed if record.WhichOneof("record_type") == "run"]
-        (self.exit_code,) = [
-            record.exit.exit_code for record in parsed if record.WhichOneof("record_type") == "exit"
-        ]
+        # None where the service has not written the record yet.
+        runs = (record.run.project for record in parsed if record.WhichOneof("record_type") == "run")
+        exits = (record.exit.exit_code for record in parsed if record.WhichOneof("record_type") == "exit")
+        self.project, self.exit_code = next(runs, None), next(exits, None)
 
 
 def logged(output, label):
