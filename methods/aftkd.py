@@ -319,6 +319,7 @@ class BlockTransfer(nn.Module):
         2023,
         "https://doi.org/10.1038/s41598-023-43986-y",
     ),
+    knowledge="attention, features",
 )
 class AFTKD(Method[AFTKDConfig]):
     """Terms `afb`, summed over the matched stages, and `kd`."""

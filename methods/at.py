@@ -83,6 +83,7 @@ class ATConfig(StageConfig):
         2017,
         "https://arxiv.org/abs/1612.03928",
     ),
+    knowledge="attention",
 )
 class AT(Method[ATConfig]):
     """Term `at`: `at_loss` summed over the matched stages."""

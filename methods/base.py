@@ -106,6 +106,7 @@ class Method(nn.Module, Generic[ConfigT]):
     config_class: ClassVar[type[MethodConfig]]
     summary: ClassVar[str]
     reference: ClassVar[Reference | None]  # None: no paper's
+    knowledge: ClassVar[str]
 
     def __init__(self, config: ConfigT, context: Context) -> None:
         super().__init__()

@@ -125,6 +125,7 @@ class CATKDConfig(DistillConfig):
         2023,
         "https://arxiv.org/abs/2304.12777",
     ),
+    knowledge="attention",
 )
 class CATKD(Method[CATKDConfig]):
     """Term `catkd`: `catkd_loss` of the final maps' class activations."""

@@ -106,6 +106,7 @@ class CCConfig(DistillConfig):
         2019,
         "https://arxiv.org/abs/1904.01802",
     ),
+    knowledge="relations",
 )
 class CC(Method[CCConfig]):
     """Term `cc`: `kernel_loss` or `adjacent_loss`."""

@@ -170,6 +170,7 @@ class CRDConfig(DistillConfig):
         2020,
         "https://arxiv.org/abs/1910.10699",
     ),
+    knowledge="relations",
 )
 class CRD(Method[CRDConfig]):
     """Term `crd`: NCE of the student's anchors in the teacher's bank plus the teacher's in the student's.

@@ -55,6 +55,7 @@ class DISTConfig(DistillConfig):
         2022,
         "https://arxiv.org/abs/2205.10536",
     ),
+    knowledge="relations of logits",
 )
 class DIST(Method[DISTConfig]):
     """Terms `inter` and `intra`: τ² · `pearson_distance` of the probabilities, by sample and by class."""

@@ -87,6 +87,7 @@ class FSPConfig(StageConfig, PretrainedConfig):
         2017,
         "https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html",
     ),
+    knowledge="relations",
 )
 class FSP(Method[FSPConfig]):
     """Before the main training the loss `fsp`: `fsp_loss` of the matched stages."""

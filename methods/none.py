@@ -22,6 +22,7 @@ class NoneConfig(MethodConfig):
     NoneConfig,
     summary="the student alone, by cross entropy",
     reference=None,
+    knowledge="nothing",
 )
 class NoDistillation(Method[NoneConfig]):
     """No term beside the harness's `ce`; needs no teacher."""

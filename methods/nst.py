@@ -79,6 +79,7 @@ class NSTConfig(StageConfig):
         2017,
         "https://arxiv.org/abs/1707.01219",
     ),
+    knowledge="attention",
 )
 class NST(Method[NSTConfig]):
     """Term `nst`: `nst_loss` summed over the matched stages."""

@@ -70,6 +70,7 @@ class PKTConfig(DistillConfig):
         2018,
         "https://arxiv.org/abs/1803.10837",
     ),
+    knowledge="relations",
 )
 class PKT(Method[PKTConfig]):
     """Term `pkt`: see `pkt_loss`."""

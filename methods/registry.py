@@ -22,14 +22,27 @@ MethodClass = TypeVar("MethodClass", bound=type[Method[Any]])
 
 
 def register(
-    name: str, config_class: type[MethodConfig], *, summary: str, reference: Reference | None
+    name: str,
+    config_class: type[MethodConfig],
+    *,
+    summary: str,
+    reference: Reference | None,
+    knowledge: str | None = None,
 ) -> Callable[[MethodClass], MethodClass]:
-    """Class decorator that puts a method into the registry under `name`."""
+    """Class decorator that puts a method into the registry under `name`.
+
+    Args:
+        summary: what it does, in a line.
+        reference: its paper; None: no paper's.
+        knowledge: what passes from teacher to student, in the field's words (logits, features, attention,
+            relations); default: logits for a method that needs nothing else, features for others.
+    """
 
     def add(cls: MethodClass) -> MethodClass:
         if name in _METHODS:
             raise ValueError(f"two methods are called {name}: {_METHODS[name].__module__} and {cls.__module__}")
         cls.name, cls.config_class, cls.summary, cls.reference = name, config_class, summary, reference
+        cls.knowledge = knowledge or ("logits" if cls.needs <= {"logits"} else "features")
         _METHODS[name] = cls
         return cls
 

@@ -73,6 +73,7 @@ class RKDConfig(DistillConfig):
     reference=Reference(
         "Relational knowledge distillation", "Park, Kim, Lu & Cho", "CVPR", 2019, "https://arxiv.org/abs/1904.05068"
     ),
+    knowledge="relations",
 )
 class RKD(Method[RKDConfig]):
     """Terms `distance` and `angle`: see `distance_loss` and `angle_loss`."""

@@ -65,6 +65,7 @@ class SPConfig(StageConfig):
         2019,
         "https://arxiv.org/abs/1907.09682",
     ),
+    knowledge="relations",
 )
 class SP(Method[SPConfig]):
     """Term `sp`: `sp_loss` summed over the matched stages."""

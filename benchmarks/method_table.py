@@ -1,0 +1,231 @@
+"""`python -m benchmarks.method_table`: writes `methods/README.md`, the page of all methods and their costs."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks import data, groups
+from benchmarks.cli import Command, main
+from benchmarks.config import DataConfig, PairConfig, TrainConfig
+from benchmarks.console import make_console
+from benchmarks.data import Batch
+from benchmarks.distillation import device_name
+from benchmarks.errors import require
+from benchmarks.files import write_atomically
+from benchmarks.pairs import PAIRS
+from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
+from benchmarks.training.build import build_member, build_network, feature_spec, frozen
+from benchmarks.training.cohort import autocast, num_views, train_step, wait_for
+from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.member import Member
+from benchmarks.workbench import prepare_torch
+from methods import FeatureSpec, InvalidSetting, MethodConfig, available, configure, get, option
+from methods.schedules import LossConfig
+
+NUM_IMAGES = 50_000  # of CIFAR-100: a memory bank has as many rows
+
+
+@dataclass(frozen=True)
+class MethodTableConfig:
+    """What is measured, and where the page goes."""
+
+    pair: Any = option(PairConfig, "teacher and student that costs are measured on")
+    data: Any = option(DataConfig, "the data set, whose number of classes counts")
+    train: TrainConfig = option(TrainConfig, "the protocol")
+    repeats: int = option(5, "rounds; in each, a step with the method and one of the student alone are timed")
+    out: str = option("methods/README.md", "the page")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Attributes:
+    parameters: trainable values beside the student's.
+    step: time of a training step over that of the student alone, the best of the rounds each.
+    before: length of the stage before the main training, as a part of its epochs; 0: there is none.
+    """
+
+    parameters: int
+    step: float
+    before: float
+
+
+class Bench:
+    """One pair's networks, with random weights, and a batch of noise: a step takes as long on any other."""
+
+    def __init__(self, config: MethodTableConfig) -> None:
+        self.config, train, pair = config, config.train, config.pair
+        self.device = torch.device(train.device.value)
+        self.precision = autocast(train, self.device)
+        num_classes = data.INFO[config.data.name].num_classes
+        self.specs = feature_spec(pair.student, num_classes), feature_spec(pair.teacher, num_classes)
+        self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
+        self.folded = fold_batch_norms(copy.deepcopy(self.teacher))  # methods look at it as it is
+        self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes
+        index = torch.arange(train.batch_size, device=self.device)
+        images = torch.randn(train.batch_size, 3, 32, 32, device=self.device)
+        self.batch = Batch(images.to(memory_format=torch.channels_last), self.targets[index], index)
+        self.alone = self._member("none")
+
+    def cost(self, name: str) -> Cost | None:
+        """What a method costs on the pair; None if it cannot serve it."""
+        try:
+            member = self._member(name)
+        except InvalidSetting:
+            return None
+        self._steps(member, 1)
+        times = [(self._seconds(member), self._seconds(self.alone)) for _ in range(self.config.repeats)]
+        mine, alone = zip(*times, strict=True)
+        parameters = sum(parameter.numel() for parameter in member.method.parameters())
+        stage = member.method.pretraining
+        step = min(mine) / min(alone)  # what else the machine does only adds
+        return Cost(parameters, step, stage.part if stage else 0.0)
+
+    def _member(self, name: str) -> Member:
+        config = self.config
+        method = resolved(name, config.pair.name, self.specs)
+        student = StudentConfig(method, config.pair, config.data, 0, config.train, LossConfig().resolve(method))
+        member = build_member(student, self.specs, self.targets, num_steps=1, teacher=self.teacher)
+        member.begin_epoch(0, config.train.lr)
+        return member
+
+    def _seconds(self, member: Member) -> float:
+        """Of one step; on a CPU of its processor's time, which other work on the machine hardly touches."""
+        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        wait_for(self.device)
+        started = clock()
+        self._steps(member, 1)
+        wait_for(self.device)
+        return clock() - started
+
+    def _steps(self, member: Member, count: int) -> None:
+        teacher = self.folded if member.needs else None
+        for _ in range(count):
+            train_step([member], teacher, [self.batch] * num_views([member]), self.precision, step=0)
+
+
+def resolved(name: str, pair: str, specs: tuple[FeatureSpec, FeatureSpec]) -> MethodConfig:
+    """A method's configuration for a pair: its paper's where that has one, else its defaults.
+
+    Raises:
+        InvalidSetting: it cannot serve the pair.
+    """
+    return configure(name).for_pair(pair, ()).resolve(*specs)
+
+
+def refusals(num_classes: int) -> dict[str, dict[str, str]]:
+    """For each method the pairs that it cannot serve, and why."""
+    specs = {network: feature_spec(network, num_classes) for pair in PAIRS.values() for network in pair}
+    found: dict[str, dict[str, str]] = {}
+    for name in available():
+        for pair, (teacher, student) in PAIRS.items():
+            try:
+                resolved(name, pair, (specs[student], specs[teacher]))
+            except InvalidSetting as error:
+                found.setdefault(name, {})[pair] = str(error)
+    return found
+
+
+def page(costs: dict[str, Cost | None], refused: dict[str, dict[str, str]], measured_on: str) -> str:
+    """The page, in Markdown."""
+    return "\n".join([*_head(measured_on), *_rows(costs, refused), "", *_stages(costs), *_reasons(refused)])
+
+
+def _head(measured_on: str) -> Iterator[str]:
+    yield "# Methods"
+    yield ""
+    yield "Written by `python -m benchmarks.method_table` from the registry and from measurements; a test compares"
+    yield "it with the code. Equations, shapes and deviations from the papers are in each method's file, settings"
+    yield "with sources and search ranges in `python -m benchmarks.run method=NAME help`."
+    yield ""
+    yield "*Parameters* train beside the student's; *step* is the time of a training step over that of the student"
+    yield "alone, with the teacher's forward pass and further views of a batch where the method has them, on"
+    yield f"{measured_on}."
+    yield ""
+    yield "| method | knowledge | what it compares | paper | parameters | step | pairs |"
+    yield "| --- | --- | --- | --- | ---: | ---: | ---: |"
+
+
+def _rows(costs: dict[str, Cost | None], refused: dict[str, dict[str, str]]) -> Iterator[str]:
+    for name, cost in costs.items():
+        method = get(name)
+        reference = method.reference
+        paper = f"[{reference.authors}, {reference.venue} {reference.year}]({reference.url})" if reference else ""
+        figures = ("–", "–") if cost is None else (_count(cost.parameters), f"{cost.step:.1f} ×")
+        served = f"{len(PAIRS) - len(refused.get(name, {}))} of {len(PAIRS)}"
+        yield f"| {' | '.join((f'`{name}`', method.knowledge, method.summary, paper, *figures, served))} |"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M" if number >= 10_000 else f"{number:,}"
+
+
+def _stages(costs: dict[str, Cost | None]) -> Iterator[str]:
+    stages = [f"`{name}` {cost.before:.1%}" for name, cost in costs.items() if cost and cost.before]
+    yield f"A stage before the main training adds to its epochs: {', '.join(stages)}."
+    yield ""
+
+
+def _reasons(refused: dict[str, dict[str, str]]) -> Iterator[str]:
+    yield "Pairs that a method cannot serve:"
+    yield ""
+    for name, pairs in refused.items():
+        pair, reason = next(iter(pairs.items()))
+        yield f"- `{name}`: {', '.join(pairs)}; on {pair}, {reason}"
+    yield ""
+
+
+def configured(typed: DictConfig) -> MethodTableConfig:
+    """What was typed, with the protocol's values, checked.
+
+    Raises:
+        UserError: a value that cannot work, naming its key.
+    """
+    fill_data(typed)
+    fill_train(typed, typed.pair.student)
+    config = OmegaConf.to_object(typed)
+    assert isinstance(config, MethodTableConfig)
+    check_train(config.train)
+    require(config.repeats >= 1, f"repeats={config.repeats} must be at least 1")
+    return config
+
+
+def execute(typed: DictConfig, given: frozenset[str]) -> int:
+    """Measure and write."""
+    config = configured(typed)
+    prepare_torch(config.train)
+    bench, console = Bench(config), make_console()
+    costs = {}
+    for name in available():
+        costs[name] = bench.cost(name)
+        console.print(f"{name}: {costs[name]}", highlight=False)
+    train = config.train
+    device = device_name(bench.device, train.threads)
+    measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device}"
+    text = page(costs, refusals(data.INFO[config.data.name].num_classes), measured_on)
+    write_atomically(Path(config.out), lambda path: path.write_text(text, encoding="utf-8"))
+    console.print(f"written: {config.out}")
+    return 0
+
+
+COMMAND = Command(
+    name="benchmarks.method_table",
+    summary="write the page of all methods, with what they cost on a pair and the pairs that they cannot serve",
+    examples=("python -m benchmarks.method_table", "python -m benchmarks.method_table pair=vgg13_vgg8 out=page.md"),
+    config=MethodTableConfig,
+    groups={"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
+    defaults={"pair": "vgg13_vgg8", "data": "cifar100"},
+    run=execute,
+    overview=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))
