@@ -16,6 +16,11 @@ def conv_bn(channels: int, width: int, kernel_size: int = 1) -> nn.Sequential:
     )
 
 
+def bottleneck(channels: int, width: int) -> tuple[nn.Module, ...]:
+    """The layers of a projector but its last: a 1 × 1 and a 3 × 3 convolution with batch norm and ReLU each."""
+    return conv_bn(channels, width), nn.ReLU(), conv_bn(width, width, kernel_size=3), nn.ReLU()
+
+
 def regressor_layer(student: MapShape, teacher: MapShape) -> nn.Module:
     """The convolution that takes a student's map `(C, H, W)` to the teacher's shape."""
     (channels, side, _), (hint_channels, hint_side, _) = student, teacher

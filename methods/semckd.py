@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require
-from methods.connectors import conv_bn
+from methods.connectors import bottleneck
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
@@ -62,13 +62,8 @@ class Similarities(nn.Module):
 def projection(channels: int, target_channels: int, max_width: int) -> nn.Sequential:
     """From a student's map to a teacher's channels, the side kept."""
     width = min(2 * target_channels, max_width)
-    return nn.Sequential(
-        conv_bn(channels, width),
-        nn.ReLU(),
-        conv_bn(width, width, kernel_size=3),
-        nn.ReLU(),
-        nn.Conv2d(width, target_channels, kernel_size=1, bias=False),
-    )
+    last = nn.Conv2d(width, target_channels, kernel_size=1, bias=False)
+    return nn.Sequential(*bottleneck(channels, width), last)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Network, Reference
 from methods.config import DistillConfig, Search, option, require
-from methods.connectors import conv_bn
+from methods.connectors import bottleneck, conv_bn
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to
@@ -76,14 +76,8 @@ class SimKD(Method[SimKDConfig]):
         teacher_channels, side, _ = context.teacher.final
         self.side = min(self.side, side)
         width = teacher_channels // config.factor
-        self.projector = nn.Sequential(
-            conv_bn(channels, width),
-            nn.ReLU(),
-            conv_bn(width, width, kernel_size=3),
-            nn.ReLU(),
-            conv_bn(width, teacher_channels),
-            nn.ReLU(),
-        )
+        last = conv_bn(width, teacher_channels)
+        self.projector = nn.Sequential(*bottleneck(channels, width), last, nn.ReLU())
         # The teacher's classifier; not a number until the teacher was looked at.
         self.register_buffer("weight", torch.full((context.num_classes, teacher_channels), math.nan))
         self.register_buffer("bias", torch.full((context.num_classes,), math.nan))

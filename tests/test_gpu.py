@@ -6,6 +6,8 @@ import pytest
 import safetensors.torch
 import torch
 
+import methods
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
@@ -24,7 +26,7 @@ def weights(folder, label):
     return safetensors.torch.load_file(path)
 
 
-@pytest.mark.parametrize("method", ["none", "kd", "at", "fitnet", "crd", "aftkd"])
+@pytest.mark.parametrize("method", methods.available())
 def test_a_student_is_bit_identical_alone_and_in_a_cohort(distil, tmp_path, method):
     others = "none" if method != "none" else "kd"
     assert distil(*GPU, f"method={method}", f"output={tmp_path / 'alone'}") == 0

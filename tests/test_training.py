@@ -1,5 +1,6 @@
 """The training loop's parts: meter, evaluation, learning rate, one step, one cohort."""
 
+import copy
 import dataclasses
 import math
 
@@ -17,7 +18,16 @@ from benchmarks.config import Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, feature_spec, frozen
-from benchmarks.training.cohort import Cohort, Observer, Seat, autocast, teacher_features, union_of_needs
+from benchmarks.training.cohort import (
+    Cohort,
+    Observer,
+    Seat,
+    autocast,
+    num_views,
+    teacher_features,
+    train_step,
+    union_of_needs,
+)
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints
@@ -329,6 +339,58 @@ def test_only_the_declared_maps_are_shown():
 
 
 # Cohort
+
+
+def run_steps(members, steps):
+    """Training steps of the main stage, the same for any members."""
+    network, precision = teacher(), autocast(TRAIN, CPU)
+    ready = list(batches().epoch(0))
+    for step in steps:
+        train_step(members, network, [ready[step]] * num_views(members), precision, step)
+
+
+def begun(name):
+    student = member(name)
+    student.begin_epoch(0, TRAIN.lr)
+    return student
+
+
+def snapshot(student):
+    """Weights and everything that the next steps depend on."""
+    return copy.deepcopy(student.state(step=2))
+
+
+def same_state(first, second):
+    """Equal to the bit, however deep."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return first == second
+
+
+@pytest.fixture(scope="module")
+def in_company():
+    students = [begun(name) for name in ALL]
+    run_steps(students, range(2))
+    return {student.name: snapshot(student) for student in students}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_student_is_the_same_alone_in_company_and_resumed(name, in_company):
+    student = begun(name)
+    run_steps([student], [0])
+    saved = snapshot(student)
+    run_steps([student], [1])
+    assert same_state(snapshot(student), in_company[name])
+    assert not same_state(saved, in_company[name])
+
+    resumed = begun(name)
+    resumed.load(saved, step=1)
+    run_steps([resumed], [1])
+    assert same_state(snapshot(resumed), in_company[name])
 
 
 @pytest.mark.parametrize("names", [("kd", "at"), ("kd", "reviewkd")], ids=["maps", "preacts"])
