@@ -7,6 +7,7 @@ machines see. A teacher's task is an argument of the tasks that wait for it: the
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.training.signals import Interruption
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
 SECONDS_TO_SAVE = 60.0  # that interrupted tasks are given
+SECONDS_TO_ANSWER = 10.0
 OBJECT_STORE = 80 * 2**20  # bytes, about Ray's least: tasks exchange a few words
 
 
@@ -44,6 +46,7 @@ class Cluster:
         self.num_cpus = config.workers * run.train.threads
 
     def __enter__(self) -> Cluster:
+        _check_address(self.address)
         local: dict[str, Any] = {"num_cpus": self.num_cpus, "object_store_memory": OBJECT_STORE}
         try:
             self.ray.init(
@@ -101,6 +104,17 @@ class Cluster:
         if references:
             with contextlib.suppress(self.ray.exceptions.RayError):
                 self.ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_SAVE)
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse an address where nobody answers: Ray itself would try for a quarter of an hour."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # auto, say
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"address={address}: {first_line(error)}") from None
 
 
 def _work(task: Task, place: Path, before: Report | None) -> Report:

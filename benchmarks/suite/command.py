@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,18 +51,12 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     if settings.dry_run:
         return 0
     check_writable(plan.output)
+    reader = Reader(plan.place / PLAN, plan.output)
     if plan.tasks:
         check_login(run.tracking)
         data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)  # it is there
+        _train(plan, settings, reader, console)
     publish(plan)
-    reader = Reader(plan.place / PLAN, plan.output)
-    if plan.tasks:
-        try:
-            with overview.Overview(reader, console):
-                _train(plan, settings)
-        except Interrupted:
-            console.print("interrupted; what was trained is saved: the same command continues")
-            raise
     return _conclude(plan, reader, console)
 
 
@@ -87,18 +82,32 @@ def _sharing(settings: SuiteConfig, run: RunConfig) -> float:
     return math.ceil(settings.workers / torch.cuda.device_count())
 
 
-def _train(plan: Plan, settings: SuiteConfig) -> None:
-    """Do the plan's tasks, and what other processes leave of theirs."""
+def _train(plan: Plan, settings: SuiteConfig, reader: Reader, console: Console) -> None:
+    """Do the plan's tasks, shown while they are done."""
+    try:
+        with _launcher(plan, settings) as launch:
+            publish(plan)
+            with overview.Overview(reader, console):
+                _do(plan, launch)
+    except Interrupted:
+        console.print("interrupted; what was trained is saved: the same command continues")
+        raise
+
+
+@contextmanager
+def _launcher(plan: Plan, settings: SuiteConfig) -> Iterator[Launch]:
+    """What does tasks and tells how they ended."""
     if settings.launcher == Launcher.ray:
         with Cluster(settings, plan.cohorts[0].run) as cluster:
-            _do(plan, lambda tasks: cluster.run(tasks, plan.place))
+            yield lambda tasks: cluster.run(tasks, plan.place)
     elif settings.workers == 1:
-        _do(plan, lambda tasks: one_by_one(tasks, plan.place))
+        yield lambda tasks: one_by_one(tasks, plan.place)
     else:
-        _do(plan, Pool(settings.workers, plan.place))
+        yield Pool(settings.workers, plan.place)
 
 
 def _do(plan: Plan, launch: Launch) -> None:
+    """Do the plan's tasks, then what other processes left of theirs."""
     todo = plan.tasks
     while todo:
         taken: list[Task] = []

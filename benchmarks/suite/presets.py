@@ -61,9 +61,10 @@ PRESETS = {
             "methods": ["all"],
             "pairs": [
                 {"teacher": "resnet20", "student": "resnet8", "seeds": [0, 1]},
-                {"name": "vgg13_vgg8", "seeds": [0], "train": {"epochs": 2, "max_steps": 3}},
+                {"name": "vgg13_vgg8", "seeds": [0], "train": {"epochs": 1, "max_steps": 5}},
             ],
-            "train": {"batch_size": 16, "epochs": 2, "max_steps": 30},
+            # So few images a step make the usual rate too high for the methods with the largest weights.
+            "train": {"batch_size": 16, "lr": 0.01, "epochs": 2, "max_steps": 30},
         },
         data="digits",
     ),
