@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from torch import Tensor
 import methods
 from benchmarks import run as run_command
 from benchmarks.cli import main
-from benchmarks.data import digits
+from benchmarks.data import Split, digits
+from benchmarks.data.dataset import Part
 from methods import Method, MethodConfig, option, registry
 
 PAIR = "resnet8_resnet8"
@@ -40,13 +42,23 @@ TIMES = ("time/epoch_s", "throughput/images_per_s", "memory/peak_gib")
 def few_digits() -> Iterator[None]:
     """Within it the data set has some of its images only, for speed."""
     whole = digits.load
-    train, test = whole()
-    few = train.subset(torch.arange(400)), test.subset(torch.arange(70))
-    digits.load = lambda: few
+    few = {part: whole(part).subset(torch.arange(size)) for part, size in (("train", 400), ("test", 70))}
+    digits.load = few.__getitem__
     try:
         yield
     finally:
         digits.load = whole
+
+
+def poison_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make whoever loads the test part of digits fail."""
+    whole = digits.load
+
+    def load(part: Part) -> Split:
+        assert part == "train", "the test images are read"
+        return whole(part)
+
+    monkeypatch.setattr(digits, "load", load)
 
 
 def run(*words: str) -> int:

@@ -272,7 +272,7 @@ def test_a_split_is_always_the_same() -> None:
 
 def test_the_test_set_of_digits_is_the_same_on_every_machine() -> None:
     """Its labels and indices pinned: another split would make results incomparable."""
-    _, test = digits.load()
+    test = digits.load("test")
     assert hashlib.sha256(test.targets.numpy().tobytes()).hexdigest()[:16] == DIGITS_TEST_LABELS
     assert hashlib.sha256(test.images.numpy().tobytes()).hexdigest()[:16] == DIGITS_TEST_IMAGES
 
@@ -319,7 +319,7 @@ def test_digits_are_scikit_learns_enlarged() -> None:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    train, test = digits.load()
+    train, test = digits.load("train"), digits.load("test")
     kept, held_out = stratified(torch.from_numpy(raw.target), 0.2, seed=0)
     assert (len(train), len(test)) == (1437, 360)
     for split, index in ((train, kept), (test, held_out)):
@@ -334,7 +334,7 @@ def test_digits_are_scikit_learns_enlarged() -> None:
 
 
 def test_digits_are_normalised_by_their_own_mean_and_deviation() -> None:
-    train, _ = digits.load()
+    train = digits.load("train")
     pixels = train.images.double() / 255
     assert pixels.mean().item() == pytest.approx(digits.MEAN[0], abs=1e-3)
     assert pixels.std().item() == pytest.approx(digits.STD[0], abs=1e-3)
@@ -407,6 +407,11 @@ class Copy:
         return {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in contents}
 
 
+def load(root: Path, cache: Path) -> tuple[Split, Split]:
+    """Both parts of the CIFAR-100 in a folder."""
+    return cifar100.load(root, cache, "train"), cifar100.load(root, cache, "test")
+
+
 @pytest.fixture(scope="module")
 def copy() -> Copy:
     return Copy()
@@ -453,8 +458,8 @@ LAYOUTS: dict[str, Callable[[Copy, Path], Any]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_all_layouts_hold_the_same(tmp_path: Path, cache: Path, copy: Copy, layout: str, base: str) -> None:
     LAYOUTS[layout](copy, tmp_path / "root" / base)
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)  # from the cache
+    assert_is(load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)  # from the cache
 
 
 @pytest.mark.parametrize("base", ["", "cifar100"])
@@ -462,15 +467,15 @@ def test_torchvisions_layout_holds_the_same(
     tmp_path: Path, cache: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     expect_md5(monkeypatch, copy.pickles(tmp_path / "root" / base))
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)
 
 
 def test_labels_follow_their_images_in_a_shuffled_file(tmp_path: Path, cache: Path, copy: Copy) -> None:
     shuffle = np.random.default_rng(1).permutation(NUM_TRAIN)
     copy.parquet(tmp_path / "root")
     pq.write_table(copy.table("train").take(shuffle), tmp_path / "root" / "train.parquet")
-    train, _ = cifar100.load(tmp_path / "root", cache)
+    train, _ = load(tmp_path / "root", cache)
     np.testing.assert_array_equal(train.images.numpy().transpose(0, 2, 3, 1), copy.images["train"][shuffle])
     assert train.targets.tolist() == copy.labels["train"][shuffle].tolist()
 
@@ -490,17 +495,19 @@ def test_a_cifar100_data_set_with_a_validation_split(tmp_path: Path, cache: Path
 
 def test_decoding_happens_once(tmp_path: Path, cache: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     copy.parquet(tmp_path / "root")
-    cifar100.load(tmp_path / "root", cache)
-    (file,) = cache.iterdir()
-    written = file.stat().st_mtime_ns
+    load(tmp_path / "root", cache)
+    files = sorted(cache.iterdir())
+    written = [path.stat().st_mtime_ns for path in files]
+    assert len(files) == 2
 
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(Image, "open", fail)
     monkeypatch.setattr(pq, "read_table", fail)
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
-    assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [written]
+    assert_is(load(tmp_path / "root", cache), copy)
+    assert sorted(cache.iterdir()) == files
+    assert [path.stat().st_mtime_ns for path in files] == written
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("no space left")])
@@ -516,16 +523,16 @@ def test_a_cache_is_whole_or_not_there(
     with monkeypatch.context() as patch:
         patch.setattr(safetensors.torch, "save_file", crash)
         with pytest.raises((KeyboardInterrupt, RunFailed)):
-            cifar100.load(tmp_path / "root", cache)
+            load(tmp_path / "root", cache)
     assert list(cache.iterdir()) == []
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_another_source_is_decoded_anew(tmp_path: Path, cache: Path, copy: Copy, layout: str) -> None:
     root = tmp_path / "root"
     LAYOUTS[layout](copy, root)
-    cifar100.load(root, cache)
+    load(root, cache)
     path = sorted(
         path for path in root.rglob("test*/**/*" if layout == "folders" else "test*.parquet") if path.is_file()
     )[0]
@@ -536,37 +543,39 @@ def test_another_source_is_decoded_anew(tmp_path: Path, cache: Path, copy: Copy,
         first = {"bytes": png(np.full((32, 32, 3), 7, np.uint8)), "path": "0.png"}
         images = [first, *table["img"].to_pylist()[1:]]
         pq.write_table(table.set_column(0, "img", pa.array(images)), path)
-    _, test = cifar100.load(root, cache)
+    _, test = load(root, cache)
     assert torch.equal(test.images[0], torch.full((3, 32, 32), 7, dtype=torch.uint8))
 
 
 def test_a_source_of_the_same_size_written_later_is_decoded_anew(tmp_path: Path, cache: Path, copy: Copy) -> None:
     copy.parquet(tmp_path / "root")
-    cifar100.load(tmp_path / "root", cache)
+    load(tmp_path / "root", cache)
     path = tmp_path / "root" / "test.parquet"
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1_000_000_000))
-    cifar100.load(tmp_path / "root", cache)
-    assert len(list(cache.iterdir())) == 2
+    load(tmp_path / "root", cache)
+    assert len(list(cache.glob("*-train-*"))) == 1
+    assert len(list(cache.glob("*-test-*"))) == 2
 
 
-@pytest.mark.parametrize("size", [0, 7, 200, 100_000])
-def test_a_damaged_cache(tmp_path: Path, cache: Path, copy: Copy, size: int) -> None:
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("size", [0, 7, 100, 100_000])
+def test_a_damaged_cache(tmp_path: Path, cache: Path, copy: Copy, part: str, size: int) -> None:
     copy.parquet(tmp_path / "root")
-    cifar100.load(tmp_path / "root", cache)
-    (file,) = cache.iterdir()
+    load(tmp_path / "root", cache)
+    (file,) = cache.glob(f"*-{part}-*")
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(UserError) as caught:
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
     assert str(file) in str(caught.value)
     file.unlink()  # as the message says
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, copy: Copy) -> None:
     copy.parquet(tmp_path / "root")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.cache"):
-        cifar100.load(tmp_path / "root", tmp_path / "file")
+        load(tmp_path / "root", tmp_path / "file")
 
 
 # --- what is damaged or missing
@@ -663,11 +672,11 @@ def test_damaged_parquet(tmp_path: Path, cache: Path, copy: Copy, damage: str) -
     path = DAMAGES[damage](copy, tmp_path / "root")
     before = sorted((tmp_path / "root").iterdir())
     with pytest.raises(UserError) as caught:
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
     message = str(caught.value)
     assert str(path) in message
     assert len(message.splitlines()) <= 5
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not list(cache.glob("*-test-*" if path.name.startswith("test") else "*"))
     assert sorted((tmp_path / "root").iterdir()) == before
 
 
@@ -697,9 +706,9 @@ def test_damaged_class_folders(tmp_path: Path, cache: Path, copy: Copy, damage: 
     copy.folders(root)
     FOLDER_DAMAGES[damage](copy, root)
     with pytest.raises(UserError) as caught:
-        cifar100.load(root, cache)
+        load(root, cache)
     assert str(root) in str(caught.value)
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not list(cache.glob("*-test-*" if damage == "wrong size" else "*"))
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
@@ -717,7 +726,7 @@ def test_damaged_pickles(
     expect_md5(monkeypatch, copy.pickles(tmp_path / "root"))
     damage(tmp_path / "root" / "cifar-100-python" / name)
     with pytest.raises(UserError, match="cifar-100-python"):
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
     assert not cache.exists()
 
 
@@ -729,14 +738,14 @@ def test_pickles_are_not_opened_unless_their_checksums_fit(tmp_path: Path, cache
     copy.pickles(tmp_path / "root")
     (tmp_path / "root" / "cifar-100-python" / "train").write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(UserError):
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("root", ["root", "several/folders/deep"])
 def test_without_data_and_network(tmp_path: Path, cache: Path, root: str) -> None:
     with pytest.raises(UserError) as caught:
-        cifar100.load(tmp_path / root, cache)
+        load(tmp_path / root, cache)
     for part in (f"data.root={tmp_path / root}", "KD_DATA", "data=digits", "no network here"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -745,14 +754,14 @@ def test_without_data_and_network(tmp_path: Path, cache: Path, root: str) -> Non
 def test_what_lies_in_the_root_stays(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "root" / "other").mkdir(parents=True)
     with pytest.raises(UserError, match=r"data\.root"):
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["other"]
 
 
 def test_a_root_that_is_a_file(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "root").write_text("")
     with pytest.raises(UserError, match=r"data\.root"):
-        cifar100.load(tmp_path / "root", cache)
+        load(tmp_path / "root", cache)
 
 
 class Response:
@@ -799,8 +808,8 @@ def test_a_download(
 ) -> None:
     with monkeypatch.context() as patch:
         serve(patch, archive)
-        assert_is(cifar100.load(tmp_path / "root", cache), copy)
-    assert_is(cifar100.load(tmp_path / "root", cache), copy)  # without network
+        assert_is(load(tmp_path / "root", cache), copy)
+    assert_is(load(tmp_path / "root", cache), copy)  # without network
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -818,7 +827,7 @@ def test_a_download_that_breaks_off(
         root.mkdir()
     serve(monkeypatch, archive, len(archive) // 2, error)
     with pytest.raises(UserError) as caught:
-        cifar100.load(root, cache)
+        load(root, cache)
     for part in (f"data.root={root}", "download"):
         assert part in str(caught.value)
     assert root.exists() == existing
@@ -833,7 +842,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Split, Split]:
     root = cifar100_root()
     if root is None:
         pytest.skip("no CIFAR-100 here: set KD_DATA to the folder that holds it")
-    return cifar100.load(root, tmp_path_factory.mktemp("cache"))
+    return load(root, tmp_path_factory.mktemp("cache"))
 
 
 def test_the_real_cifar100(real: tuple[Split, Split]) -> None:

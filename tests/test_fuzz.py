@@ -98,7 +98,7 @@ COUNT = (lambda value: value >= 1, "at least 1")
 PART = (lambda value: 0 <= value < 1, "in [0, 1)")
 SENSE = {
     "epochs": COUNT,
-    "batch_size": (lambda value: 1 <= value <= len(digits.load()[0]), "of the images that there are"),
+    "batch_size": (lambda value: 1 <= value <= len(digits.load("train")), "of the images that there are"),
     "lr": POSITIVE,
     "momentum": PART,
     "weight_decay": (lambda value: 0 <= value < math.inf, "at least 0"),

@@ -11,6 +11,7 @@ from commands import (
     InjectedConfig,
     files,
     injected,
+    poison_test_images,
     result,
     run_folder,
     run_folders,
@@ -21,7 +22,6 @@ from commands import (
 from torch import nn
 
 import methods
-from benchmarks.data import digits
 from benchmarks.display import Display
 from benchmarks.models import Network
 from benchmarks.training.cohort import Cohort
@@ -248,29 +248,8 @@ def test_gain_in_a_rerun_is_over_the_student_alone_beside_it(distil, output, cap
     assert "the same command with method=none" not in shown
 
 
-class Poisoned:
-    """The test split: any use of its images shows."""
-
-    def __init__(self, split):
-        self.targets = split.targets
-
-    def __len__(self):
-        return self.targets.numel()
-
-    @property
-    def images(self):
-        raise AssertionError("the test images are read")
-
-    def to(self, device):
-        return self.images
-
-    def subset(self, index):
-        return self.images
-
-
 def test_validation_never_touches_the_test_images(distil, output, tmp_path, monkeypatch):
-    train, test = digits.load()
-    monkeypatch.setattr(digits, "load", lambda: (train, Poisoned(test)))
+    poison_test_images(monkeypatch)
     with pytest.raises(AssertionError, match="test images are read"):
         distil("method=none")
     words = ["data.validation=0.2", f"teacher.root={tmp_path}/store"]

@@ -22,6 +22,8 @@ INFO = {"cifar100": cifar100.INFO, "digits": digits.INFO}
 def load(name: str, root: Path, cache: Path, validation: float) -> DataSet:
     """A data set by name.
 
+    The test set is not even decoded where a validation part takes its place.
+
     Args:
         name: one of `INFO`.
         root: folder that holds data sets.
@@ -33,11 +35,12 @@ def load(name: str, root: Path, cache: Path, validation: float) -> DataSet:
         UserError: missing or damaged data.
     """
     info = INFO[name]
-    train, test = info.load(root, cache)
-    evaluation, evaluation_name = test, "test"
+    train = info.load(root, cache, "train")
     if validation:
         kept, held_out = stratified(train.targets, validation, seed=0)
         train, evaluation, evaluation_name = train.subset(kept), train.subset(held_out), "val"
+    else:
+        evaluation, evaluation_name = info.load(root, cache, "test"), "test"
     return DataSet(train, evaluation, evaluation_name, info.num_classes, info.mean, info.std, info.augmentation)
 
 

@@ -18,7 +18,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.data.dataset import Augmentation, DataInfo, Split
+from benchmarks.data.dataset import PARTS, Augmentation, DataInfo, Part, Split
 from benchmarks.errors import UserError, first_line, require
 from benchmarks.tensors import read_tensors, write_tensors
 from benchmarks.vision import torchvision
@@ -38,6 +38,7 @@ NUM_CLASSES = 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 AUGMENTATION = Augmentation(padding=4, flip=True)
 SIDE = 32
+TORCHVISION = "cifar-100-python"  # its folder
 # SHA-256 of all images with their labels, in whatever order, by the number of images.
 CONTENT = {
     50_000: "6d2a03c47c105e4c34d3a2ff16c2803e8df0e5d6fa0c631e46663a327aeac573",
@@ -47,37 +48,37 @@ CONTENT = {
 
 @dataclass(frozen=True)
 class Source:
-    """CIFAR-100 as found: its files, and how to read them into training and test split."""
+    """CIFAR-100 as found.
 
-    files: list[Path]
-    read: Callable[[], tuple[Split, Split]]
+    Attributes:
+        files: of each part.
+        read: decodes a part.
+    """
+
+    files: Mapping[Part, list[Path]]
+    read: Callable[[Part], Split]
 
 
-def load(root: Path, cache: Path) -> tuple[Split, Split]:
-    """Training and test split.
+def load(root: Path, cache: Path, part: Part) -> Split:
+    """Training or test split; the other one is not decoded.
 
     Args:
         root: where to look, and where to download to.
         cache: folder for the decoded images.
+        part: which split.
 
     Raises:
         UserError: not there and not to be downloaded, or damaged.
     """
-    source = find(root)
-    if source is None:
-        return _download(root)
-    cached = cache / f"cifar100-{_signature(source.files)}.safetensors"
-    if not cached.is_file():
-        train, test = source.read()
-        for split in (train, test):
-            _check_content(split, root)
-        _write_cache(cached, train, test)
-        return train, test
-    tensors = read_tensors(cached, advice="delete it, and it is made again")
-    return (
-        Split(tensors["train.images"], tensors["train.targets"]),
-        Split(tensors["test.images"], tensors["test.targets"]),
-    )
+    source = find(root) or _download(root)
+    cached = cache / f"cifar100-{part}-{_signature(source.files[part])}.safetensors"
+    if cached.is_file():
+        tensors = read_tensors(cached, advice="delete it, and it is made again")
+        return Split(tensors["images"], tensors["targets"])
+    split = source.read(part)
+    _check_content(split, root)
+    _write_cache(cached, split)
+    return split
 
 
 def _check_content(split: Split, root: Path) -> None:
@@ -96,15 +97,9 @@ def _content_sha256(split: Split) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _write_cache(path: Path, train: Split, test: Split) -> None:
-    tensors = {
-        "train.images": train.images,
-        "train.targets": train.targets,
-        "test.images": test.images,
-        "test.targets": test.targets,
-    }
+def _write_cache(path: Path, split: Split) -> None:
     try:
-        write_tensors(path, tensors)
+        write_tensors(path, {"images": split.images, "targets": split.targets})
     except UserError as error:
         raise UserError(f"data.cache={path.parent}: {error}") from None
 
@@ -116,18 +111,23 @@ def find(root: Path) -> Source | None:
         UserError: a layout that is there in part.
     """
     for base in (root, root / "cifar100"):
-        if (base / "cifar-100-python").is_dir():
-            files = sorted((base / "cifar-100-python").iterdir())
-            return Source(files, partial(_from_torchvision, base, download=False))
+        if (base / TORCHVISION).is_dir():
+            return _torchvision_source(base)
         for folder in (base, base / "data"):
-            train, test = (_shards(folder, part) for part in ("train", "test"))
-            if train or test:
-                require(bool(train and test), f"{folder} holds only one of train*.parquet and test*.parquet")
-                return Source(train + test, partial(_from_parquet, train, test))
-        if (base / "train").is_dir() and (base / "test").is_dir():
-            files = sorted(path for part in ("train", "test") for path in (base / part).glob("*/*"))
+            shards = {part: _shards(folder, part) for part in PARTS}
+            if any(shards.values()):
+                require(all(shards.values()), f"{folder} holds only one of train*.parquet and test*.parquet")
+                return Source(shards, partial(_from_parquet, shards))
+        if all((base / part).is_dir() for part in PARTS):
+            files = {part: sorted((base / part).glob("*/*")) for part in PARTS}
             return Source(files, partial(_from_folders, base))
     return None
+
+
+def _torchvision_source(base: Path) -> Source:
+    # torchvision checks the sums of all files, whichever it reads.
+    files = sorted((base / TORCHVISION).iterdir())
+    return Source(dict.fromkeys(PARTS, files), partial(_from_torchvision, base))
 
 
 def _shards(folder: Path, part: str) -> list[Path]:
@@ -152,30 +152,23 @@ def _signature(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _from_torchvision(root: Path, download: bool) -> tuple[Split, Split]:
-    datasets = torchvision().datasets
+def _from_torchvision(root: Path, part: Part, download: bool = False) -> Split:
     try:
-        parts = [datasets.CIFAR100(root, train=train, download=download) for train in (True, False)]
+        found = torchvision().datasets.CIFAR100(root, train=part == "train", download=download)
     except RuntimeError as error:  # torchvision's word for a checksum that does not fit
-        raise UserError(
-            f"data.root={root}: {root / 'cifar-100-python'} is damaged or incomplete ({error})"
-        ) from None
-    train, test = (
-        Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
-        for part in parts
-    )
-    return train, test
+        raise UserError(f"data.root={root}: {root / TORCHVISION} is damaged or incomplete ({error})") from None
+    return Split(torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets))
 
 
-def _download(root: Path) -> tuple[Split, Split]:
+def _download(root: Path) -> Source:
     """Download beside the place and move there, so that a broken download leaves nothing."""
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-            splits = _from_torchvision(Path(folder), download=True)
-            (Path(folder) / "cifar-100-python").rename(root / "cifar-100-python")
-        return splits
+            _from_torchvision(Path(folder), "train", download=True)
+            (Path(folder) / TORCHVISION).rename(root / TORCHVISION)
+        return _torchvision_source(root)
     except (OSError, HTTPException, UserError, RecursionError) as error:  # no network, space or permission
         for made in missing:
             with contextlib.suppress(OSError):  # never made, or somebody else's by now
@@ -189,12 +182,9 @@ def _download(root: Path) -> tuple[Split, Split]:
         ) from None
 
 
-def _from_parquet(train: Sequence[Path], test: Sequence[Path]) -> tuple[Split, Split]:
-    return _join([_read_parquet(path) for path in train]), _join([_read_parquet(path) for path in test])
-
-
-def _join(parts: Sequence[Split]) -> Split:
-    return Split(torch.cat([part.images for part in parts]), torch.cat([part.targets for part in parts]))
+def _from_parquet(shards: Mapping[Part, Sequence[Path]], part: Part) -> Split:
+    splits = [_read_parquet(path) for path in shards[part]]
+    return Split(torch.cat([split.images for split in splits]), torch.cat([split.targets for split in splits]))
 
 
 def _read_parquet(path: Path) -> Split:
@@ -215,15 +205,14 @@ def _read_parquet(path: Path) -> Split:
         ) from None
 
 
-def _from_folders(root: Path) -> tuple[Split, Split]:
+def _from_folders(root: Path, part: Part) -> Split:
     classes = _class_names(root / "train")
     require(
         len(classes) == NUM_CLASSES,
         f"{root / 'train'} has {len(classes)} class folders; CIFAR-100 has {NUM_CLASSES}",
     )
     require(_class_names(root / "test") == classes, f"{root}: train/ and test/ have different class folders")
-    train, test = (_read_folder(root / part, classes) for part in ("train", "test"))
-    return train, test
+    return _read_folder(root / part, classes)
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.streams import stream
+
+Part = Literal["train", "test"]
+PARTS: tuple[Part, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class DataInfo:
         lr: learning rate there; None: the student network's.
         mean, std: of each channel, in [0, 1], for normalisation.
         augmentation: in training.
-        load: training and test split from the folder of data sets and that of decoded images.
+        load: a part, from the folder of data sets and that of decoded images; the other part is not decoded.
     """
 
     summary: str
@@ -65,7 +69,7 @@ class DataInfo:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     augmentation: Augmentation
-    load: Callable[[Path, Path], tuple[Split, Split]]
+    load: Callable[[Path, Path, Part], Split]
 
 
 @dataclass(frozen=True)

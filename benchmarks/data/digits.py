@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from benchmarks.data.dataset import Augmentation, DataInfo, Split
+from benchmarks.data.dataset import PARTS, Augmentation, DataInfo, Part, Split
 from benchmarks.data.splits import stratified
 
 NUM_CLASSES = 10
@@ -19,19 +19,16 @@ MEAN, STD = (0.305,) * 3, (0.324,) * 3
 AUGMENTATION = Augmentation(padding=4, flip=False)
 
 
-def load() -> tuple[Split, Split]:
-    """Training and test split."""
+def load(part: Part) -> Split:
+    """A part of the images."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
+    targets = torch.from_numpy(digits.target).long()
+    index = dict(zip(PARTS, stratified(targets, 0.2, seed=0), strict=True))[part]
+    images = torch.from_numpy(digits.images)[index].float()[:, None] * (255 / 16)
     images = F.interpolate(images, size=32, mode="bilinear", align_corners=False)
-    whole = Split(
-        images.round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous(),
-        torch.from_numpy(digits.target).long(),
-    )
-    train, test = stratified(whole.targets, 0.2, seed=0)
-    return whole.subset(train), whole.subset(test)
+    return Split(images.round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous(), targets[index])
 
 
 INFO = DataInfo(
@@ -44,5 +41,5 @@ INFO = DataInfo(
     mean=MEAN,
     std=STD,
     augmentation=AUGMENTATION,
-    load=lambda root, cache: load(),
+    load=lambda root, cache, part: load(part),
 )

@@ -18,7 +18,8 @@ from wandb_logs import log, log_file
 from analysis.logs import assemble, load
 from analysis.parquet import save
 from benchmarks import checkpoints, models, teachers
-from benchmarks.data import Split, cifar100
+from benchmarks.data import cifar100
+from benchmarks.data.dataset import PARTS
 from benchmarks.errors import UserError
 from benchmarks.files import write_record
 from benchmarks.results import COMPLETE, RunFolder
@@ -155,8 +156,9 @@ def code(folder: Path) -> Subject:
     return Subject(folder / "code.json", lambda: (run.remember_code(), None)[1], only(None))
 
 
-def _images(splits: tuple[Split, Split]) -> list[str]:
-    return [cifar100._content_sha256(split) for split in splits]
+def _images(folder: Path, cache: Path) -> list[str]:
+    """Digests of the parts of a CIFAR-100."""
+    return [cifar100._content_sha256(cifar100.load(folder, cache, part)) for part in PARTS]
 
 
 def parquet(folder: Path) -> Subject:
@@ -165,21 +167,21 @@ def parquet(folder: Path) -> Subject:
     copy.parquet(folder)
     path = folder / "train.parquet"
     pq.write_table(copy.table("train").slice(0, 40), path)
-    intact = cifar100.load(folder, folder / "intact")
-    cifar100.CONTENT |= {len(split): cifar100._content_sha256(split) for split in intact}
+    intact = _images(folder, folder / "intact")
+    cifar100.CONTENT |= dict(zip((40, len(copy.labels["test"])), intact, strict=True))
 
     def read() -> list[str]:
-        return _images(cifar100.load(folder, folder / "cache" / str(hash(path.read_bytes()))))
+        return _images(folder, folder / "cache" / str(hash(path.read_bytes())))
 
-    return Subject(path, read, only(_images(intact)))
+    return Subject(path, read, only(intact))
 
 
 def cache(folder: Path) -> Subject:
     """Decoded images."""
     Copy().parquet(folder)
-    intact = _images(cifar100.load(folder, folder / "cache"))
-    (path,) = (folder / "cache").iterdir()
-    return Subject(path, lambda: _images(cifar100.load(folder, folder / "cache")), only(intact))
+    intact = _images(folder, folder / "cache")
+    (path,) = (folder / "cache").glob("*-train-*")
+    return Subject(path, lambda: _images(folder, folder / "cache"), only(intact))
 
 
 def _figures(source: Path) -> set[tuple[Any, ...]]:

@@ -28,6 +28,7 @@ from benchmarks import run as run_command
 from benchmarks import teacher as teacher_command
 from benchmarks.cli import main
 from benchmarks.data import cifar100
+from benchmarks.data.dataset import PARTS
 from benchmarks.files import read_record
 from benchmarks.suite.command import COMMAND as SUITE
 from benchmarks.tensors import weights_sha256
@@ -187,14 +188,15 @@ def _suite(folder: Path) -> int:
 
 
 def _decode(folder: Path) -> int:
-    cifar100.load(folder / "data", folder / "cache")
+    for part in PARTS:
+        cifar100.load(folder / "data", folder / "cache", part)
     return 0
 
 
 def _data(folder: Path) -> None:
     (folder / "data").mkdir()
     copy = Copy()
-    for part in ("train", "test"):
+    for part in PARTS:
         pq.write_table(copy.table(part), folder / "data" / f"{part}.parquet")
 
 
@@ -220,8 +222,9 @@ def results_and_table(folder: Path) -> dict[str, Any]:
 
 
 def _decoded(folder: Path) -> Any:
-    (cached,) = (folder / "cache").glob("cifar100*")
-    return weights_sha256(load_file(cached))
+    cached = sorted((folder / "cache").glob("cifar100*"))
+    assert len(cached) == len(PARTS)
+    return [weights_sha256(load_file(path)) for path in cached]
 
 
 WORKLOADS = {
