@@ -21,8 +21,11 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     sources, out = sources_of(OmegaConf.to_container(config)["source"]), Path(config.out)  # type: ignore[index,call-overload]
     from analysis import parquet
     from analysis.logs import load
+    from analysis.places import without_places
 
     logs = load(sources)
+    if not config.paths:
+        logs = without_places(logs)
     parquet.save(logs, out)
     for note in logs.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -35,7 +38,7 @@ COMMAND = Command(
     summary="runs and histories as one tidy Parquet file: a row for each run and epoch, with the run's columns",
     examples=(
         "python -m analysis.export source=runs out=logs.parquet",
-        "python -m analysis.export source=[runs,me/project] out=logs.parquet",
+        "python -m analysis.export source=[runs,me/project] out=logs.parquet paths=false",
     ),
     config=ExportConfig,
     groups={},

@@ -91,6 +91,7 @@ class ExportConfig:
 
     source: Any = option("runs", SOURCE)
     out: str = option("???", "FILE.parquet")
+    paths: bool = option(True, "keep where files lay on the machine that ran; false: names only, for publication")
 
 
 def sources_of(source: Any) -> list[str]:

@@ -1,13 +1,17 @@
 """What a run writes with `tracking.artifacts=true`: the trained networks' own outputs, in any cohort."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from commands import few_digits, result, run_folder, weights
+from commands import PAIR, few_digits, result, run_folder, weights
 from test_tracking import logged
 
+from analysis import parquet
+from analysis.logs import load as load_logs
+from analysis.places import without_places
 from benchmarks import models
 from benchmarks.artifacts import evenly
 from benchmarks.data import EvaluationBatches, load
@@ -98,6 +102,19 @@ def test_the_logs_say_where_they_are_and_what_the_networks_cost(output):
         assert run.config["costs"]["student"] == {"parameters": 78042, "macs": 12501632}
         assert run.config["costs"]["teacher"] == run.config["costs"]["student"]
         assert run.config["cohort"] == ["none", "kd", "aftkd", "spatial"]
+
+
+def test_an_export_for_publication_tells_no_folder_of_the_machine(output, teacher_root):
+    logs = load_logs([str(output)])
+    places = (str(output), str(teacher_root), str(Path.home()))
+    assert all(place in str(parquet.to_table(logs).to_pylist()) for place in places)
+    public = without_places(logs)
+    written = str(parquet.to_table(public).to_pylist())
+    assert not [place for place in places if place in written]
+    assert public.runs["folder"].str.startswith(f"{PAIR}/").all()
+    assert logs.runs.drop(columns=["config", "summary", "source", "folder"]).equals(
+        public.runs.drop(columns=["config", "summary", "source", "folder"])
+    )
 
 
 def test_writing_them_changes_no_result(output, distil, tmp_path):

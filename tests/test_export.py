@@ -12,6 +12,7 @@ from logged import grid, logged, logs_of
 from analysis import parquet
 from analysis.export import COMMAND
 from analysis.logs import Logs, load, merge
+from analysis.places import without_places
 from analysis.runs import LoggedRun, column
 from benchmarks.cli import main
 from benchmarks.errors import UserError
@@ -105,6 +106,30 @@ def test_command_exports_and_says_how_much(tmp_path, capsys):
     assert main(COMMAND, words) == 0
     assert "3 runs, 6 rows of history" in capsys.readouterr().out
     assert len(load([f"{tmp_path}/new/all.parquet"]).runs) == 3
+    assert main(COMMAND, [*words, "paths=false"]) == 0
+    assert set(load([f"{tmp_path}/new/all.parquet"]).runs["config"].map(lambda c: c["data"]["root"])) == {"data"}
+
+
+def test_published_commands_and_notes_keep_the_names_of_files():
+    run = logged()
+    run.source, run.folder = "/home/me/runs", "/home/me/runs/vgg13_vgg8/kd/1/wandb/offline-run-1"
+    command = "python -m benchmarks.run method=kd 'teacher.checkpoint=\"/home/me/my files/vgg13.pth\"' seed=0"
+    run.config |= {"command": command, "output": "/home/me/runs"}
+    run.config["teacher"] |= {"checkpoint": "/home/me/my files/vgg13.pth", "source": "vgg13.pth", "root": None}
+    logs = logs_of([run])
+    public = without_places(Logs(logs.runs, logs.history, ("/home/me/runs/vgg13_vgg8: cut",)))
+    (row,) = public.runs.to_dict("records")
+    assert row["config"]["command"] == "python -m benchmarks.run method=kd teacher.checkpoint=vgg13.pth seed=0"
+    assert (row["source"], row["folder"]) == ("runs", "vgg13_vgg8/kd/1/wandb/offline-run-1")
+    assert public.notes == ("vgg13_vgg8: cut",)
+    assert "/home/me" not in str(parquet.to_table(public).to_pylist())
+
+
+def test_links_to_pages_stay():
+    run = logged()
+    run.source, run.folder = "me/project", "https://wandb.example/me/project/runs/1"
+    (row,) = without_places(logs_of([run])).runs.to_dict("records")
+    assert (row["source"], row["folder"]) == (run.source, run.folder)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""The page of a published result: what was found, and from the logs alone what it was made with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.about import LOGS, About, Product
+from analysis.logs import Logs
+from analysis.parquet import read
+from analysis.runs import get
+from benchmarks import metrics
+from benchmarks.clock import duration
+
+PICTURES = (".png", ".svg")  # that a page of Markdown shows
+
+
+def page(folder: Path, about: About) -> str:
+    """Markdown: the words of `about`, its tables and figures with their commands, and how they came about."""
+    logs = read(folder / LOGS)
+    parts = [f"# {about.title}", about.about, *(_shown(folder, product) for product in about.make)]
+    return "\n\n".join([*parts, "## How it was made", _facts(logs), *_repeats(logs)]) + "\n"
+
+
+def _shown(folder: Path, product: Product) -> str:
+    """What a command made, and how to make it again."""
+    tables = [name for name in product.files if name.endswith(".md")]
+    pictures = [name for name in product.files if name.endswith(PICTURES)][:1]
+    parts = [(folder / name).read_text(encoding="utf-8").strip() for name in tables]
+    parts += [f"![{name}]({name})" for name in pictures]
+    others = [name for name in product.files if name not in tables + pictures]
+    others += [f"{name}.provenance.json" for name in product.files if product.module == "analysis.table"]
+    links = ", ".join(f"[{name}]({name})" for name in others)
+    return "\n\n".join([*parts, *filter(None, [links]), f"    {product.command}"])
+
+
+def _facts(logs: Logs) -> str:
+    """Hardware, versions, code, teachers and time as a table."""
+    runs, environments = logs.runs, logs.runs["config"].map(lambda config: config.get("environment"))
+    states = runs["state"].value_counts()
+    lines = {
+        "runs": _listed(f"{count} {state}" for state, count in states.items()),
+        "protocol": _listed(runs["protocol"]),
+        "hardware": _listed(map(_hardware, runs["config"])),
+        "software": _listed(map(_software, environments)),
+        "code": _listed(f"commit {commit}" for commit in runs["commit"]),
+        "teachers": _listed(_teacher(run) for _, run in runs.dropna(subset="teacher_sha256").iterrows()),
+    }
+    if not math.isnan(seconds := seconds_spent(logs)):
+        lines["time spent"] = duration(seconds)
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines.items())])
+
+
+def _listed(texts: Iterable[Any]) -> str:
+    return "; ".join(dict.fromkeys(map(str, texts)))
+
+
+def _hardware(config: dict[str, Any]) -> str:
+    threads = f", {get(config, 'train', 'threads')} threads" if get(config, "train", "device") == "cpu" else ""
+    capability = f" ({get(config, 'environment', 'cpu_capability')})" if threads else ""
+    return f"{get(config, 'environment', 'device')}{capability}{threads}, {get(config, 'train', 'precision')}"
+
+
+def _software(environment: dict[str, Any]) -> str:
+    libraries = get(environment, "libraries") or {}
+    versions = {"Python": get(environment, "python"), **libraries, "CUDA": get(environment, "cuda")}
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+def _teacher(run: pd.Series) -> str:
+    return f"{run['teacher']}, {run['teacher_top1']:.2f} % top-1, SHA-256 {run['teacher_sha256'][:12]}"
+
+
+def seconds_spent(logs: Logs) -> float:
+    """Wall time of training and evaluation; a cohort's members spent it together, so it counts once.
+
+    NaN where none was logged.
+    """
+    if metrics.EPOCH_SECONDS not in logs.history:
+        return math.nan
+    spent = logs.history.groupby("run_id")[metrics.EPOCH_SECONDS].sum()
+    cohorts = pd.DataFrame({"seconds": spent, "cohort": logs.runs["config"].map(_cohort)})
+    return float(cohorts.groupby("cohort")["seconds"].max().sum())
+
+
+def _cohort(config: dict[str, Any]) -> str:
+    """What the members of one cohort have in common."""
+    return repr([config.get(key) for key in ("pair", "data", "seed", "train", "attempt", "cohort")])
+
+
+def _repeats(logs: Logs) -> Iterator[str]:
+    """The commands that repeat the runs, one by one."""
+    commands = sorted({command for config in logs.runs["config"] if (command := config.get("command"))})
+    if commands:
+        yield "Each run again:\n\n" + "\n".join(f"    {command}" for command in commands)

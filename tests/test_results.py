@@ -1,0 +1,117 @@
+"""Published results: everything beside the logs is made of them, and again the same."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from logged import grid, logged, logs_of
+
+from analysis import parquet
+from analysis.about import ABOUT, LOGS
+from analysis.results import COMMAND
+from analysis.results_page import seconds_spent
+from benchmarks.cli import main
+
+PUBLISHED = Path(__file__).parents[1] / "results"
+TEXTS = (".md", ".tex", ".csv", ".json")
+SAID = """\
+title: Two methods
+about: KD gains more than the student alone.
+make:
+  - analysis.table out=table.md
+  - analysis.plot kind=gain out=[gain.png,gain.pdf]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    result = tmp_path / "results" / "two"
+    result.mkdir(parents=True)
+    parquet.save(logs_of(grid({("none", "vgg13_vgg8"): [70, 71], ("kd", "vgg13_vgg8"): [72, 74]})), result / LOGS)
+    (result / ABOUT).write_text(SAID)
+    return result
+
+
+def rebuild(folder):
+    return main(COMMAND, [f"folder={folder.parent}"])
+
+
+def test_a_result_is_rebuilt_byte_for_byte(folder):
+    assert rebuild(folder) == 0
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert first.keys() == {
+        ABOUT, LOGS, "README.md", "table.md", "table.md.provenance.json", "gain.png", "gain.pdf"
+    }  # fmt: skip
+    for path in folder.iterdir():
+        if path.name not in (ABOUT, LOGS):
+            path.unlink()
+    assert rebuild(folder) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_the_page_shows_tables_pictures_commands_and_what_it_ran_on(folder):
+    assert rebuild(folder) == 0
+    page = (folder / "README.md").read_text()
+    assert (folder / "table.md").read_text().strip() in page
+    assert "73.00" in page
+    assert "![gain.png](gain.png)" in page
+    assert "    python -m analysis.plot source=logs.parquet kind=gain 'out=[gain.png,gain.pdf]'" in page
+    for said in ("4 complete", "a processor", f"commit {'f' * 40}", "KD gains more"):
+        assert said in page
+
+
+def test_a_cohorts_time_counts_once():
+    runs = [logged("kd"), logged("at"), logged("kd", seed=1)]
+    for run in runs[:2]:
+        run.config["cohort"] = ["kd", "at"]
+    for run in runs:
+        run.history["time/epoch_s"] = pd.Series([60.0, 40.0]).to_numpy()
+    assert seconds_spent(logs_of(runs)) == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("title: [", "cannot be read"),
+        ("title: a\nabout: b\n", "make"),
+        (SAID + "more: 1\n", "nothing else"),
+        (SAID + "  - benchmarks.run method=kd out=x\n", "benchmarks.run method=kd"),
+        (SAID + "  - analysis.table format=latex\n", "out=FILE"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(folder, capsys, said, told):
+    (folder / ABOUT).write_text(said)
+    assert rebuild(folder) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert len(shown.splitlines()) <= 3
+    assert {path.name for path in folder.iterdir()} == {ABOUT, LOGS}
+
+
+def test_what_is_not_there_is_told(folder, tmp_path, capsys):
+    assert main(COMMAND, [f"folder={tmp_path}/nothing"]) == 2
+    (folder / LOGS).unlink()
+    assert rebuild(folder) == 2
+    assert "analysis.export" in capsys.readouterr().err
+
+
+def test_a_command_that_fails_names_itself(folder, capsys):
+    (folder / ABOUT).write_text(SAID + "  - analysis.table out=t.md methods=[nothing]\n")
+    assert rebuild(folder) == 1
+    assert "methods=[nothing]" in capsys.readouterr().err
+
+
+def published():
+    return sorted(path.parent.name for path in PUBLISHED.glob(f"*/{ABOUT}"))
+
+
+@pytest.mark.parametrize("name", published())
+def test_published_tables_and_pages_are_those_that_the_logs_give(name, tmp_path):
+    """Pictures depend on matplotlib's version, texts do not."""
+    copy = shutil.copytree(PUBLISHED / name, tmp_path / "results" / name)
+    assert rebuild(copy) == 0
+    texts = [path for path in copy.iterdir() if path.suffix in TEXTS]
+    assert texts
+    for path in texts:
+        assert path.read_bytes() == (PUBLISHED / name / path.name).read_bytes(), path.name
