@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 # Attributes of a trial
 POINT, ORIGIN, WORKER, BEAT, DEATHS = "point", "origin", "worker", "beat", "deaths"
+WHOLE, SUPERFLUOUS = "whole", "superfluous"  # it has all of its parameters; it was drawn, but not needed
 
 BEATS_MISSED = 4  # until a worker counts as dead
 MOST_DEATHS = 3  # of its workers, until a trial is given up
@@ -67,10 +68,12 @@ class Ledger:
             trial = self.study.ask()
             self.sign(trial)
             if self._superfluous(trial):
+                trial.set_user_attr(SUPERFLUOUS, True)
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
             drawn += 1
             yield trial
+            trial.set_user_attr(WHOLE, True)
 
     def has_more(self) -> bool:
         """Whether the study has need of a trial that nobody trains."""
@@ -94,6 +97,10 @@ class Ledger:
         )
         return doubled or len(others) >= self.target
 
+    def place(self, trial: Trial) -> int:
+        """Which of the study's trials it is, from 0, one that was queued again being the same."""
+        return len({origin(other) for other in self._trials() if origin(other) < origin(trial)})
+
     def finished(self) -> int:
         """Trials that are complete or pruned."""
         return len(self._trials(FINISHED))
@@ -103,9 +110,14 @@ class Ledger:
         return len(self._trials((TrialState.RUNNING,)))
 
     def reclaim(self) -> None:
-        """Queue the trials of dead workers again."""
+        """Queue the trials of dead workers again, and those that a worker failed for that and died over it."""
         silence = BEATS_MISSED * self.heartbeat
         self._requeue(lambda trial: time.time() - _last_sign(trial) > silence, death=True)
+        failed = self._trials((TrialState.FAIL,))
+        queued = {k for trial in self._trials() for k in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+        for trial in failed:
+            if trial.number not in queued and SUPERFLUOUS not in trial.user_attrs:
+                self._queue_again(trial, death=True)
 
     def bury(self, pid: int) -> None:
         """Queue the trials of a process of this machine again, which is known to be dead."""
@@ -118,15 +130,19 @@ class Ledger:
     def _requeue(self, chosen: Callable[[FrozenTrial], bool], death: bool) -> None:
         for trial in self._trials((TrialState.RUNNING,)):
             if chosen(trial) and self._fail(trial):
-                deaths = trial.user_attrs.get(DEATHS, 0) + death
-                if deaths <= MOST_DEATHS:
-                    self._queue_again(trial, deaths)
+                self._queue_again(trial, death)
 
-    def _queue_again(self, trial: FrozenTrial, deaths: int) -> None:
+    def _queue_again(self, trial: FrozenTrial, death: bool) -> None:
+        """Queue a failed trial again, unless it has cost too many workers' lives."""
+        deaths = trial.user_attrs.get(DEATHS, 0) + death
+        if deaths > MOST_DEATHS:
+            return
         again = deepcopy(trial)
         again.user_attrs = trial.user_attrs | {ORIGIN: origin(trial), DEATHS: deaths}
-        for signature in (WORKER, BEAT):
-            again.user_attrs.pop(signature, None)
+        for of_the_worker in (WORKER, BEAT, SUPERFLUOUS):
+            again.user_attrs.pop(of_the_worker, None)
+        if WHOLE not in trial.user_attrs:  # those it has would shift the sampler's random numbers for the others
+            again.params, again.distributions = {}, {}
         RetryHeartbeatStaleTrialCallback()(self.study, again)
 
     def _fail(self, trial: FrozenTrial) -> bool:

@@ -119,6 +119,8 @@ class Objective:
             by_epoch = k == 0 and self.plan.pruner != Pruner.wilcoxon
             observers = [Reports(self, training)] if by_epoch else []
             jobs = train(self.plan, seed, [entry.variant for entry in training], self.bench, observers)
+            for observer in observers:
+                observer.catch_up(jobs)
             for entry, job in zip(training, jobs, strict=True):
                 self._take(entry, job)
 
@@ -163,22 +165,30 @@ class Reports(Observer):
     def __init__(self, objective: Objective, entries: Sequence[Entry]) -> None:
         self.objective = objective
         self.entries = {entry.variant.label: entry for entry in entries}
+        self.seen: set[str] = set()
+
+    def catch_up(self, jobs: Sequence[Job]) -> None:
+        """Report the epochs of runs that an earlier process completed and died before it told the study."""
+        for job in jobs:
+            if job.result and job.config.label not in self.seen:
+                for row in job.result["history"]:
+                    self._report(self.entries[job.config.label], row)
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
         for member in members:
+            self.seen.add(member.name)
             for row in member.history:  # of an earlier process, which died with its trial
-                self._report(member, row)
+                self._report(self.entries[member.name], row)
 
     def on_epoch(self, member: Member, row: Row) -> None:
         entry = self.entries[member.name]
-        self._report(member, row)
+        self._report(entry, row)
         epoch, epochs = int(row[metrics.EPOCH]), self.objective.plan.run.train.epochs
         if not entry.over and epoch < epochs and entry.trial.should_prune():
             self.objective.tell(entry, TrialState.PRUNED, f"after epoch {epoch} of {epochs}")
         member.stopped = entry.over
 
-    def _report(self, member: Member, row: Row) -> None:
-        entry = self.entries[member.name]
+    def _report(self, entry: Entry, row: Row) -> None:
         try:
             entry.trial.report(row[TOP1], step=int(row[metrics.EPOCH]))
         except UpdateFinishedTrialError:  # another worker took it for dead

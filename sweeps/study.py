@@ -65,12 +65,13 @@ def search_ledger(plan: Plan, study: optuna.Study) -> Ledger:
     return ledger
 
 
-def make_sampler(plan: Plan, number: int) -> BaseSampler:
-    """The sampler of a trial, seeded by its number: workers differ, and a continued study draws as an unbroken one.
+def make_sampler(plan: Plan, place: int) -> BaseSampler:
+    """The sampler of a trial, seeded by its place in the study: workers differ, and a continued study of one worker
+    that trains one trial at a time without pruning is the unbroken one.
 
     Constant liar takes trials that are still running for bad ones, so that those asked together keep apart.
     """
-    seed = derive(plan.search.seed, "sampler", number) % 2**32
+    seed = derive(plan.search.seed, "sampler", place) % 2**32
     if plan.search.sampler == Sampler.random:
         return RandomSampler(seed=seed)
     return TPESampler(seed=seed, constant_liar=True, n_startup_trials=STARTUP_TRIALS)

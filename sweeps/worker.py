@@ -96,7 +96,7 @@ class Worker:
             with Pulse(ledger, trials):
                 for trial in ledger.draw(most):
                     trials.append(trial)
-                    ledger.study.sampler = make_sampler(self.plan, trial.number)
+                    ledger.study.sampler = make_sampler(self.plan, ledger.place(trial))
                     entries.append(enter(trial))
                 train(entries)
         except BaseException as error:

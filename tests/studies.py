@@ -52,7 +52,7 @@ def formula(score: Callable[..., float | None]) -> Iterator[list[tuple[int, list
         jobs = []
         for variant in variants:
             top1 = score(variant, seed)
-            result = None if top1 is None else {"summary": {"val/top1_last": top1}}
+            result = None if top1 is None else {"summary": {"val/top1_last": top1}, "history": []}
             failure = "the loss term afb is not finite at step 3" if top1 is None else None
             jobs.append(
                 SimpleNamespace(result=result, failure=failure, config=SimpleNamespace(label=variant.label))

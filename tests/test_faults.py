@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 
 ROOT = Path(__file__).parent.parent
@@ -29,8 +30,8 @@ def faults(*words):
 @pytest.mark.parametrize(
     "counts",
     [
-        {"run": 2, "suite": 0, "teacher": 0, "cache": 5},
-        pytest.param({"run": 15, "suite": 15, "teacher": 5, "cache": 20}, marks=pytest.mark.slow),
+        {"run": 2, "suite": 0, "teacher": 0, "cache": 5, "sweep": 0, "journal": 0},
+        pytest.param(KILLS, marks=pytest.mark.slow),
     ],
     ids=["few", "many"],
 )

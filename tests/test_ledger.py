@@ -229,3 +229,50 @@ def test_workers_at_once_neither_double_nor_exceed(url, ledger_of):
     ledger = ledger_of(url, target)
     assert ledger.finished() == len(drawn) == len(set(drawn)) == target
     assert finished_points(ledger) == [-1] * 4 + list(range(8))
+
+
+def test_a_trial_keeps_its_place_when_it_is_queued_again(sqlite, ledger_of):
+    """The sampler is seeded by it, so that a continued study draws what an unbroken one does."""
+    ledger = ledger_of(sqlite)
+    (first,) = draw(ledger)
+    ledger.give_back(died=True)
+    (again,) = draw(ledger)
+    (second,) = draw(ledger)
+    assert [trial.number for trial in (first, again, second)] == [0, 1, 2]
+    assert [ledger.place(trial) for trial in (first, again, second)] == [0, 0, 1]
+
+
+def test_a_worker_that_dies_while_it_queues_a_trial_again_does_not_lose_it(sqlite, ledger_of, monkeypatch):
+    ledger = ledger_of(sqlite)
+    ledger.enqueue(POINTS[:1])
+    draw(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_queue_again", lambda *_: None)  # it died between the two
+        ledger.give_back(died=True)
+    assert states(ledger) == [TrialState.FAIL]
+    for _ in range(2):
+        ledger.reclaim()
+    assert states(ledger) == [TrialState.FAIL, TrialState.WAITING]
+    (again,) = draw(ledger)
+    assert (origin(again), again.params) == (0, POINTS[0])
+
+
+def test_what_nobody_needed_is_not_queued_again(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, closed=True)
+    ledger.enqueue(POINTS)
+    ledger.study.enqueue_trial(POINTS[0], user_attrs={"point": 0})  # as a second worker did at the same moment
+    assert len(draw(ledger, 4)) == 2
+    ledger.reclaim()
+    assert states(ledger) == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
+
+
+def test_parameters_that_were_given_in_part_are_drawn_anew(sqlite, ledger_of):
+    ledger = ledger_of(sqlite)
+    trial = next(ledger.draw(1))  # its worker dies before it asks for the next
+    trial.suggest_float("x", 0, 1)
+    ledger.give_back(died=True)
+    assert ledger.study.get_trials()[1].params == {}
+    draw(ledger)
+    ledger.give_back(died=True)
+    *_, again = ledger.study.get_trials()
+    assert again.params == ledger.study.get_trials()[1].params != {}

@@ -20,9 +20,10 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 from faults.damage import SUBJECTS, try_damages  # noqa: E402
-from faults.kills import WORKLOADS, try_kills  # noqa: E402
+from faults.kills import try_kills  # noqa: E402
+from faults.workloads import WORKLOADS  # noqa: E402
 
-KILLS = {"run": 15, "suite": 15, "teacher": 5, "cache": 20}
+KILLS = {"run": 15, "suite": 15, "teacher": 5, "cache": 20, "sweep": 18, "journal": 6}
 FLIPS = 60
 SEED = 0
 

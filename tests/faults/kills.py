@@ -7,7 +7,6 @@ killed with all that it started; then the same command goes on, to be killed aga
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import random
 import signal
@@ -18,20 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-from commands import TINY, few_digits, merge, without_times
-from safetensors.torch import load_file
-from test_data import Copy
-
-from analysis import table as table_command
-from benchmarks import run as run_command
-from benchmarks import teacher as teacher_command
-from benchmarks.cli import main
-from benchmarks.data import cifar100
-from benchmarks.data.dataset import PARTS
-from benchmarks.files import read_record
-from benchmarks.suite.command import COMMAND as SUITE
-from benchmarks.tensors import weights_sha256
+import torch._dynamo  # noqa: F401  imported by every optimiser, in seconds: once, before the forks
+from commands import few_digits
 
 FAILED = 70  # exit status of a fork that ended by an error
 
@@ -44,11 +31,13 @@ class Workload:
         work: does it all, in a folder; goes on with what it finds there. Returns the exit status.
         outcome: everything that it leaves and that must not depend on kills.
         prepare: puts what it needs into an empty folder.
+        most: kills of one folder.
     """
 
     work: Callable[[Path], int]
     outcome: Callable[[Path], Any]
     prepare: Callable[[Path], None] = lambda folder: None
+    most: int = 1000
 
 
 @dataclass
@@ -122,7 +111,8 @@ def try_kills(workload: Workload, folder: Path, kills: int, seed: int) -> Record
     draw, record = random.Random(seed), Record()
     for place in _folders(folder):
         _fresh(workload, place)
-        killed = _kill_until_done(workload, place, draw, seconds, kills - record.tried)
+        most = min(workload.most, kills - record.tried)
+        killed = _kill_until_done(workload, place, draw, seconds, most)
         record.tried += killed
         try:
             status = Fork(workload, place).wait()  # once more: it is complete, or goes on to be
@@ -154,82 +144,3 @@ def _kill_until_done(workload: Workload, folder: Path, draw: random.Random, seco
             return killed
         fork.kill()
     return most
-
-
-# --- what is killed
-
-
-def _words(folder: Path) -> list[str]:
-    return [
-        *merge(TINY, ["train.epochs=3", "train.max_steps=4", "train.milestones=[1]", "tracking.mode=offline"]),
-        f"output={folder / 'runs'}",
-        f"data.cache={folder / 'cache'}",
-        "checkpoint.every_steps=2",
-    ]
-
-
-def _cohort(folder: Path) -> int:
-    """Teacher, then two students with a memory bank and adaptive weights."""
-    return main(run_command.COMMAND, [*_words(folder), "methods=[crd,aftkd]"])
-
-
-def _teacher(folder: Path) -> int:
-    words = ["network=resnet8", "data=digits", "train.epochs=3", "train.max_steps=6", "train.threads=1"]
-    words += [f"output={folder / 'runs'}", "checkpoints.every_steps=2", "train.precision=fp32"]
-    return main(teacher_command.COMMAND, words)
-
-
-def _suite(folder: Path) -> int:
-    """Two seeds of three students."""
-    words = [word for word in _words(folder) if not word.startswith("pair")]
-    return main(
-        SUITE, [*words, "methods=[none,kd,aftkd]", "pairs=[{teacher: resnet8, student: resnet8}]", "seeds=[0,1]"]
-    )
-
-
-def _decode(folder: Path) -> int:
-    for part in PARTS:
-        cifar100.load(folder / "data", folder / "cache", part)
-    return 0
-
-
-def _data(folder: Path) -> None:
-    (folder / "data").mkdir()
-    copy = Copy()
-    for part in PARTS:
-        pq.write_table(copy.table(part), folder / "data" / f"{part}.parquet")
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """Weights and history of every run and teacher below a folder, and the table that the logs make."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("runs/**/*.safetensors")):
-        found[path.relative_to(folder).as_posix()] = weights_sha256(load_file(path))
-    for path in sorted([*folder.rglob("result.json"), *folder.rglob("card.json")]):
-        found[path.relative_to(folder).as_posix()] = without_times(read_record(path)["history"])
-    assert found
-    halves = [path.name for path in folder.rglob("runs/**/*") if path.suffix == ".pt" or path.name.startswith(".")]
-    assert set(halves) <= {".lock"}, f"left behind: {halves}"
-    return found
-
-
-def results_and_table(folder: Path) -> dict[str, Any]:
-    """The same, and the table that the logs make, which a kill may have torn."""
-    out = folder / "table.csv"
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert main(table_command.COMMAND, [f"source={folder / 'runs'}", f"out={out}"]) == 0
-    return results(folder) | {"table": out.read_text()}
-
-
-def _decoded(folder: Path) -> Any:
-    cached = sorted((folder / "cache").glob("cifar100*"))
-    assert len(cached) == len(PARTS)
-    return [weights_sha256(load_file(path)) for path in cached]
-
-
-WORKLOADS = {
-    "run": Workload(_cohort, results_and_table),
-    "suite": Workload(_suite, results_and_table),
-    "teacher": Workload(_teacher, results),
-    "cache": Workload(_decode, _decoded, _data),
-}
