@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     found = [(folder, read(folder)) for folder in folders]
     for folder, about in found:
         rebuild(folder, about)
+    _write(Path(config.folder) / PAGE, _contents(config.folder, found))
     return 0
 
 
@@ -54,9 +56,20 @@ def rebuild(folder: Path, about: About) -> None:
                 raise RunFailed(f"{folder}: {product.command}")
     from analysis.results_page import page
 
-    text = page(folder, about)
-    write_atomically(folder / PAGE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    print(folder / PAGE)
+    _write(folder / PAGE, page(folder, about))
+
+
+def _contents(name: str, found: Sequence[tuple[Path, About]]) -> str:
+    """The page that leads to the results."""
+    lines = [f"- [{about.title}]({folder.name}/{PAGE})" for folder, about in found]
+    how = "Everything is made of the logs beside it, byte for byte where it is text:"
+    command = f"    python -m analysis.results folder={Path(name).name}"
+    return "\n".join(["# Results", "", *lines, "", how, "", command, ""])
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print(path)
 
 
 COMMAND = Command(

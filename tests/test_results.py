@@ -48,6 +48,7 @@ def test_a_result_is_rebuilt_byte_for_byte(folder):
             path.unlink()
     assert rebuild(folder) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert "- [Two methods](two/README.md)" in (folder.parent / "README.md").read_text()
 
 
 def test_the_page_shows_tables_pictures_commands_and_what_it_ran_on(folder):
