@@ -63,7 +63,7 @@ def user_cache() -> Path:
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with a checksum of its content, atomically."""
-    write_json(path, content | {CHECKSUM: _checksum(content)})
+    write_json(path, content | {CHECKSUM: checksum(content)})
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -77,10 +77,11 @@ def read_record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(content, dict) or content.pop(CHECKSUM, None) != _checksum(content):
+    if not isinstance(content, dict) or content.pop(CHECKSUM, None) != checksum(content):
         raise ValueError("its checksum does not fit")
     return content
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum(content: dict[str, Any]) -> str:
+    """The SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,7 @@ from sweeps.draft import of_point
 from sweeps.ledger import origin
 from sweeps.objective import named, score, train
 from sweeps.plan import Plan
+from sweeps.seals import tell
 
 CONFIRMATION = ".confirm-"  # between a study's name and the trial that is confirmed
 TUNED, DEFAULT = "tuned", "default"  # attributes of a trial: top-1 of both
@@ -73,7 +74,7 @@ class Confirmation:
             default, tuned = score(jobs[0]), score(jobs[-1])  # one and the same where the defaults are the best
             trial.set_user_attr(TUNED, tuned)
             trial.set_user_attr(DEFAULT, default)
-            self.study.tell(trial, tuned - default)
+            tell(self.study, trial, tuned - default, TrialState.COMPLETE)
             self.console.print(f"fresh seed {seed}: best trial {tuned:.2f} %, defaults {default:.2f} %")
 
 

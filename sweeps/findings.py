@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from methods import unknown
 from sweeps.confirm import CONFIRMATION, Gain, best_trial, confirmation_name
 from sweeps.ledger import POINT
-from sweeps.storage import hidden, open_storage
-from sweeps.study import SETTINGS, quieten
+from sweeps.seals import SETTINGS, check
+from sweeps.storage import hidden, open_storage, read_whole
+from sweeps.study import quieten
 
 LEAST_TRIALS = 4  # that are complete, for importances
 NUM_FORESTS = 10  # seeds of the random forest that importances are read off
@@ -83,25 +85,31 @@ def score_of(trial: FrozenTrial) -> float:
 def names(storage: str) -> list[str]:
     """Names of a storage's studies, without those that confirm another's best trial."""
     quieten()
-    return [
-        name for name in optuna.get_all_study_names(open_storage(storage, create=False)) if CONFIRMATION not in name
-    ]
+    return _names(open_storage(storage, create=False))
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return [name for name in optuna.get_all_study_names(storage) if CONFIRMATION not in name]
 
 
 def find(storage: str, name: str) -> Findings:
     """The findings of a study.
 
     Raises:
-        UserError: the storage cannot be opened, or has no such study; the message lists those it has.
+        UserError: the storage cannot be opened, is damaged, or has no such study; the message lists those it has.
     """
-    if name not in (there := names(storage)):
+    quieten()
+    opened = open_storage(storage, create=False)
+    if name not in (there := _names(opened)):
         raise UserError(f"{hidden(storage)}: {unknown('study', name, there)}")
-    opened = open_storage(storage)
-    study = optuna.load_study(study_name=name, storage=opened)
-    return Findings(study, _gain(study, opened))
+    with read_whole(storage):
+        study = optuna.load_study(study_name=name, storage=opened)
+        check(study)
+        require(SETTINGS in study.user_attrs, f"study={name} was just begun: there is nothing to show yet")
+        return Findings(study, _gain(study, opened))
 
 
-def _gain(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Gain | None:
+def _gain(study: optuna.Study, storage: BaseStorage) -> Gain | None:
     best = best_trial(study)
     if best is None:
         return None
@@ -109,5 +117,6 @@ def _gain(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Gain | N
         confirming = optuna.load_study(study_name=confirmation_name(study.study_name, best.number), storage=storage)
     except KeyError:
         return None
+    check(confirming)
     gain = Gain.of(confirming)
     return gain if gain.tuned else None

@@ -25,6 +25,7 @@ from benchmarks.training.member import Member, Row
 from benchmarks.workbench import Workbench
 from methods import configure
 from methods.schedules import LossConfig
+from sweeps import seals
 from sweeps.config import Pruner
 from sweeps.draft import from_trial
 from sweeps.ledger import origin
@@ -144,8 +145,9 @@ class Objective:
     def tell(self, entry: Entry, state: TrialState, why: str = "") -> None:
         """A trial is over."""
         entry.over = True
+        reached = fmean(entry.scores) if state == TrialState.COMPLETE else None
         try:
-            self.study.tell(entry.trial, fmean(entry.scores) if state == TrialState.COMPLETE else None, state)
+            seals.tell(self.study, entry.trial, reached, state)
         except (ValueError, UpdateFinishedTrialError):
             self.console.print(
                 f"trial {entry.trial.number} went to another worker, since this one gave no sign of life for long"

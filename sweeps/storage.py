@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sqlite3
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,9 @@ import sqlalchemy
 import sqlalchemy.event
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from benchmarks.errors import UserError, first_line, require
 
@@ -44,12 +48,43 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     if not create and opener in (_open_sqlite, _open_journal):
         require(Path(parsed.database or "").is_file(), f"storage={hidden(url)}: there is no such file")
     try:
+        if opener is _open_sqlite or opener is _open_journal:
+            return _open_file(url, lambda: opener(parsed))
         return opener(parsed)
     except ImportError as error:
         remedy = "pip install 'kd-benchmarks[studies]'"
         raise UserError(f"storage={hidden(url)}: {first_line(error)}; {remedy}") from None
-    except (SQLAlchemyError, StorageInternalError, OSError, ValueError) as error:
+    except (SQLAlchemyError, sqlite3.OperationalError, StorageInternalError, OSError, ValueError) as error:
         raise UserError(f"storage={hidden(url)}: {first_line(error)}") from None
+
+
+def _open_file(url: str, opener: Callable[[], BaseStorage]) -> BaseStorage:
+    """A storage that is a file, all of it read once: a database's server would look after its own."""
+    with read_whole(url):
+        storage = opener()
+        for study in storage.get_all_studies():
+            storage.get_all_trials(study._study_id, deepcopy=False)
+    return storage
+
+
+@contextmanager
+def read_whole(url: str) -> Iterator[None]:
+    """Within it a storage is read; where it is damaged, that and the remedy is said.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        yield
+    except (UserError, ImportError, OSError):
+        raise
+    except Exception as error:  # there is nothing that Optuna would not make of a damaged file
+        if isinstance(error.__cause__ or error, OperationalError | sqlite3.OperationalError):
+            raise  # it is not to be had, or busy
+        raise UserError(
+            f"storage={hidden(url)} is damaged: {first_line(error)}\n  put a copy of it back, or begin anew with "
+            "another storage=…, where complete runs in the study's folder are not trained again"
+        ) from None
 
 
 def hidden(url: str) -> str:
@@ -63,12 +98,25 @@ def hidden(url: str) -> str:
 def _open_sqlite(url: URL) -> BaseStorage:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _check_pages(url.database)
     storage = _create(url, {"connect_args": {"timeout": SECONDS_FOR_A_LOCK}})
     # Optuna reads a trial's state, then writes it: without a lock from the start two workers can draw one trial.
     sqlalchemy.event.listen(storage.engine, "connect", _begin_no_transactions)
     sqlalchemy.event.listen(storage.engine, "begin", _begin_with_lock)
     storage.engine.dispose()  # connections that were opened before
     return storage
+
+
+def _check_pages(path: str) -> None:
+    """Let SQLite look at all that it holds.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    with closing(sqlite3.connect(path, timeout=SECONDS_FOR_A_LOCK)) as connection:
+        said = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+        if said != ["ok"] or connection.execute("PRAGMA foreign_key_check").fetchall():
+            raise sqlite3.DatabaseError(said[0])
 
 
 def _begin_no_transactions(connection: Any, record: object) -> None:
@@ -99,7 +147,32 @@ def _create(url: URL, engine: dict[str, Any]) -> RDBStorage:
 def _open_journal(url: URL) -> BaseStorage:
     path = Path(url.database or "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    backend = JournalFileBackend(str(path))
+    storage = JournalStorage(backend)  # reads what is whole
+    _cut_torn_line(path)
+    return storage
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop a last line of which a full disk or a power cut left a part: what is added behind it would be lost.
+
+    Raises:
+        ValueError: there is no whole line before it, as in a file of another kind.
+    """
+    content = path.read_bytes()
+    if content[-1:] in (b"", b"\n"):
+        return
+    if b"\n" not in content:
+        raise ValueError("no entry is whole")
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+            print(f"warning: the last entry of {path} was written in part and is left out", file=sys.stderr)
+    finally:
+        lock.release()
 
 
 def _open_proxy(url: URL) -> BaseStorage:

@@ -13,12 +13,13 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from benchmarks.errors import UserError
 from benchmarks.streams import derive
+from sweeps import seals
 from sweeps.config import Pruner, Sampler
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, disagreements
-from sweeps.storage import open_storage
+from sweeps.seals import SETTINGS
+from sweeps.storage import open_storage, read_whole
 
-SETTINGS = "settings"  # attribute of a study: what all who join it must agree on
 REDUCTION = 3  # Hyperband: one trial in so many goes on
 LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: three brackets
 # TPE sees only the trials of its bracket, so that the usual 10 would leave most of a study to chance.
@@ -33,7 +34,7 @@ def open_study(plan: Plan, name: str | None = None) -> optuna.Study:
         name: of another study in the same storage; default: the plan's.
 
     Raises:
-        UserError: it was begun under other settings, or the storage cannot be opened.
+        UserError: it was begun under other settings, or the storage cannot be opened or is damaged.
     """
     quieten()
     study = optuna.create_study(
@@ -44,9 +45,11 @@ def open_study(plan: Plan, name: str | None = None) -> optuna.Study:
         pruner=make_pruner(plan),
     )
     ours = json.loads(json.dumps(plan.settings()))
+    with read_whole(plan.search.storage):
+        seals.check(study)
     begun = study.user_attrs.get(SETTINGS)
     if begun is None:
-        study.set_user_attr(SETTINGS, ours)
+        seals.seal_settings(study, ours)
     elif others := disagreements(begun, ours):
         raise UserError(f"study={plan.name} was begun with {', '.join(others)}; another study=… keeps both")
     return study

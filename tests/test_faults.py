@@ -5,17 +5,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import files
 from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 
+from studies import SMALL, shown, study
+from sweeps import conduct
+
 ROOT = Path(__file__).parent.parent
 FLIPS = 60
+FEWER = {"study on SQLite": 8}  # opening one takes long
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_a_damaged_file_is_refused_or_recovered_from(kind, tmp_path):
-    outcome = try_damages(SUBJECTS[kind](tmp_path), FLIPS)
-    assert outcome.tried >= FLIPS
+    flips = FEWER.get(kind, FLIPS)
+    outcome = try_damages(SUBJECTS[kind](tmp_path), flips)
+    assert outcome.tried >= flips
     assert not outcome.wrong, "\n".join(outcome.wrong[:10])
 
 
@@ -41,3 +47,31 @@ def test_kills_lose_nothing(counts):
     for name, count in counts.items():
         if count:
             assert rows[f"SIGKILL: {name}"] == [str(count), str(count), "0"]
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("content", [b"no storage", b"[1]\n"], ids=["text", "json"])
+def test_another_file_in_the_place_of_a_study(storage, content, tmp_path, capsys, monkeypatch):
+    """It is neither taken for a new study nor changed."""
+    monkeypatch.setattr(conduct, "open_workbench", None)  # nothing is trained
+    path = tmp_path / "studies"
+    path.write_bytes(content)
+    where = f"storage={storage}:///{path}"
+    for show in (True, False):
+        status = shown("study=a", where) if show else study(*SMALL, "space=aftkd", where, f"output={tmp_path}")
+        message = capsys.readouterr().err
+        assert status == 2
+        assert "is damaged" in message
+        assert "put a copy of it back" in message
+        assert len(message.splitlines()) <= 4
+    assert files(tmp_path) == {"studies"}
+    assert path.read_bytes() == content
+
+
+def test_what_a_full_disk_left_of_a_journals_last_entry_is_dropped(tmp_path, capsys):
+    subject = SUBJECTS["study's journal"](tmp_path)
+    whole, intact = subject.path.read_bytes(), subject.read()
+    subject.path.write_bytes(whole + whole.splitlines(keepends=True)[-1][:20])
+    assert subject.read() == intact
+    assert "written in part" in capsys.readouterr().err
+    assert subject.path.read_bytes() == whole

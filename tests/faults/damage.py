@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from logged import logged
+from rich.console import Console
+from sqlalchemy.engine import make_url
+from studies import SMALL, formula, plan_of
 from test_data import Copy
 from wandb_logs import log, log_file
 
@@ -25,6 +30,10 @@ from benchmarks.files import write_record
 from benchmarks.results import COMPLETE, RunFolder
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.progress import Checkpoints
+from sweeps import findings
+from sweeps.ledger import FINISHED
+from sweeps.objective import COMMAND
+from sweeps.worker import Worker
 
 SMALL_LENGTHS = (0, 1, 3, 4, 7, 8, 9, 16, 31, 32, 33, 64, 100)
 CPU = torch.device("cpu")
@@ -209,6 +218,40 @@ def export(folder: Path) -> Subject:
     return Subject(folder / "runs.parquet", lambda: _figures(folder / "runs.parquet"), only(intact))
 
 
+def _study(storage: str) -> Subject:
+    """A finished study in a file, its best trial confirmed."""
+    path = Path(make_url(storage).database or "")
+    words = [*SMALL, "space=aftkd", "budget=3", "trials=4", "cohort=2", f"storage={storage}"]
+    plan = plan_of(*words, f"output={path.parent}")
+    with formula(lambda variant, seed: 60 + seed + 7 * variant.method.degree):
+        Worker(plan, MagicMock(), Console(file=io.StringIO())).run()
+    intact = _found(storage, plan.name)
+    assert len(intact) > 6
+    return Subject(path, lambda: _found(storage, plan.name), lambda value: value <= intact)
+
+
+def _found(storage: str, name: str) -> set[str]:
+    """All that a study's trials and its confirmation say."""
+    found = findings.find(storage, name)
+    said = [
+        (trial.number, trial.state.name, trial.value, trial.params, trial.user_attrs[COMMAND])
+        for trial in found.trials
+        if trial.state in FINISHED
+    ]
+    gains = zip(found.gain.tuned, found.gain.default, strict=True) if found.gain else ()
+    return {repr(each) for each in (*said, *gains, found.settings)}
+
+
+def sqlite(folder: Path) -> Subject:
+    subject = _study(f"sqlite:///{folder}/studies.db")
+    return replace(subject, allowed=only(subject.read()))
+
+
+def journal(folder: Path) -> Subject:
+    """A part of a journal is a study that is not so far yet."""
+    return _study(f"journal:///{folder}/studies.log")
+
+
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "checkpoint": checkpoint,
     "own safetensors": tensors,
@@ -220,4 +263,6 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "decoded images": cache,
     ".wandb": wandb_log,
     "exported runs": export,
+    "study on SQLite": sqlite,
+    "study's journal": journal,
 }
