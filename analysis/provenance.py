@@ -81,6 +81,8 @@ def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
         "configuration": configuration_hash(run["config"]),
         "folder": run["folder"],
     }
+    if before := get(run["config"], "code", "before"):
+        entry["code_before"] = before  # other versions that trained the run's first epochs
     if teacher := get(run["config"], "teacher", "sha256"):
         entry["teacher"] = teacher
     return entry

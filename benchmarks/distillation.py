@@ -193,7 +193,12 @@ class Distillation:
         self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
     ) -> None:
         for job in jobs:
-            if warning := job.folder.remember_code():
+            job.code_before = job.folder.remember_code()
+            if job.code_before:
+                versions = ", ".join(version["sources"] for version in job.code_before)
+                warning = (
+                    f"{job.folder.path} was begun by another version of the code ({versions}); its result says so"
+                )
                 self.console.print(f"warning: {warning}", style="yellow")
         teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
         batches = bench.batches(self.students[0])

@@ -77,7 +77,7 @@ class Recorder(Observer):
             "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
-            "code": code_version(),
+            "code": code_version() | ({"before": job.code_before} if job.code_before else {}),
             "environment": self.environment,
         }
 

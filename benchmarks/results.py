@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 from benchmarks import metrics
 from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_json, write_record
+from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
 from methods import configure, get
@@ -42,6 +41,7 @@ class Job:
         result: content of `result.json`; None while it is not complete.
         failure: why it left its cohort.
         taken: whether it is left to another process.
+        code_before: other versions of the code that trained it before.
     """
 
     config: StudentConfig
@@ -49,6 +49,7 @@ class Job:
     result: dict[str, Any] | None
     failure: str | None = None
     taken: bool = False
+    code_before: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def needs_teacher(self) -> bool:
@@ -124,17 +125,17 @@ class RunFolder:
         else:
             write_record(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
 
-    def remember_code(self) -> str | None:
-        """Note the code that begins or continues the run; tells where it differs from the one that began it."""
+    def remember_code(self) -> list[dict[str, str]]:
+        """Note the code that begins or continues the run; the other versions that trained it before."""
         path, now = self.path / "code.json", code_version()
         try:
-            began = json.loads(path.read_text(encoding="utf-8"))["sources"]
-        except (OSError, ValueError, KeyError, TypeError):  # a new run, or one whose beginning is not known
-            write_json(path, now)
-            return None
-        if began == now["sources"]:
-            return None
-        return f"{self.path} was begun by another version of the code ({began}, now {now['sources']})"
+            versions = read_record(path)["versions"]
+        except (OSError, ValueError, KeyError):  # a new run, or one whose beginning is not known
+            versions = []
+        others = [version for version in versions if version["sources"] != now["sources"]]
+        if len(others) == len(versions):
+            write_record(path, {"versions": [*versions, now]})
+        return others
 
 
 def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> RunFolder:

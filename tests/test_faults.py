@@ -1,14 +1,18 @@
 """Damaged files and kills in short; `python tests/faults` is the long version, with a table."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import files
+from commands import files, result
 from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 
+from benchmarks import recorder, results
+from benchmarks.display import Display
+from benchmarks.identity import code_version
 from studies import SMALL, shown, study
 from sweeps import conduct
 
@@ -75,3 +79,20 @@ def test_what_a_full_disk_left_of_a_journals_last_entry_is_dropped(tmp_path, cap
     assert subject.read() == intact
     assert "written in part" in capsys.readouterr().err
     assert subject.path.read_bytes() == whole
+
+
+def test_a_run_continued_by_other_code_says_so(distil, tmp_path, monkeypatch, capsys):
+    """In the terminal and in its result; a run of one version says nothing of the kind."""
+    began = code_version()
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "on_step", lambda self, step: step == 4 and signal.raise_signal(signal.SIGTERM))
+        assert distil("method=none") == 143
+    assert "another version" not in capsys.readouterr().out
+    now = began | {"sources": "0123456789ab"}
+    for module in (results, recorder):
+        monkeypatch.setattr(module, "code_version", lambda: now)
+    assert distil("method=none") == 0
+    assert f"another version of the code ({began['sources']})" in capsys.readouterr().out
+    assert result(tmp_path / "runs", "none")["config"]["code"] == now | {"before": [began]}
+    assert distil("method=none", "seed=1", f"output={tmp_path / 'other'}") == 0
+    assert result(tmp_path / "other", "none")["config"]["code"] == now
