@@ -28,12 +28,6 @@ CONFIRMATION = ".confirm-"  # between a study's name and the trial that is confi
 TUNED, DEFAULT = "tuned", "default"  # attributes of a trial: top-1 of both
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the highest score; None while there is none."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
-
-
 def confirmation_name(study: str, best: int) -> str:
     """The study that confirms trial `best` of a study."""
     return f"{study}{CONFIRMATION}{best}"

@@ -83,10 +83,10 @@ def _print(console: Console, found: Mapping[str, Findings]) -> None:
         table.add_column(column)
     for method in ranked:
         gain = _gain(found[method])
-        complete, pruned = (len(found[method].of(state)) for state in (TrialState.COMPLETE, TrialState.PRUNED))
+        finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))
         scores = (spread(gain.default), spread(gain.tuned), gain.difference)
         behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
-        table.add_row(method, str(complete + pruned), str(pruned), *scores, behind)
+        table.add_row(method, str(finished), str(pruned), *scores, behind)
     console.print(f"top-1 on held-out images, mean ± standard deviation over {len(first.tuned)} fresh seeds")
     console.print(table)
     console.print("differences are paired by seed, with 95 % intervals by Student's t; the test set was not read")

@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.errors import UserError, require
 from methods import unknown
-from sweeps.confirm import CONFIRMATION, Gain, best_trial, confirmation_name
-from sweeps.ledger import POINT
+from sweeps.confirm import CONFIRMATION, Gain, confirmation_name
+from sweeps.ledger import FINISHED, POINT
 from sweeps.seals import SETTINGS, check
 from sweeps.storage import hidden, open_storage, read_whole
-from sweeps.study import quieten
+from sweeps.study import best_trial, quieten, score_of
 
 LEAST_TRIALS = 4  # that are complete, for importances
 NUM_FORESTS = 10  # seeds of the random forest that importances are read off
@@ -38,6 +38,11 @@ class Findings:
     def of(self, state: TrialState) -> list[FrozenTrial]:
         """The trials in a state."""
         return [trial for trial in self.trials if trial.state == state]
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that count: complete or pruned."""
+        return [trial for trial in self.trials if trial.state in FINISHED]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -74,12 +79,6 @@ class Findings:
         ]
         values = {name: [each[name] for each in found] for name in found[0]}
         return {name: (float(np.mean(v)), float(np.std(v, ddof=1))) for name, v in values.items()}
-
-
-def score_of(trial: FrozenTrial) -> float:
-    """What a complete trial reached, in percent."""
-    assert trial.value is not None
-    return trial.value
 
 
 def names(storage: str) -> list[str]:

@@ -123,15 +123,21 @@ class Objective:
             for observer in observers:
                 observer.catch_up(jobs)
             for entry, job in zip(training, jobs, strict=True):
-                self._take(entry, job)
+                if not entry.over:
+                    self._take(entry, job)
 
     def _take(self, entry: Entry, job: Job) -> None:
         """Note a seed's result, or that there is none."""
+        try:
+            self._note(entry, job)
+        except UpdateFinishedTrialError:
+            self._lose(entry)
+
+    def _note(self, entry: Entry, job: Job) -> None:
         if job.failure:
             # A divergence is a finding: the trial counts, as the worst.
             entry.trial.set_user_attr(FAILURE, job.failure)
             self.tell(entry, TrialState.PRUNED, job.failure)
-        if entry.over:
             return
         entry.scores.append(score(job))
         entry.trial.set_user_attr(SCORES, entry.scores)
@@ -149,11 +155,16 @@ class Objective:
         try:
             seals.tell(self.study, entry.trial, reached, state)
         except (ValueError, UpdateFinishedTrialError):
-            self.console.print(
-                f"trial {entry.trial.number} went to another worker, since this one gave no sign of life for long"
-            )
+            self._lose(entry)
             return
         say_finished(self.console, self.study, self.plan, entry.trial.number, why)
+
+    def _lose(self, entry: Entry) -> None:
+        """Leave a trial to the worker that took it over."""
+        entry.over = True
+        self.console.print(
+            f"trial {entry.trial.number} went to another worker, since this one gave no sign of life for long"
+        )
 
 
 class Reports(Observer):

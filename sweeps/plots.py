@@ -15,12 +15,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.files import write_atomically
-from sweeps.findings import Findings, score_of
+from sweeps.findings import Findings
+from sweeps.study import score_of
 
 SCORE = "top-1 on held-out images, %"
 COMPLETE, PRUNED, BEST, DEFAULT = "tab:blue", "0.6", "tab:red", "tab:green"
@@ -78,7 +80,7 @@ def curves(findings: Findings) -> Figure | None:
     for trial in reported:
         axes.plot(*_curve(trial), color=PRUNED if trial.state == TrialState.PRUNED else COMPLETE, linewidth=1)
     for trial in findings.of(TrialState.PRUNED):
-        axes.plot(*([last] for *_, last in _curve(trial)), "x", color=PRUNED)
+        axes.plot(*([last] for *_, last in _curve(trial)), "x", color=PRUNED, zorder=3)  # above all curves
     for special, color, label in ((findings.default, DEFAULT, "defaults"), (findings.best, BEST, "best")):
         if special is not None and special.intermediate_values:
             axes.plot(*_curve(special), color=color, linewidth=2.5, label=f"trial {special.number}, {label}")
@@ -104,6 +106,9 @@ def slices(findings: Findings) -> Figure | None:
     for axes, (name, kind) in zip(panels, ranges.items(), strict=True):
         _slice(axes, findings, name, kind)
     figure.supylabel(SCORE, fontsize="medium")
+    signs = [("o", COMPLETE, "complete"), ("x", PRUNED, "pruned"), ("*", BEST, "best"), ("D", DEFAULT, "defaults")]
+    handles = [Line2D([], [], linestyle="", marker=sign, color=color, label=label) for sign, color, label in signs]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -145,6 +150,7 @@ def blocks(findings: Findings) -> Figure | None:
     for axes, pair in zip(panels, pairs, strict=True):
         image = _heat_map(axes, findings, pair, [ranges[name] for name in pair], color)
     figure.colorbar(image, ax=panels, label=SCORE)
+    figure.supxlabel("mean of the complete trials, and how many there are; ×: all were pruned", fontsize="small")
     return figure
 
 

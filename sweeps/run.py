@@ -15,10 +15,10 @@ from benchmarks.errors import UserError
 from sweeps import findings, spaces
 from sweeps.conduct import conduct
 from sweeps.config import StorageConfig, StudyConfig
-from sweeps.findings import score_of
 from sweeps.plan import Plan, default_storage, prepare
 from sweeps.progress import shown
 from sweeps.storage import hidden
+from sweeps.study import score_of
 
 NAME = "sweeps.run"
 SUMMARY = (

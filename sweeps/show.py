@@ -25,11 +25,13 @@ from benchmarks.repeat import pair_settings
 from methods import option
 from sweeps import findings, objective
 from sweeps.config import StorageConfig
-from sweeps.findings import Findings, score_of
+from sweeps.findings import Findings
+from sweeps.ledger import ORIGIN
 from sweeps.plan import fill_storage
 from sweeps.plots import draw_all
 from sweeps.progress import shown
 from sweeps.storage import hidden
+from sweeps.study import score_of
 
 EXAMPLES = (
     "python -m sweeps.show study=aftkd-vgg13_vgg8-digits-3ep",
@@ -76,11 +78,13 @@ def _print_settings(console: Console, found: Findings) -> None:
         f"{settings['data']['validation']:.0%} of the training set, held out"
     )
     counts = {state: len(found.of(state)) for state in TrialState}
-    finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
     console.print(
-        f"{finished} trials finished: {counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned; "
-        f"{counts[TrialState.RUNNING]} running, {counts[TrialState.WAITING]} in the queue"
+        f"{len(found.finished)} trials finished: {counts[TrialState.COMPLETE]} complete, "
+        f"{counts[TrialState.PRUNED]} pruned; {counts[TrialState.RUNNING]} running, "
+        f"{counts[TrialState.WAITING]} in the queue"
     )
+    if again := sum(ORIGIN in trial.user_attrs for trial in found.finished):
+        console.print(f"{again} of them have new numbers, since a worker stopped or died over them")
 
 
 def _print_trials(console: Console, found: Findings, top: int) -> None:

@@ -176,7 +176,9 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _open_proxy(url: URL) -> BaseStorage:
-    return GrpcStorageProxy(host=url.host or "localhost", port=url.port or 13000)
+    proxy = GrpcStorageProxy(host=url.host or "localhost", port=url.port or 13000)
+    proxy.wait_server_ready(SECONDS_TO_CONNECT)
+    return proxy
 
 
 _OPENERS: dict[str, Callable[[URL], BaseStorage]] = {

@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.errors import UserError
 from benchmarks.streams import derive
@@ -59,6 +60,18 @@ def quieten() -> None:
     """Leave the talking to us: no line for each trial, no warning of what has been experimental for years."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the highest score, of equals the earlier; None while there is none."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda trial: (score_of(trial), -trial.number), default=None)
+
+
+def score_of(trial: FrozenTrial) -> float:
+    """What a complete trial reached, in percent."""
+    assert trial.value is not None
+    return trial.value
 
 
 def search_ledger(plan: Plan, study: optuna.Study) -> Ledger:

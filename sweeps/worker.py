@@ -13,11 +13,11 @@ from rich.console import Console
 from benchmarks.errors import Interrupted
 from benchmarks.training.signals import Interruption
 from benchmarks.workbench import Workbench
-from sweeps.confirm import Confirmation, best_trial, confirmation_name
+from sweeps.confirm import Confirmation, confirmation_name
 from sweeps.ledger import Ledger, Pulse
 from sweeps.objective import Objective
 from sweeps.plan import Plan
-from sweeps.study import make_sampler, open_study, search_ledger
+from sweeps.study import best_trial, make_sampler, open_study, search_ledger
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other workers do
 

@@ -6,8 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import pytest
+from optuna.trial import FrozenTrial
+
 from benchmarks.cli import compose_config, main
-from sweeps import confirm, objective, run, show, spaces
+from sweeps import conduct, confirm, findings, objective, run, show, spaces
+from sweeps.ledger import FINISHED
 from sweeps.plan import Plan, prepare
 
 SMALL = (
@@ -19,7 +23,8 @@ SMALL = (
     "train.precision=fp32",
     "tracking.mode=disabled",
 )
-NAME = "aftkd_blocks-resnet8_resnet8-digits-{}ep"
+# Trials of a second
+QUICK = (*SMALL, "train.batch_size=16", "train.max_steps=3", "teacher.epochs=1", "confirm=1")
 
 
 def plan_of(*words: str) -> Plan:
@@ -36,6 +41,17 @@ def study(*words: str) -> int:
 def shown(*words: str) -> int:
     """`sweeps.show` in this process."""
     return main(show.COMMAND, list(words))
+
+
+def trials_of(storage: str) -> list[FrozenTrial]:
+    """The trials of a storage's one study, beside its confirmation."""
+    (name,) = findings.names(storage)
+    return findings.find(storage, name).trials
+
+
+def finished(storage: str) -> list[FrozenTrial]:
+    """Those that count."""
+    return [trial for trial in trials_of(storage) if trial.state in FINISHED]
 
 
 @contextlib.contextmanager
@@ -59,9 +75,8 @@ def formula(score: Callable[..., float | None]) -> Iterator[list[tuple[int, list
             )
         return jobs
 
-    before = objective.train, confirm.train
-    objective.train = confirm.train = train
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective, "train", train)
+        patch.setattr(confirm, "train", train)
+        patch.setattr(conduct, "_prepare_teacher", lambda plan, study, bench: None)
         yield trained
-    finally:
-        objective.train, confirm.train = before

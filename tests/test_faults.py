@@ -9,11 +9,11 @@ import pytest
 from commands import files, result
 from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
+from studies import SMALL, shown, study
 
 from benchmarks import recorder, results
 from benchmarks.display import Display
 from benchmarks.identity import code_version
-from studies import SMALL, shown, study
 from sweeps import conduct
 
 ROOT = Path(__file__).parent.parent

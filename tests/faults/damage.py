@@ -16,6 +16,7 @@ import torch
 from logged import logged
 from rich.console import Console
 from sqlalchemy.engine import make_url
+from studies import SMALL, formula, plan_of
 from test_data import Copy
 from wandb_logs import log, log_file
 
@@ -29,7 +30,6 @@ from benchmarks.files import write_record
 from benchmarks.results import COMPLETE, RunFolder
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.progress import Checkpoints
-from studies import SMALL, formula, plan_of
 from sweeps import findings
 from sweeps.ledger import FINISHED
 from sweeps.objective import COMMAND

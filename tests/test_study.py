@@ -1,0 +1,394 @@
+"""Whole studies: honest, counted, pruned, tracked, interrupted and continued, confirmed and shown."""
+
+import json
+import os
+import shlex
+import signal
+
+import numpy as np
+import optuna
+import pytest
+from commands import few_digits, merge, poison_test_images, run
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+from PIL import Image
+from scipy import stats
+from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
+from test_data import Copy, png
+
+from analysis.logs import load
+from benchmarks.cli import main
+from benchmarks.data import EvaluationBatches, cifar100
+from benchmarks.display import Display
+from benchmarks.files import read_record
+from sweeps import fair, findings
+from sweeps import study as study_module
+from sweeps.confirm import Gain
+from sweeps.ledger import POINT, Ledger, origin
+
+NAME, TRIALS, BUDGET = "tried", 4, 3
+STUDY = (*merge(QUICK, ["confirm=0"]), "space=aftkd", f"study={NAME}", f"trials={TRIALS}", f"budget={BUDGET}")
+
+
+def storage(folder):
+    return f"sqlite:///{folder}/studies.db"
+
+
+# --- one study, trained and tracked, of digits whose test part nobody can load
+
+
+class PruneOdd(BasePruner):
+    """Ends trials of odd numbers as soon as they are asked for."""
+
+    def prune(self, study, trial):
+        return trial.number % 2 == 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
+        poison_test_images(patch)
+        patch.setattr(study_module, "make_pruner", lambda plan: PruneOdd())
+        assert study(*merge(STUDY, ["tracking.mode=offline"]), f"output={folder}") == 0
+    return folder
+
+
+@pytest.fixture
+def found(made):
+    return findings.find(storage(made), NAME)
+
+
+def of_a_run(words):
+    """Those that `benchmarks.run` knows, too."""
+    return [word for word in words if not word.startswith("confirm=")]
+
+
+def results(folder, trial):
+    """Results of a trial's run under the study's seed: one, or none."""
+    runs = (folder / NAME / "resnet8_resnet8" / f"trial-{origin(trial)}").rglob("result.json")
+    return [record for record in map(read_record, runs) if record["config"]["seed"] == 0]
+
+
+def test_a_trial_is_worth_its_runs_last_validation_score(made, found):
+    complete = found.of(TrialState.COMPLETE)
+    assert complete
+    for trial in complete:
+        (result,) = results(made, trial)
+        scores = [row["val/top1"] for row in result["history"]]
+        assert trial.value == scores[-1] == result["summary"]["val/top1_last"]
+        assert list(trial.intermediate_values.values()) == scores
+        assert not any(key.startswith("test/") for row in result["history"] for key in row)
+
+
+def test_pruned_trials_are_recorded_as_such_and_their_training_ended(made, found):
+    pruned = found.of(TrialState.PRUNED)
+    assert [trial.number for trial in pruned] == [1, 3]
+    assert [trial.number for trial in found.of(TrialState.COMPLETE)] == [0, 2]
+    for trial in pruned:
+        assert list(trial.intermediate_values) == [1]  # of three epochs
+        assert results(made, trial) == []
+
+
+def test_hyperband_ends_bad_trials_early_and_lets_the_good_ones_go_on():
+    plan = plan_of(*merge(STUDY, ["budget=9"]))
+    study = optuna.create_study(direction="maximize", pruner=study_module.make_pruner(plan), study_name="h")
+
+    def curve(trial):
+        """Scores that part early: later trials are better up to the last."""
+        for epoch in range(1, 10):
+            trial.report(quality[trial.number] * epoch, epoch)
+            if epoch < 9 and trial.should_prune():  # as studies ask
+                raise optuna.TrialPruned
+        return quality[trial.number] * 9
+
+    quality = np.random.default_rng(0).permutation(30).tolist()
+    study.optimize(curve, n_trials=30)
+    ended = [len(trial.intermediate_values) for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert len(ended) > 10
+    assert set(ended) == {1, 3}
+    assert study.best_value == 9 * 29
+
+
+def test_the_defaults_are_the_first_trial_and_the_best_is_no_worse(found):
+    assert found.default.number == 0
+    assert found.default.user_attrs[POINT] == 0
+    assert found.best.value >= found.default.value
+    assert len({origin(trial) for trial in found.trials}) == len(found.trials) == TRIALS
+
+
+def test_every_trial_is_a_run_of_the_studys_group_in_the_logs(made, found):
+    logs = load([str(made)])
+    assert set(logs.runs["group"]) == {NAME}
+    runs = logs.runs[logs.runs["seed"] == 0].reset_index().set_index("label")
+    assert sorted(runs.index) == [f"trial-{trial.number}" for trial in found.trials]
+    for trial in found.trials:
+        logged = runs.loc[f"trial-{trial.number}"]
+        assert (logged["state"] == "complete") == (trial.state == TrialState.COMPLETE)
+        history = logs.history[logs.history["run_id"] == logged["run_id"]]
+        assert dict(zip(history["epoch"], history["val/top1"], strict=True)) == trial.intermediate_values
+
+
+def test_show_tells_draws_and_exports_what_can_be_run(made, found, tmp_path, capsys):
+    preset, figures = tmp_path / "tuned.yaml", tmp_path / "figures"
+    assert shown(f"study={NAME}", f"output={made}", f"out={figures}", f"export={preset}") == 0
+    said = capsys.readouterr().out
+    assert f"{TRIALS} trials finished: {len(found.of(TrialState.COMPLETE))} complete" in said
+    assert "(defaults)" in said
+    names = ("blocks", "curves", "history", "slices")
+    assert sorted(path.name for path in figures.iterdir()) == [
+        f"{n}.{kind}" for n in names for kind in ("pdf", "png")
+    ]
+    for name in names:
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF-")
+        with Image.open(figures / f"{name}.png") as image:
+            assert len(np.unique(np.asarray(image.convert("L")))) > 10  # something is drawn
+
+    words = of_a_run(QUICK)
+    with few_digits():
+        assert run("method=aftkd", f"preset={preset}", *words, "train.epochs=1", f"output={tmp_path}/runs") == 0
+    (result,) = (tmp_path / "runs").rglob("result.json")
+    trained = read_record(result)["config"]["method"]
+    best = results(made, found.best)[0]["config"]["method"]
+    assert trained | {"label": ""} == best | {"label": ""}
+
+
+@pytest.mark.slow
+def test_the_best_trials_command_reaches_its_score_again(made, found, tmp_path, capsys):
+    assert shown(f"study={NAME}", f"output={made}", f"out={tmp_path}/figures") == 0
+    line = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m benchmarks.run")
+    )
+    words = shlex.split(line)[3:]
+    with few_digits():
+        assert run(*words, f"output={tmp_path}/again", "tracking.mode=disabled") == 0
+    (result,) = (tmp_path / "again").rglob("result.json")
+    assert read_record(result)["summary"]["val/top1_last"] == found.best.value
+
+
+# --- the test set
+
+
+def numbered(root):
+    """A CIFAR-100 whose training images are told apart by any of their pixels; its test file is unreadable."""
+    copy = Copy()
+    for number in range(len(copy.pngs["train"])):
+        copy.pngs["train"][number] = png(np.full((32, 32, 3), number, np.uint8))
+    copy.parquet(root)
+    (root / "test.parquet").write_bytes(b"no parquet file")
+
+
+def numbers(images):
+    """Of the images in a batch, by the pixel in the middle, which no crop loses."""
+    mean, std = cifar100.MEAN[0], cifar100.STD[0]
+    return ((images[:, 0, 16, 16] * std + mean) * 255).round().int().tolist()
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Which images a teacher and students were trained on, and which anybody was evaluated on."""
+    from benchmarks.training import cohort
+
+    seen = {"teacher": set(), "students": set(), "evaluated": set()}
+    step, batches = cohort.train_step, EvaluationBatches.__iter__
+
+    def train_step(members, teacher, views, *rest):
+        who = "teacher" if teacher is None else "students"
+        seen[who].update(number for view in views for number in numbers(view.images))
+        return step(members, teacher, views, *rest)
+
+    def evaluate(self):
+        for batch in batches(self):
+            seen["evaluated"].update(numbers(batch.images))
+            yield batch
+
+    monkeypatch.setattr(cohort, "train_step", train_step)
+    monkeypatch.setattr(EvaluationBatches, "__iter__", evaluate)
+    return seen
+
+
+def test_trials_and_their_teacher_see_the_train_part_alone(tmp_path, looked_at, capsys):
+    numbered(tmp_path / "data")
+    place = [
+        "data=cifar100",
+        f"data.root={tmp_path}/data",
+        f"data.cache={tmp_path}/cache",
+        f"output={tmp_path}/out",
+    ]
+    base = [word for word in merge(QUICK, place) if not word.startswith("train.max_steps")]
+    honest = ["space=kd", "data.validation=0.5", "trials=2", "budget=1", "confirm=1", "train.lr=0.001"]
+    assert study(*merge(base, honest)) == 0
+    assert len(finished(f"sqlite:///{tmp_path}/out/studies.db")) == 2
+    assert looked_at["teacher"] == looked_at["students"]
+    assert len(looked_at["teacher"]) == len(looked_at["evaluated"]) == 100
+    assert not looked_at["teacher"] & looked_at["evaluated"]
+    assert not list((tmp_path / "cache").glob("*test*"))
+    capsys.readouterr()
+
+    assert run(*of_a_run(base), "method=kd", "train.epochs=1") == 2
+    assert "test.parquet" in capsys.readouterr().err
+
+
+# --- stopped and continued
+
+
+def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, monkeypatch, capsys):
+    line = [*merge(STUDY, ["trials=3", "cohort=2", "budget=2"]), f"output={tmp_path}"]
+    on_step = Display.on_step
+
+    def stop(self, done):
+        on_step(self, done)
+        if done == 4 and self.what != "teacher resnet8":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with few_digits():
+        with monkeypatch.context() as patch:
+            patch.setattr(Display, "on_step", stop)
+            assert study(*line) == 143
+        before = trials_of(storage(tmp_path))
+        assert [trial.state for trial in before] == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2
+        assert study(*line) == 0
+    after = finished(storage(tmp_path))
+    assert len({origin(trial) for trial in after}) == len(after) == 3
+    by_origin = {origin(trial): trial.params for trial in after}
+    assert [by_origin[trial.number] for trial in before[:2]] == [trial.params for trial in before[:2]]
+    assert "died" not in json.dumps([trial.user_attrs for trial in after])
+    capsys.readouterr()
+    assert study(*line) == 0
+    assert "complete already: 3 trials are finished" in capsys.readouterr().out
+
+
+# --- what is searched and confirmed, by a formula instead of training
+
+
+def test_a_worker_taken_for_dead_leaves_its_trial_to_the_other(tmp_path, capsys):
+    words = [*merge(QUICK, ["space=aftkd_blocks", "study=lost", "confirm=0", "trials=2", "cohort=1"])]
+    taken = []
+
+    def score(variant, seed):
+        if not taken:  # another worker finds this one silent
+            taken.append(True)
+            (held,) = [trial for trial in trials_of(storage(tmp_path)) if trial.state == TrialState.RUNNING]
+            other = findings.find(storage(tmp_path), "lost").study
+            Ledger(other, 2, 0.0, closed=False).reclaim()
+            assert other.trials[held.number].state == TrialState.FAIL
+        return 50.0
+
+    with few_digits(), formula(score):
+        assert study(*words, f"output={tmp_path}") == 0
+    assert "trial 0 went to another worker" in capsys.readouterr().out
+    after = finished(storage(tmp_path))
+    assert sorted(origin(trial) for trial in after)[0] == 0
+    assert len({origin(trial) for trial in after}) == len(after) == 2
+
+
+def by_degree(variant, seed):
+    """A score that grows with AFT-KD's degree; seeds differ."""
+    return 50 + 20 * variant.method.degree + seed % 3
+
+
+BLOCKS = (*QUICK, "space=aftkd_blocks", "study=blocks")
+
+
+@pytest.mark.slow
+def test_trials_added_later_are_those_of_a_larger_study(tmp_path):
+    words = [*merge(BLOCKS, ["confirm=0", "cohort=1"])]
+    with few_digits(), formula(by_degree):
+        for name, sizes in (("once", [7]), ("twice", [5, 7])):
+            for size in sizes:
+                assert study(*words, f"trials={size}", f"output={tmp_path}/{name}") == 0
+    once, twice = (
+        [(trial.params, trial.value) for trial in finished(storage(tmp_path / name))] for name in ("once", "twice")
+    )
+    assert len(once) == 7
+    assert once == twice
+
+
+def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, capsys):
+    with few_digits(), formula(by_degree) as trained:
+        assert study(*merge(BLOCKS, ["seeds=[0,4]", "confirm=3", "trials=6"]), f"output={tmp_path}") == 0
+    found = findings.find(storage(tmp_path), "blocks")
+    best, default = found.best, found.default
+    assert best.params["degree"] > default.params["degree"] == 0.5
+    assert best.value == pytest.approx(50 + 20 * best.params["degree"] + (0 + 1) / 2)
+    assert best.user_attrs["scores"] == pytest.approx([50 + 20 * best.params["degree"] + seed for seed in (0, 1)])
+    assert trained[-3:] == [(seed, ["default", f"trial-{best.number}"]) for seed in (5, 6, 7)]
+    assert found.gain.default == [62, 60, 61]
+    assert found.gain.differences == pytest.approx([20 * (best.params["degree"] - 0.5)] * 3)
+    assert found.gain.better
+    assert "better than the defaults" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_best_of_noise_is_not_called_better(tmp_path, capsys):
+    noise = np.random.default_rng(0)
+    with few_digits(), formula(lambda variant, seed: float(noise.normal(60, 5))):
+        assert study(*merge(BLOCKS, ["confirm=3", "trials=6"]), f"output={tmp_path}") == 0
+    assert "not shown to be better than the defaults" in capsys.readouterr().out
+
+
+def test_a_gains_interval_is_that_of_a_paired_t_test():
+    tuned, default = [70.1, 71.5, 69.9, 70.8], [69.5, 70.9, 70.0, 69.7]
+    gain, oracle = Gain(tuned, default), stats.ttest_rel(tuned, default)
+    interval = oracle.confidence_interval(0.95)
+    assert gain.mean - gain.half_width == pytest.approx(interval.low)
+    assert gain.mean + gain.half_width == pytest.approx(interval.high)
+    assert gain.better == (oracle.pvalue < 0.05)
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_counts_and_is_never_the_best(tmp_path, capsys):
+    def score(variant, seed):
+        return None if variant.method.degree > 0.5 else 60 + variant.method.degree
+
+    with few_digits(), formula(score):
+        assert study(*merge(BLOCKS, ["confirm=0", "trials=8"]), f"output={tmp_path}") == 0
+    trials = finished(storage(tmp_path))
+    diverged = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert len(trials) == 8
+    assert diverged
+    assert all("not finite" in trial.user_attrs["failure"] for trial in diverged)
+    assert {trial.number for trial in diverged} == {t.number for t in trials if t.params["degree"] > 0.5}
+    assert "not finite" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_wilcoxons_pruner_ends_a_trial_after_some_seeds(tmp_path):
+    seeds = "seeds=[0,1,2,3,4,5,6,7]"
+    with few_digits(), formula(lambda variant, seed: by_degree(variant, seed) + 0.01 * seed) as trained:
+        words = merge(BLOCKS, ["pruner=wilcoxon", seeds, "confirm=0", "trials=8", "cohort=1"])
+        assert study(*words, f"output={tmp_path}") == 0
+    trials = finished(storage(tmp_path))
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    for trial in pruned:
+        runs = [seed for seed, labels in trained if labels == [f"trial-{trial.number}"]]
+        assert runs == list(range(len(trial.user_attrs["scores"])))
+        assert 1 < len(runs) < 8
+
+
+def test_fair_tunes_every_method_alike_and_compares_on_the_same_seeds(tmp_path, capsys):
+    def score(variant, seed):
+        of_method = {"kd": 60 + 10 * variant.method.weights["kd"], "sp": 65}[variant.method.name]
+        return of_method + seed
+
+    words = [*QUICK, "methods=[kd,sp]", "trials=6", f"output={tmp_path}"]
+    with few_digits(), formula(score) as trained:
+        assert main(fair.COMMAND, merge(words, ["confirm=2"])) == 0
+    said = capsys.readouterr().out
+    (path,) = tmp_path.glob("fair-*.json")
+    content = json.loads(path.read_text())
+    assert set(content) == {"kd", "sp"}
+    for method, row in content.items():
+        study_of = findings.find(storage(tmp_path), row["study"])
+        assert len(study_of.of(TrialState.COMPLETE)) == 6
+        assert row["trial"] == study_of.best.number
+        assert row["seeds"] == [1, 2]
+        assert row["settings"]["method"]["name"] == method
+    best_weight = findings.find(storage(tmp_path), content["kd"]["study"]).best.params["weights.kd"]
+    assert content["kd"]["tuned"] == pytest.approx([60 + 10 * best_weight + seed for seed in (1, 2)])
+    assert content["sp"]["tuned"] == content["sp"]["default"] == [66, 67]
+    assert sum(seed > 0 for seed, _ in trained) == 4
+    rows = [line for line in said.splitlines() if line.startswith(("kd ", "sp "))]
+    assert len(rows) == 2
+    assert ("kd" if sum(content["kd"]["tuned"]) > 66 + 67 else "sp") == rows[0].split()[0]
