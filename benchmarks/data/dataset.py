@@ -39,10 +39,43 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop behind zero padding, and horizontal flip."""
+    """Random crop behind zero padding, and horizontal flip.
+
+    So an image can become finitely many others. They are numbered, as its crops: by the row of the crop, then by
+    its column, then by the flip.
+    """
 
     padding: int
     flip: bool
+
+    @property
+    def offsets(self) -> int:
+        """Places of a crop along a side."""
+        return 2 * self.padding + 1
+
+    @property
+    def num_crops(self) -> int:
+        """All that one image can become."""
+        return self.offsets**2 * (1 + self.flip)
+
+    @property
+    def unchanged(self) -> int:
+        """The crop that is the image itself."""
+        return (self.padding * self.offsets + self.padding) * (1 + self.flip)
+
+    def draw(self, num_data: int, generator: torch.Generator) -> Tensor:
+        """A crop for each of so many images, int64 `[N]`."""
+        rows, columns = torch.randint(0, self.offsets, (2, num_data), generator=generator)
+        crops = rows * self.offsets + columns
+        return 2 * crops + torch.randint(0, 2, (num_data,), generator=generator) if self.flip else crops
+
+    def windows(self, side: int) -> tuple[Tensor, Tensor]:
+        """Rows and columns of every crop in the padded image, `[num_crops, side]` each."""
+        crops, along = torch.arange(self.num_crops)[:, None], torch.arange(side)
+        offset, flipped = crops // (1 + self.flip), crops % (1 + self.flip)
+        rows = offset // self.offsets + along
+        columns = offset % self.offsets + torch.where(flipped.bool(), along.flip(0), along)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -94,15 +127,19 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images `[B, C, H, W]` (channels last in memory), labels and sample indices `[B]`."""
+    """Normalised images `[B, C, H, W]` (channels last in memory), labels and sample indices `[B]`.
+
+    In training `crop` says which of the augmentation's crops each image is, `[B]`.
+    """
 
     images: Tensor
     targets: Tensor
     index: Tensor
+    crop: Tensor | None = None
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
-        """Several batches, one behind the other, as one."""
+        """Several batches, one behind the other, as one for students, who need not know the crops."""
         if len(batches) == 1:
             return batches[0]
         return cls(
@@ -145,6 +182,7 @@ class TrainBatches:
         self.padded = F.pad(split.images, [self.augmentation.padding] * 4)
         self.targets = split.targets
         self.side = split.images.shape[-1]
+        self.rows, self.columns = (places.to(device) for places in self.augmentation.windows(self.side))
         self.normalise = Normalise(data, device)
         self.batch_size, self.seed, self.device = batch_size, seed, device
         full = -(-len(split) // batch_size)
@@ -152,40 +190,31 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start: int = 0, view: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from step `start` on; each `view` augments the same images in its own way."""
+        index, crop = self.draws(epoch, start, view)
+        for first in range(0, index.numel(), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            yield self.batch(index[part], crop[part])
+
+    def draws(self, epoch: int, start: int = 0, view: int = 0) -> tuple[Tensor, Tensor]:
+        """The samples of the same batches, one after another, and the crop of each."""
         num_data = self.targets.numel()
-        order = torch.randperm(num_data, generator=stream(self.seed, "order", epoch)).to(self.device)
-        rows, columns = self._crops(epoch, view)
-        for step in range(start, self.steps_per_epoch):
-            index = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield Batch(self._images(index, rows, columns), self.targets[index], index)
+        order = torch.randperm(num_data, generator=stream(self.seed, "order", epoch))
+        generator = stream(self.seed, "augmentation", epoch, *([view] if view else []))
+        crops = self.augmentation.draw(num_data, generator)
+        index = order[start * self.batch_size : self.steps_per_epoch * self.batch_size]
+        return index.to(self.device), crops[index].to(self.device)
+
+    def batch(self, index: Tensor, crop: Tensor) -> Batch:
+        """Given crops of given samples, `[B]` each."""
+        # One gather crops, flips and lays out: [B, H, W, C], seen as [B, C, H, W].
+        rows, columns = self.rows[crop][:, :, None], self.columns[crop][:, None, :]
+        images = self.padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+        return Batch(self.normalise(images), self.targets[index], index, crop)
 
     def probe(self, batch_size: int) -> Batch:
         """The first samples without augmentation, for measuring."""
         index = torch.arange(min(batch_size, self.targets.numel()), device=self.device)
-        rows, columns = (
-            (torch.arange(self.side, device=self.device) + self.augmentation.padding).expand(
-                self.targets.numel(), -1
-            )
-            for _ in range(2)
-        )
-        return Batch(self._images(index, rows, columns), self.targets[index], index)
-
-    def _crops(self, epoch: int, view: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns of each sample's crop in the padded image, `[N, H]` and `[N, W]`."""
-        num_data = self.targets.numel()
-        generator = stream(self.seed, "augmentation", epoch, *([view] if view else []))
-        offsets = torch.randint(0, 2 * self.augmentation.padding + 1, (2, num_data, 1), generator=generator)
-        flips = torch.randint(0, 2, (num_data, 1), generator=generator).bool()
-        along = torch.arange(self.side)
-        backwards = along.flip(0) if self.augmentation.flip else along
-        rows = offsets[0] + along
-        columns = offsets[1] + torch.where(flips, backwards, along)
-        return rows.to(self.device), columns.to(self.device)
-
-    def _images(self, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        # One gather crops, flips and lays out: [B, H, W, C], seen as [B, C, H, W].
-        cropped = self.padded[index[:, None, None], :, rows[index][:, :, None], columns[index][:, None, :]]
-        return self.normalise(cropped.permute(0, 3, 1, 2))
+        return self.batch(index, torch.full_like(index, self.augmentation.unchanged))
 
 
 class EvaluationBatches:
