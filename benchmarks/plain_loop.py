@@ -28,10 +28,10 @@ from methods import build
 TRIAL_STEPS = 4  # to find out how many workers serve best
 
 
-class PlainImages(Dataset[tuple[Tensor, int, int]]):
-    """Training images, augmented one at a time."""
+class PlainImages(Dataset[tuple[list[Tensor], int, int]]):
+    """Training images, augmented one at a time, in as many views as are asked for."""
 
-    def __init__(self, data: DataSet) -> None:
+    def __init__(self, data: DataSet, num_views: int) -> None:
         transforms = torchvision().transforms
         augmentation = data.augmentation
         steps = [transforms.RandomCrop(data.train.images.shape[-1], padding=augmentation.padding)]
@@ -39,15 +39,16 @@ class PlainImages(Dataset[tuple[Tensor, int, int]]):
         steps += [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
         self.transform = transforms.Compose(steps)
         self.images = data.train.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.targets = data.train.targets.tolist()
+        self.targets, self.num_views = data.train.targets.tolist(), num_views
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int, int]:
         from PIL import Image
 
-        return self.transform(Image.fromarray(self.images[index])), self.targets[index], index
+        image = Image.fromarray(self.images[index])
+        return [self.transform(image) for _ in range(self.num_views)], self.targets[index], index
 
 
 class PlainLoop:
@@ -85,7 +86,7 @@ class PlainLoop:
             momentum=train.momentum,
             weight_decay=train.weight_decay,
         )
-        self.images = PlainImages(data)
+        self.images = PlainImages(data, self.method.num_views)
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
         self.batches = self._endless(self.num_workers)
 
@@ -116,8 +117,14 @@ class PlainLoop:
     def run(self, num_steps: int) -> None:
         """Train for `num_steps` steps."""
         for _ in range(num_steps):
-            images, targets, index = (part.to(self.device, non_blocking=True) for part in next(self.batches))
-            self._step(images, targets, index)
+            self._step(*self.next_batch())
+
+    def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and indices on the device, with several views one behind the other."""
+        views, *labels = next(self.batches)
+        images = torch.cat([view.to(self.device, non_blocking=True) for view in views])
+        targets, index = (part.to(self.device, non_blocking=True).repeat(len(views)) for part in labels)
+        return images, targets, index
 
     def _step(self, images: Tensor, targets: Tensor, index: Tensor) -> tuple[float, float]:
         preacts = "preacts" in self.method.needs

@@ -5,12 +5,12 @@ import re
 
 import pytest
 import torch
-from commands import TINY, few_digits
+from commands import TINY, few_digits, merge
 
 from benchmarks import costs, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import Batch, load
+from benchmarks.data import Batch, TrainBatches, load
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
@@ -29,7 +29,8 @@ def run(*words):
 
 @pytest.fixture
 def bench(tmp_path):
-    config, variants = resolve(*compose_config(throughput.COMMAND, [*WORDS, f"output={tmp_path}"]))
+    words = merge(WORDS, ["methods=[kd,aftkd,mlkd]", f"output={tmp_path}"])
+    config, variants = resolve(*compose_config(throughput.COMMAND, words))
     distillation = Distillation(config, variants, make_console())
     with few_digits():
         return Throughput(config, distillation, load("digits", tmp_path, tmp_path, 0.0))
@@ -60,14 +61,14 @@ def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("label", ["kd", "aftkd"])
+@pytest.mark.parametrize("label", ["kd", "aftkd", "mlkd"])
 def test_the_plain_loop_computes_the_same_loss(bench, label):
     (student,) = (student for student in bench.students if student.label == label)
     loop = PlainLoop(student, bench.specs, bench.dataset, bench.device, num_workers=0)
     member = build_member(student, bench.specs, bench.dataset.train.targets, num_steps=10)
     member.network.load_state_dict(loop.student.state_dict())
     member.method.load_state_dict(loop.method.state_dict())
-    images, targets, index = next(loop.batches)
+    images, targets, index = loop.next_batch()
     precision = torch.autocast("cpu", enabled=False)
     batch = Batch(images, targets, index)
     shown = teacher_features(loop.teacher, member.needs, batch, precision)
@@ -78,18 +79,33 @@ def test_the_plain_loop_computes_the_same_loss(bench, label):
 
 def test_the_plain_loop_learns(bench):
     loop = bench.plain["kd"]
-    images, targets, index = next(loop.batches)
+    images, targets, index = loop.next_batch()
     losses = [loop._step(images, targets, index)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 
 
 def test_plain_images_are_normalised_and_their_crops_vary(bench):
-    image, target, index = (images := bench.plain["kd"].images)[3]
+    (image,), target, index = (images := bench.plain["kd"].images)[3]
     assert (target, index) == (images.targets[3], 3)
     assert image.shape == (3, 32, 32)
     black = (0 - torch.tensor(bench.dataset.mean)) / torch.tensor(bench.dataset.std)
     assert torch.allclose(image.amin(dim=(1, 2)), black, atol=1e-5)  # digits have black corners
-    assert any(not torch.equal(images[3][0], image) for _ in range(5))
+    assert any(not torch.equal(images[3][0][0], image) for _ in range(5))
+
+
+def test_both_loops_give_a_method_the_views_it_asks_for(bench):
+    images, targets, index = bench.plain["mlkd"].next_batch()
+    assert images.shape == (32, 3, 32, 32)  # two views of 16
+    assert torch.equal(index[:16], index[16:])
+    assert torch.equal(targets, bench.dataset.train.targets[index])
+    assert not torch.equal(images[:16], images[16:])
+    batches = TrainBatches(bench.dataset, 16, 0, bench.device)
+    for image, sample in zip(images[::9], index[::9], strict=True):  # each is a crop of its sample
+        candidates = batches.batch(sample.expand(81), torch.arange(81)).images
+        assert (candidates - image).abs().amax(dim=(1, 2, 3)).min() < 1e-5
+    one, other = next(bench.alone["mlkd"].batches)
+    assert torch.equal(one.index, other.index)
+    assert not torch.equal(one.images, other.images)
 
 
 def test_operations_are_a_teacher_forward_and_a_student_forward_and_backward(bench):

@@ -42,21 +42,27 @@ class Loop:
         self.teacher, self.members, self.device = teacher, list(members), batches.device
         self.needs = union_of_needs(members)
         self.precision = autocast(train, batches.device)
-        self.batches = _endless(batches)
+        self.batches = _endless(batches, num_views(members))
 
     def run(self, num_steps: int) -> None:
         """Train for `num_steps` steps."""
-        for batch in itertools.islice(self.batches, num_steps):
-            self.step(batch)
+        for views in itertools.islice(self.batches, num_steps):
+            self.step(views)
 
-    def step(self, batch: Batch) -> None:
+    def step(self, views: Sequence[Batch]) -> None:
         """One step of teacher and students."""
-        train_step(self.members, self.teacher, [batch] * num_views(self.members), self.precision, step=0)
+        train_step(self.members, self.teacher, views, self.precision, step=0)
+
+    def look(self, views: Sequence[Batch]) -> None:
+        """The teacher's part of it."""
+        for view in views:
+            teacher_features(self.teacher, self.needs, view, self.precision)
 
 
-def _endless(batches: TrainBatches) -> Iterator[Batch]:
+def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Batch, ...]]:
+    """Batch after batch, each in its views."""
     for epoch in itertools.count():
-        yield from batches.epoch(epoch)
+        yield from zip(*(batches.epoch(epoch, view=view) for view in range(num_views)), strict=True)
 
 
 def seconds(work: Callable[[int], object], num_steps: int, device: torch.device) -> float:
@@ -76,7 +82,8 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         is the method's.
     """
     (member,) = loop.members
-    batch = next(loop.batches)
+    views = next(loop.batches)
+    batch = Batch.join(views)
 
     def student() -> None:
         with loop.precision:
@@ -86,7 +93,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
 
     work: Mapping[str, Callable[[], object]] = {
         "data": lambda: next(loop.batches),
-        "teacher": lambda: teacher_features(loop.teacher, loop.needs, batch, loop.precision),
+        "teacher": lambda: loop.look(views),
         "student": student,
         "optimiser": member.main.optimizer.step,
     }
@@ -103,9 +110,9 @@ def _times(work: Callable[[], object]) -> Callable[[int], None]:
 
 def operations(loop: Loop) -> int:
     """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
-    batch = next(loop.batches)
+    views = next(loop.batches)
     with FlopCounterMode(display=False) as counter:
-        loop.step(batch)
+        loop.step(views)
     return int(counter.get_total_flops())
 
 
