@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from rich.console import Console
 from benchmarks import data, report, teachers
 from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
 from benchmarks.config import RunConfig
-from benchmarks.data import DataSet, EvaluationBatches
+from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig, Variant, plain
@@ -26,7 +27,10 @@ from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints
+from benchmarks.training.view_table import ViewTable
+from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
 from methods import get
 
@@ -208,10 +212,20 @@ class Distillation:
             fold_batch_norms(teacher)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
-        with Recorder(self.run, jobs, members, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder:
-            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder, *observers])
+        with (
+            self._views(members, teacher, batches) as table,
+            Recorder(self.run, jobs, members, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder,
+        ):
+            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder, *observers], table)
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
+
+    def _views(
+        self, members: Sequence[Member], teacher: Network | None, batches: TrainBatches
+    ) -> AbstractContextManager[ViewTable | None]:
+        if teacher is None or self.teacher is None:
+            return contextlib.nullcontext()
+        return kept_views(self.run, members, teacher, self.teacher.sha256, batches, self.console)
 
     def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
         evaluation = EvaluationBatches(bench.dataset, self.device)

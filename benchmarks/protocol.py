@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks import data, models
 from benchmarks.config import (
+    KEPT,
     CheckpointConfig,
     DataConfig,
     Device,
@@ -24,6 +25,7 @@ from benchmarks.config import (
     Precision,
     RunConfig,
     TrainConfig,
+    Views,
 )
 from benchmarks.errors import UserError, first_line, require
 from benchmarks.files import user_cache
@@ -293,6 +295,7 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
     check_path("output", run.output)
     check_path("teacher.root", run.teacher.root)
     check_path("teacher.checkpoint", run.teacher.checkpoint)
+    _check_views(run.teacher.views, variants)
     _check_project(run.tracking.project)
     require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
@@ -348,6 +351,17 @@ def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
         f"train.delta={train.delta}: the momenta {train.momentum:g} - delta and {train.momentum:g} + delta must be "
         "in [0, 1)",
     )
+
+
+def _check_views(views: Views, variants: list[Variant]) -> None:
+    """Where a student reads what is not kept, the teacher must look at every batch all the same."""
+    for variant in variants:
+        if missing := get(variant.method.name).needs - KEPT.get(views, get(variant.method.name).needs):
+            remedy = "teacher.views=embedding keeps that" if missing <= KEPT[Views.embedding] else "leave it out"
+            raise UserError(
+                f"teacher.views={views} has no effect beside {variant.label}, which reads the teacher's "
+                f"{' and '.join(sorted(missing))}: {remedy}, or train {variant.label} apart"
+            )
 
 
 def check_data(config: DataConfig) -> None:

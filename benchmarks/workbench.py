@@ -26,6 +26,7 @@ from benchmarks.training.cohort import Cohort, Observer, Seat, autocast
 from benchmarks.training.contract import rehearse
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.progress import Checkpoints
+from benchmarks.training.view_table import ViewTable
 
 # glibc's numbers for what `mallopt` sets (malloc.h)
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
@@ -122,6 +123,7 @@ class Workbench:
         batches: TrainBatches,
         train: TrainConfig,
         observers: Sequence[Observer] = (),
+        table: ViewTable | None = None,
     ) -> None:
         """Train a cohort to the end, displayed.
 
@@ -131,7 +133,7 @@ class Workbench:
         evaluation = EvaluationBatches(self.dataset, self.device)
         with Display(self.console, what, train) as display:
             every_steps = self.checkpoint.every_steps
-            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display], every_steps)
+            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display], every_steps, table)
             try:
                 cohort.run()
             except Interrupted:

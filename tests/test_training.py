@@ -31,6 +31,7 @@ from benchmarks.training.cohort import (
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints
+from benchmarks.training.view_table import ViewTable
 from methods import Method
 from methods.schedules import LossConfig, Schedule
 
@@ -336,6 +337,34 @@ def test_only_the_declared_maps_are_shown():
         assert bool(shown.preacts) == ("preacts" in needs)
     assert teacher_features(network, frozenset(), batch, precision) is None
     assert teacher_features(None, frozenset({"logits"}), batch, precision) is None
+
+
+def test_a_step_that_looks_up_reads_nothing_back_and_leaves_the_teacher_alone():
+    network, precision, source = teacher(), autocast(TRAIN, CPU), batches()
+    needs = frozenset({"logits", "embedding"})
+    first, second, short = source.epoch(0)
+    table = ViewTable(
+        {part: getattr(teacher_features(network, needs, first, precision), part) for part in needs}, source
+    )
+    for batch in table.unseen(*source.draws(0)):
+        table.put(batch, teacher_features(network, needs, batch, precision))
+    plain, looking = member("crd"), member("crd")
+    for student, known in ((plain, None), (looking, table)):
+        with NoHostReads():
+            train_step([student], network, [first], precision, 0, known)
+            train_step([student], network if known is None else Unseeing(), [second], precision, 1, known)
+            train_step([student], network, [short], precision, 2, known)
+    for one, other in zip(plain.network.parameters(), looking.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(AssertionError, match="looks"):  # maps are not kept, and so the teacher is asked
+        train_step([member("at")], Unseeing(), [first], precision, 0, table)
+
+
+class Unseeing(torch.nn.Module):
+    """A teacher that must not look."""
+
+    def features(self, images, preacts=False):
+        raise AssertionError("it looks")
 
 
 # Cohort

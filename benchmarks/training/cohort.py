@@ -20,9 +20,11 @@ from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
 from benchmarks.training.stage import Stage
+from benchmarks.training.view_table import ViewTable
 from methods import Features
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
+STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 
 
 class Observer:
@@ -73,6 +75,7 @@ class Cohort:
         train: the protocol.
         observers: told about steps and epochs.
         every_steps: write checkpoints within an epoch, too, after as many steps.
+        table: what the teacher shows of each view, where that is kept.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class Cohort:
         train: TrainConfig,
         observers: Sequence[Observer],
         every_steps: int | None = None,
+        table: ViewTable | None = None,
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
-        self.train, self.observers, self.every_steps = train, observers, every_steps
+        self.train, self.observers, self.every_steps, self.table = train, observers, every_steps, table
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
@@ -158,8 +162,10 @@ class Cohort:
         start = self.step % self.batches.steps_per_epoch
         streams = [self.batches.epoch(epoch, start, view) for view in range(num_views(members))]
         precision = autocast(self.train, self.batches.device)
-        for views in zip(*streams, strict=True):
-            train_step(members, self.teacher, views, precision, self.step)
+        for done, views in enumerate(zip(*streams, strict=True)):
+            if self.table is not None and done % STEPS_AHEAD == 0:
+                self._look_ahead(self.table, epoch, members, interruption)
+            train_step(members, self.teacher, views, precision, self.step, self.table)
             self.step += 1
             for observer in self.observers:
                 observer.on_step(self.done)
@@ -167,6 +173,21 @@ class Cohort:
                 self._heed(interruption)
                 if self.every_steps and self.step % self.every_steps == 0:
                     self._commit()
+
+    def _look_ahead(
+        self, table: ViewTable, epoch: int, members: Sequence[Member], interruption: Interruption
+    ) -> None:
+        """Let the teacher look at what it has not seen of the next steps' views."""
+        if not table.covers(union_of_needs(member.stage(epoch) for member in members)):
+            return
+        precision, count = autocast(self.train, self.batches.device), STEPS_AHEAD * self.batches.batch_size
+        for view in range(num_views(members)):
+            index, crop = self.batches.draws(epoch, self.step % self.batches.steps_per_epoch, view)
+            for batch in table.unseen(index[:count], crop[:count]):
+                shown = teacher_features(self.teacher, table.parts, batch, precision)
+                assert shown is not None
+                table.put(batch, shown)
+                self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
         if interruption.signum is not None:
@@ -237,6 +258,7 @@ def train_step(
     views: Sequence[Batch],
     precision: torch.autocast,
     step: int,
+    table: ViewTable | None = None,
 ) -> None:
     """One step of every member, under one look of the teacher at each view of the batch.
 
@@ -246,9 +268,10 @@ def train_step(
         views: the batch, augmented in as many ways as `num_views`.
         precision: the networks' autocast.
         step: counted from the main training's first.
+        table: where the teacher's outputs for these views can be looked up.
     """
     needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision) for view in views]
+    shown = [teacher_features(teacher, needs, view, precision, table) for view in views]
     for member in members:
         seen = slice(member.num_views)
         member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
@@ -261,11 +284,20 @@ def num_views(members: Iterable[Member]) -> int:
 
 @torch.no_grad()
 def teacher_features(
-    teacher: Network | None, needs: frozenset[str], batch: Batch, precision: torch.autocast
+    teacher: Network | None,
+    needs: frozenset[str],
+    batch: Batch,
+    precision: torch.autocast,
+    table: ViewTable | None = None,
 ) -> Features | None:
-    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing."""
+    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing.
+
+    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value.
+    """
     if teacher is None or not needs:
         return None
+    if table is not None and table.answers(needs, batch):
+        return table.look_up(batch)
     with precision:
         features = teacher.features(batch.images, preacts="preacts" in needs)
     return features.for_loss(needs)

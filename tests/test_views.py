@@ -1,0 +1,357 @@
+"""What a teacher shows of each view, looked up instead of computed: no other number, no work done twice."""
+
+import dataclasses
+import itertools
+import math
+import shutil
+import signal
+
+import pytest
+import torch
+from commands import files, result, run_folder, same, weights, without_times
+from helpers import make, student_features, teacher_features, terms_of
+
+import methods
+from benchmarks import room, views
+from benchmarks.config import Views
+from benchmarks.data import Augmentation, DataSet, Split, TrainBatches
+from benchmarks.display import Display
+from benchmarks.training.view_table import ViewTable
+from benchmarks.views import KeptViews, choose, spared, steady
+from methods import Features
+
+CPU = torch.device("cpu")
+LOGITS, BOTH, MAPS = (frozenset(parts) for parts in (["logits"], ["logits", "embedding"], ["logits", "stages"]))
+
+
+def batches(flip=True, num_data=10, batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (num_data, 3, 6, 6), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.arange(num_data) % 3)
+    data = DataSet(split, split, "test", 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Augmentation(1, flip))
+    return TrainBatches(data, batch_size, 0, CPU)
+
+
+def show(batch):
+    """A teacher of two classes that sees every image by itself."""
+    pixels = batch.images.flatten(1)
+    return Features((), (), embedding=pixels[:, :5].contiguous(), logits=pixels[:, -2:].contiguous())
+
+
+def table(source):
+    return ViewTable({"logits": torch.empty(1, 2), "embedding": torch.empty(1, 5)}, source)
+
+
+# Crops by number
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_crops_are_numbered_by_row_column_and_flip(flip):
+    source = batches(flip)
+    numbers = itertools.product(range(3), range(3), range(1 + flip))
+    for crop, (row, column, flipped) in enumerate(numbers):
+        expected = source.padded[[7], :, row : row + 6, column : column + 6]
+        expected = source.normalise(expected.flip(3) if flipped else expected)
+        assert torch.equal(source.batch(torch.tensor([7]), torch.tensor([crop])).images, expected)
+    assert crop + 1 == source.augmentation.num_crops
+    unchanged = source.probe(10).images
+    assert torch.equal(unchanged, source.normalise(source.padded[:, :, 1:7, 1:7]))
+
+
+def test_a_batch_says_which_crops_it_shows():
+    source = batches()
+    for batch in source.epoch(2, start=1, view=1):
+        assert torch.equal(source.batch(batch.index, batch.crop).images, batch.images)
+
+
+# The table
+
+
+def test_only_unseen_views_are_looked_at_in_whole_batches_and_come_back_as_they_were():
+    source = batches()
+    known, seen = table(source), set()
+    for epoch in range(12):
+        new = {(int(image), int(crop)) for image, crop in zip(*source.draws(epoch), strict=True)} - seen
+        looks = list(known.unseen(*source.draws(epoch)))
+        assert [len(batch.index) for batch in looks] == [4] * math.ceil(len(new) / 4)
+        assert {
+            view for batch in looks for view in zip(batch.index.tolist(), batch.crop.tolist(), strict=True)
+        } == new
+        for batch in looks:
+            known.put(batch, show(batch))
+        seen |= new
+        assert not list(known.unseen(*source.draws(epoch)))
+    assert len(seen) < 120  # some were met twice
+    assert known.seen == pytest.approx(len(seen) / (10 * 18))
+    for batch in source.epoch(5):
+        found, shown = known.look_up(batch), show(batch)
+        assert torch.equal(found.logits, shown.logits)
+        assert torch.equal(found.embedding, shown.embedding)
+        assert known.answers(BOTH, batch) == (len(batch.index) == 4)  # the short one is another computation
+
+
+def test_what_was_never_seen_is_no_number():
+    source = batches()
+    found = table(source).look_up(source.probe(4))
+    assert found.logits.isnan().all()
+    assert found.embedding.isnan().all()
+
+
+def test_a_table_answers_for_what_it_keeps_alone():
+    source = batches()
+    known, batch = ViewTable({"logits": torch.empty(1, 2)}, source), source.probe(4)
+    assert known.answers(LOGITS, batch)
+    assert not known.answers(BOTH, batch)
+    assert not known.answers(MAPS, batch)
+    assert not known.answers(frozenset(), batch)
+    assert not known.answers(LOGITS, dataclasses.replace(batch, crop=None))
+    assert known.look_up(batch).embedding.shape == (4, 0)
+
+
+def test_news_restores_another_table():
+    source = batches()
+    first, second = table(source), table(source)
+    for batch in first.unseen(*source.draws(0)):
+        first.put(batch, show(batch))
+    pieces = list(first.news(3))
+    assert max(len(rows) for rows, _ in pieces) == 3
+    for rows, parts in pieces:
+        second.restore(rows, parts)
+    assert not list(second.news(3))  # it has nothing of its own
+    for name, kept in first.tables.items():
+        assert torch.equal(kept.nan_to_num(7), second.tables[name].nan_to_num(7))
+    assert second.seen == first.seen > 0
+
+
+@pytest.mark.parametrize("name", [name for name in methods.available() if methods.get(name).needs == LOGITS])
+def test_methods_that_ask_for_logits_read_no_embedding_of_the_teacher(name):
+    student, teacher = student_features(), teacher_features(channels=(3, 4, 6, 5))  # fsp wants them alike
+    less = dataclasses.replace(teacher, embedding=teacher.embedding[:, :0])
+    whole, alone = (terms_of(make(name, student, teacher), student, shown) for shown in (teacher, less))
+    assert whole.keys() == alone.keys()
+    assert all(torch.equal(whole[term], alone[term]) for term in whole)
+
+
+# When it is used
+
+
+def test_the_trial_finds_a_teacher_whose_outputs_depend_on_its_batch():
+    source = batches()
+
+    def by_company(batch):
+        features = show(batch)
+        return dataclasses.replace(features, logits=features.logits + 1e-7 * batch.images.mean())
+
+    def by_place(batch):
+        features = show(batch)
+        return dataclasses.replace(features, embedding=features.embedding + 1e-6 * torch.arange(4.0)[:, None])
+
+    shown = steady(show, source)
+    assert torch.equal(shown.logits, show(source.probe(4)).logits)
+    assert steady(by_company, source) is None
+    assert steady(by_place, source) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs", "choice"),
+    [
+        (Views.auto, LOGITS, Views.logits),
+        (Views.auto, BOTH, Views.embedding),
+        (Views.auto, MAPS, Views.none),
+        (Views.auto, frozenset(), Views.none),
+        (Views.none, LOGITS, Views.none),
+        (Views.embedding, LOGITS, Views.embedding),
+        (Views.logits, BOTH, Views.none),
+        (Views.logits, frozenset(), Views.none),
+    ],
+)
+def test_what_is_kept(asked, needs, choice):
+    assert choose(asked, needs) == choice
+
+
+def test_what_is_spared_is_counted_over_all_courses():
+    courses = list(itertools.product(range(3), repeat=4))  # of an image seen four times in three crops
+    met = sum(len(set(course)) for course in courses) / len(courses)
+    assert spared(4, 3) == pytest.approx(1 - met / 4)
+    assert spared(4, 3, known=0.5) == pytest.approx(1 - met / 2 / 4)
+    assert spared(1, 162) == pytest.approx(0)
+    assert spared(5, 1) == pytest.approx(0.8)
+    assert round(240 * (1 - spared(240, 162))) == 125
+
+
+def test_free_memory_is_what_the_job_is_allowed(tmp_path, monkeypatch):
+    job = tmp_path / "job" / "step"
+    job.mkdir(parents=True)
+    (tmp_path / "job" / "memory.max").write_text("100\n")
+    (tmp_path / "job" / "memory.current").write_text("30\n")
+    (job / "memory.max").write_text("max\n")
+    (job / "memory.current").write_text("20\n")
+    assert room._limit(job) == math.inf
+    assert room._limit(job.parent) == 70
+    monkeypatch.setattr(room, "_left_to_the_job", lambda: 70)
+    assert room.free_memory(CPU) == 70
+    monkeypatch.undo()
+    assert 0 < room.free_memory(CPU) < 2**50
+    assert (
+        0 < room.free_disk(tmp_path / "not" / "there") == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    )
+
+
+# Runs
+
+# One epoch of 150, 150 and 100 images, the last step's a short batch.
+COHORT = (
+    "methods=[crd,mlkd]",
+    "train.batch_size=150",
+    "train.max_steps=null",
+    "train.epochs=1",
+    "teacher.epochs=2",
+)
+LABELS = ("crd", "mlkd")
+
+
+@pytest.fixture
+def store(teacher_root, tmp_path):
+    """A teacher store of its own."""
+    return shutil.copytree(teacher_root, tmp_path / "store")
+
+
+@pytest.fixture
+def train(distil, store, tmp_path):
+    """Runs a cohort into a folder; its status."""
+    return lambda folder, *words: distil(f"teacher.root={store}", f"output={tmp_path / folder}", *words)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Sizes of the batches that a teacher looked at to fill a table."""
+    found, put = [], ViewTable.put
+
+    def count(self, batch, shown):
+        found.append(len(batch.index))
+        put(self, batch, shown)
+
+    monkeypatch.setattr(ViewTable, "put", count)
+    return found
+
+
+def parts(store):
+    return sorted(store.glob("*/views-*/*.safetensors"))
+
+
+def check_equal(tmp_path, folder, other, labels=LABELS):
+    for label in labels:
+        assert same(weights(tmp_path / folder, label), weights(tmp_path / other, label))
+        histories = [without_times(result(tmp_path / each, label)["history"]) for each in (folder, other)]
+        assert histories[0] == histories[1]
+        assert run_folder(tmp_path / folder, label).name == run_folder(tmp_path / other, label).name
+
+
+def test_kept_views_change_no_bit_and_nothing_is_looked_at_again(
+    train, store, tmp_path, looks, monkeypatch, capsys
+):
+    assert train("plain", *COHORT, "teacher.views=none") == 0
+    assert not looks
+    original = Display.on_step
+
+    def interrupt(self, done):
+        original(self, done)
+        if done == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "on_step", interrupt)
+    assert train("kept", *COHORT, "teacher.views=embedding") == 143
+    monkeypatch.setattr(Display, "on_step", original)
+    assert looks == [150] * 6  # two views of 400 images
+    assert len(parts(store)) == 1
+    capsys.readouterr()
+    assert train("kept", *COHORT, "teacher.views=embedding") == 0
+    assert train("again", *COHORT, "teacher.views=embedding") == 0
+    check_equal(tmp_path, "plain", "kept")
+    check_equal(tmp_path, "plain", "again")
+    assert len(looks) == 6
+    assert capsys.readouterr().out.count(" 2.5 % of the views seen") == 2  # of 81 views of 400 images
+
+
+def test_alone_with_logits_alone_and_damaged(train, store, tmp_path, looks, capsys):
+    words = ("method=kd", "teacher.views=logits")
+    assert train("plain", "method=kd") == 0  # auto: two epochs spare nothing
+    assert not looks
+    assert not parts(store)
+    assert train("kept", *words) == 0
+    check_equal(tmp_path, "plain", "kept", ["kd"])
+    assert set(looks) == {16}
+    (path,) = parts(store)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    seen = looks.copy()
+    looks.clear()
+    capsys.readouterr()
+    assert train("mended", *words) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert f"{path}isnoreadablesafetensorsfile" in shown
+    assert "lookedatagain" in shown
+    assert looks == seen
+    check_equal(tmp_path, "plain", "mended", ["kd"])
+    (new,) = parts(store)
+    assert new != path
+
+
+def test_auto_uses_what_is_known_where_it_is_a_gain_and_fits(train, store, tmp_path, looks, monkeypatch):
+    assert train("kept", "method=kd", "teacher.views=logits") == 0
+    looks.clear()
+    assert train("plain", "method=kd") == 0  # what is known of all views is little
+    assert not looks
+    monkeypatch.setattr(views, "WORTH", -1.0)
+    assert train("more", "method=kd", "seed=1") == 0
+    assert looks
+    looks.clear()
+    monkeypatch.setattr(views, "free_memory", lambda device: 10)
+    assert train("small", "method=kd", "seed=2") == 0
+    assert not looks
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["methods=[kd,at]", "teacher.views=logits"], "teacher.views=logits has no effect beside at"),
+        (["methods=[kd,crd]", "teacher.views=logits"], "teacher.views=embedding keeps that"),
+        (["methods=[simkd]", "teacher.views=embedding"], "final"),
+        (["method=kd", "teacher.views=maps"], "teacher.views"),
+    ],
+)
+def test_views_that_cannot_act_are_refused(words, said, train, tmp_path, store, capsys):
+    assert train("runs", *words) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_views_that_cannot_be_kept_are_refused(train, tmp_path, store, monkeypatch, capsys):
+    monkeypatch.setattr(views, "free_memory", lambda device: 10)
+    assert train("runs", "method=kd", "teacher.views=logits") == 2
+    assert "GB of memory" in capsys.readouterr().err
+    monkeypatch.setattr(views, "steady", lambda look, source: None)
+    assert train("runs", "method=kd", "teacher.views=logits") == 2
+    assert "neighbours" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/**/result.json"))
+    assert not parts(store)
+
+
+def test_nothing_is_kept_of_a_teacher_that_changed(tmp_path):
+    from benchmarks.console import make_console
+    from benchmarks.training.cohort import copy_state
+
+    source, teacher = batches(), torch.nn.Linear(2, 2)
+    known = table(source)
+    kept = KeptViews(tmp_path / "views", {"keeps": "logits"}, known, teacher, copy_state(teacher), make_console())
+    batch = source.probe(4)
+    known.put(batch, show(batch))
+    with torch.no_grad():
+        teacher.bias.add_(1)
+    kept.save()
+    assert not files(tmp_path)
+    with torch.no_grad():
+        teacher.bias.copy_(kept.state["bias"])
+    kept.save()
+    assert len(files(tmp_path)) == 2
