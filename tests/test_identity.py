@@ -83,7 +83,7 @@ def test_the_walk_reaches_every_part() -> None:
 
 
 def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
-    """Where results go, how they are tracked, and where the teacher, known by its weights, comes from."""
+    """Where results go, how they are tracked, whence the teacher, known by its weights, and what is kept of it."""
     marked = set()
     for field in dataclasses.fields(RunConfig):
         section = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
@@ -96,7 +96,7 @@ def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
         "output",
         "rerun",
         "checkpoint.every_steps",
-        *(f"teacher.{name}" for name in ("root", "checkpoint", "epochs", "seed")),
+        *(f"teacher.{name}" for name in ("root", "checkpoint", "epochs", "seed", "views")),
         *(f"tracking.{name}" for name in ("mode", "project", "entity", "group", "artifacts")),
     }
 
