@@ -41,10 +41,7 @@ COMMAND = Command(
         "python -m analysis.export source=[runs,me/project] out=logs.parquet paths=false",
     ),
     config=ExportConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

@@ -114,10 +114,7 @@ COMMAND = Command(
         "python -m analysis.plot kind=attention source=runs methods=[aftkd] out=attention.svg",
     ),
     config=PlotConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     sources = sources_of(settings.source)
     from analysis.page import page  # takes the time that pandas and matplotlib take
     from analysis.tables import make
-    from benchmarks.files import write_atomically
+    from benchmarks.files import write_text
 
     tables = make(sources, settings)
     content = page(tables, settings.title, settings.figures)
-    write_atomically(out, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    write_text(out, content)
     print(out)
     return 0
 
@@ -53,10 +53,7 @@ COMMAND = Command(
         "python -m analysis.report source=runs published=shown compare=kd figures=[curves,gain,ranks]",
     ),
     config=ReportConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

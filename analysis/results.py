@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from analysis.about import ABOUT, LOGS, About, read
 from benchmarks.cli import Command, main
 from benchmarks.errors import RunFailed, require
-from benchmarks.files import write_atomically
+from benchmarks.files import write_text
 from methods import option
 
 PAGE = "README.md"
@@ -68,7 +68,7 @@ def _contents(name: str, found: Sequence[tuple[Path, About]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     print(path)
 
 
@@ -77,10 +77,7 @@ COMMAND = Command(
     summary="tables, figures and pages of published results, made again from their exported logs",
     examples=("python -m analysis.results", "python -m analysis.results folder=paper/results"),
     config=ResultsConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import wandb
 from analysis.runs import LoggedRun, columns
 from benchmarks import metrics
 from benchmarks.errors import RunFailed, UserError, first_line
-from benchmarks.files import user_cache, write_atomically
+from benchmarks.files import user_cache, write_text
 from benchmarks.hashing import short_hash
 
 TIMEOUT = 60  # seconds in which the SDK repeats a request
@@ -75,8 +75,7 @@ def _read(run: Any) -> LoggedRun:
     if content.get("updated") != updated:
         rows = list(run.scan_history(page_size=ROWS_A_PAGE))
         content = {"updated": updated, "config": run.config, "summary": run.summary_metrics, "rows": rows}
-        text = json.dumps(content)
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(path, json.dumps(content))
     return _assembled(run, content)
 
 

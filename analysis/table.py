@@ -36,10 +36,7 @@ COMMAND = Command(
         "python -m analysis.table source=[runs,me/project] methods=[kd,aftkd] compare=kd",
     ),
     config=TableConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

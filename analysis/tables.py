@@ -23,7 +23,7 @@ from analysis.significance import Against, against, grids
 from analysis.tidy import to_csv
 from benchmarks.console import make_console
 from benchmarks.errors import UserError
-from benchmarks.files import write_atomically, write_json
+from benchmarks.files import write_json, write_text
 from methods import unknown
 
 
@@ -93,7 +93,7 @@ class Tables:
         """Write the tables and, beside them, `<file>.provenance.json`."""
         content = self.render(form)
         write_json(path.with_name(f"{path.name}.provenance.json"), self.provenance())
-        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        write_text(path, content)
         for remark in self.remarks:
             print(f"note: {remark}", file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")

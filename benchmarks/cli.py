@@ -43,10 +43,10 @@ class Command:
         summary: one line.
         examples: complete command lines.
         config: its configuration dataclass.
+        run: does the work, given the composed configuration; returns the exit status.
         groups: for each choice such as `pair=`: option name to configuration object, or to a mapping of settings
             for the whole command, merged before those typed (Hydra's package `_global_`).
         defaults: options that are chosen unless said otherwise; None: nothing is.
-        run: does the work, given the composed configuration; returns the exit status.
         overview: printed for the bare command; None: it runs.
         verbs: other things that it does, by the word that is typed first.
     """
@@ -55,10 +55,10 @@ class Command:
     summary: str
     examples: tuple[str, ...]
     config: type
-    groups: Mapping[str, Mapping[str, Any]]
-    defaults: Mapping[str, str | None]
     run: Callable[[DictConfig, frozenset[str]], int]
-    overview: Callable[[], str] | None
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, str | None] = field(default_factory=dict)
+    overview: Callable[[], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
 
 

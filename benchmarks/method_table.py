@@ -20,7 +20,7 @@ from benchmarks.console import make_console
 from benchmarks.data import Batch
 from benchmarks.distillation import device_name
 from benchmarks.errors import require
-from benchmarks.files import write_atomically
+from benchmarks.files import write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen
@@ -211,7 +211,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     device = device_name(bench.device, train.threads)
     measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device}"
     text = page(costs, refusals(data.INFO[config.data.name].num_classes), measured_on)
-    write_atomically(Path(config.out), lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(Path(config.out), text)
     console.print(f"written: {config.out}")
     return 0
 
@@ -224,7 +224,6 @@ COMMAND = Command(
     groups={"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
     defaults={"pair": "vgg13_vgg8", "data": "cifar100"},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

@@ -93,7 +93,6 @@ COMMAND = cli.Command(
     groups={"data": groups.data_sets()},
     defaults={"data": "cifar100"},
     run=execute,
-    overview=None,
 )
 
 

@@ -46,10 +46,7 @@ COMMAND = Command(
     summary="how far the grids of an output folder are, whoever trains them and wherever",
     examples=("python -m benchmarks.status", "python -m benchmarks.status output=/shared/runs"),
     config=StatusConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
 )
 
 

@@ -156,7 +156,6 @@ COMMAND = Command(
     groups={"pair": groups.pairs(), "data": groups.data_sets()},
     defaults={"pair": None, "data": "cifar100"},
     run=execute,
-    overview=None,
     verbs={"list": show},
 )
 

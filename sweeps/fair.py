@@ -120,7 +120,6 @@ COMMAND = Command(
     groups={"pair": groups.pairs(), "data": groups.data_sets()},
     defaults={"pair": None, "data": "cifar100"},
     run=execute,
-    overview=None,
 )
 
 if __name__ == "__main__":

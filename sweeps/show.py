@@ -19,7 +19,7 @@ from benchmarks.cli import Command, as_overrides, main
 from benchmarks.config import PROTOCOL, PairConfig
 from benchmarks.console import make_console
 from benchmarks.errors import UserError, require
-from benchmarks.files import write_atomically
+from benchmarks.files import write_text
 from benchmarks.identity import slug
 from benchmarks.repeat import pair_settings
 from methods import option
@@ -143,8 +143,7 @@ def _export(console: Console, found: Findings, path: Path) -> None:
         raise UserError(f"export={path}: no trial of the study is complete")
     settings: dict[str, Any] = found.best.user_attrs[objective.SETTINGS]
     head = f"# trial {found.best.number} of study {found.study.study_name}, {score_of(found.best):.2f} % top-1\n"
-    text = head + yaml.safe_dump(settings, sort_keys=False)
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, head + yaml.safe_dump(settings, sort_keys=False))
     console.print(f"wrote {path}: python -m benchmarks.run preset={path} pair=…")
 
 
@@ -163,10 +162,7 @@ COMMAND = Command(
     summary="what a study found: best trials, importances, figures, and the overrides that repeat the best",
     examples=EXAMPLES,
     config=ShowConfig,
-    groups={},
-    defaults={},
     run=execute,
-    overview=None,
     verbs={"list": show_list},
 )
 
