@@ -162,9 +162,10 @@ class Cohort:
         start = self.step % self.batches.steps_per_epoch
         streams = [self.batches.epoch(epoch, start, view) for view in range(num_views(members))]
         precision = autocast(self.train, self.batches.device)
+        draws = self._to_look_up(epoch, start, members)
         for done, views in enumerate(zip(*streams, strict=True)):
-            if self.table is not None and done % STEPS_AHEAD == 0:
-                self._look_ahead(self.table, epoch, members, interruption)
+            if done % STEPS_AHEAD == 0:
+                self._look_ahead(draws, done, precision, interruption)
             train_step(members, self.teacher, views, precision, self.step, self.table)
             self.step += 1
             for observer in self.observers:
@@ -174,19 +175,27 @@ class Cohort:
                 if self.every_steps and self.step % self.every_steps == 0:
                     self._commit()
 
+    def _to_look_up(self, epoch: int, start: int, members: Sequence[Member]) -> list[tuple[Tensor, Tensor]]:
+        """Samples and crops of an epoch's steps, view by view, where the teacher's outputs are looked up."""
+        if self.table is None or not self.table.covers(union_of_needs(member.stage(epoch) for member in members)):
+            return []
+        return [self.batches.draws(epoch, start, view) for view in range(num_views(members))]
+
     def _look_ahead(
-        self, table: ViewTable, epoch: int, members: Sequence[Member], interruption: Interruption
+        self,
+        draws: Sequence[tuple[Tensor, Tensor]],
+        done: int,
+        precision: torch.autocast,
+        interruption: Interruption,
     ) -> None:
-        """Let the teacher look at what it has not seen of the next steps' views."""
-        if not table.covers(union_of_needs(member.stage(epoch) for member in members)):
-            return
-        precision, count = autocast(self.train, self.batches.device), STEPS_AHEAD * self.batches.batch_size
-        for view in range(num_views(members)):
-            index, crop = self.batches.draws(epoch, self.step % self.batches.steps_per_epoch, view)
-            for batch in table.unseen(index[:count], crop[:count]):
-                shown = teacher_features(self.teacher, table.parts, batch, precision)
+        """Let the teacher look at what it has not seen of the views of the steps after `done`."""
+        steps = slice(done * self.batches.batch_size, (done + STEPS_AHEAD) * self.batches.batch_size)
+        for index, crop in draws:
+            assert self.table is not None
+            for batch in self.table.unseen(index[steps], crop[steps]):
+                shown = teacher_features(self.teacher, self.table.parts, batch, precision)
                 assert shown is not None
-                table.put(batch, shown)
+                self.table.put(batch, shown)
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
