@@ -225,7 +225,8 @@ class Distillation:
     ) -> AbstractContextManager[ViewTable | None]:
         if teacher is None or self.teacher is None:
             return contextlib.nullcontext()
-        return kept_views(self.run, members, teacher, self.teacher.sha256, batches, self.console)
+        kept = kept_views(self.run, members, teacher, self.teacher.sha256, batches, self.console)
+        return kept or contextlib.nullcontext()
 
     def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
         evaluation = EvaluationBatches(bench.dataset, self.device)

@@ -16,7 +16,7 @@ nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,6 @@ FILE_BYTES = 2**28  # of a file at most
 CARD = "views.json"
 
 
-@contextlib.contextmanager
 def kept_views(
     run: RunConfig,
     members: Sequence[Member],
@@ -63,8 +62,8 @@ def kept_views(
     sha256: str,
     batches: TrainBatches,
     console: Console,
-) -> Iterator[ViewTable | None]:
-    """A cohort's table of what its teacher shows, stored at the end; None where `teacher.views` keeps nothing.
+) -> KeptViews | None:
+    """What is to be kept for a cohort; None where `teacher.views` keeps nothing.
 
     Args:
         run: resolved.
@@ -77,15 +76,21 @@ def kept_views(
     Raises:
         UserError: what was asked for cannot be kept.
     """
-    views = _open(run, members, teacher, sha256, batches, console)
-    if views is None:
-        yield None
-        return
-    views.load()
-    try:
-        yield views.table
-    finally:
-        views.save()
+    views, store = run.teacher.views, Path(run.teacher.root) / run.pair.teacher
+    choice = choose(views, union_of_needs(members))
+    gain = partial(spared, _draws(run, members, batches), batches.augmentation.num_crops)
+    if choice == Views.none or (views == Views.auto and gain() < WORTH and not any(store.glob("views-*"))):
+        return None
+    like = _try(run, choice, teacher, batches)
+    if like is None:
+        return None
+    card = _card(run, choice, sha256, batches, like)
+    folder = store / f"views-{short_hash(card, 8)}"
+    size = batches.targets.numel() * batches.augmentation.num_crops * _row_bytes(like)
+    known = min(1.0, sum(path.stat().st_size for path in folder.glob("*.safetensors")) / size)
+    if not _fits(views, size, store, batches.device) or (views == Views.auto and gain(known) < WORTH):
+        return None
+    return KeptViews(folder, card, ViewTable(like, batches), teacher, copy_state(teacher), console)
 
 
 def choose(views: Views, needs: frozenset[str]) -> Views:
@@ -120,7 +125,7 @@ def steady(look: Callable[[Batch], Features], batches: TrainBatches) -> Features
 
 @dataclass(frozen=True)
 class KeptViews:
-    """A table and its files.
+    """A table and its files. A context: the table as earlier runs left it, stored at the end.
 
     Attributes:
         folder: of the files, in the teacher store.
@@ -137,6 +142,13 @@ class KeptViews:
     teacher: Network
     state: dict[str, Tensor]
     console: Console
+
+    def __enter__(self) -> ViewTable:
+        self.load()
+        return self.table
+
+    def __exit__(self, *_: object) -> None:
+        self.save()
 
     def load(self) -> None:
         """Read what earlier runs kept; a damaged file is deleted, with a word: its views are looked at again."""
@@ -165,31 +177,6 @@ class KeptViews:
                 write_tensors(self.folder / f"{uuid4().hex}.safetensors", parts | {"rows": rows})
         except (RunFailed, UserError) as error:
             self.console.print(f"warning: the teacher's views are not kept: {error}", style="yellow")
-
-
-def _open(
-    run: RunConfig,
-    members: Sequence[Member],
-    teacher: Network,
-    sha256: str,
-    batches: TrainBatches,
-    console: Console,
-) -> KeptViews | None:
-    views, store = run.teacher.views, Path(run.teacher.root) / run.pair.teacher
-    choice = choose(views, union_of_needs(members))
-    gain = partial(spared, _draws(run, members, batches), batches.augmentation.num_crops)
-    if choice == Views.none or (views == Views.auto and gain() < WORTH and not any(store.glob("views-*"))):
-        return None
-    like = _try(run, choice, teacher, batches)
-    if like is None:
-        return None
-    card = _card(run, choice, sha256, batches, like)
-    folder = store / f"views-{short_hash(card, 8)}"
-    size = batches.targets.numel() * batches.augmentation.num_crops * _row_bytes(like)
-    known = min(1.0, sum(path.stat().st_size for path in folder.glob("*.safetensors")) / size)
-    if not _fits(views, size, store, batches.device) or (views == Views.auto and gain(known) < WORTH):
-        return None
-    return KeptViews(folder, card, ViewTable(like, batches), teacher, copy_state(teacher), console)
 
 
 def _draws(run: RunConfig, members: Sequence[Member], batches: TrainBatches) -> float:
