@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +62,20 @@ def poison_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(part)
 
     monkeypatch.setattr(digits, "load", load)
+
+
+def start(module: str, words: Sequence[str]) -> subprocess.Popen[str]:
+    """A command in a process, a group and a session of its own; nothing of W&B's in its environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def run(*words: str) -> int:

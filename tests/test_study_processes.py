@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import optuna
 import postgres
 import pytest
-from commands import few_digits, files, merge
+from commands import few_digits, files, merge, start
 from optuna.trial import TrialState
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 
@@ -21,7 +19,6 @@ from sweeps.confirm import CONFIRMATION
 from sweeps.ledger import DEATHS, POINT, WORKER, origin
 from sweeps.storage import open_storage
 
-ROOT = Path(__file__).parent.parent
 WHOLE = ("space=aftkd_blocks", "budget=2", "cohort=2", "heartbeat=1", "train.max_steps=12")
 
 
@@ -29,16 +26,7 @@ class Study:
     """The command in a process and a session of its own."""
 
     def __init__(self, *words):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sweeps.run", *merge(QUICK, [*WHOLE, *words])],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        self.process = start("sweeps.run", merge(QUICK, [*WHOLE, *words]))
 
     def kill(self):
         """Kill it and all that it started, whose process groups are their own."""

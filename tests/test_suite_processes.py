@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
-from commands import same, without_times
+from commands import same, start, without_times
 
 from benchmarks.errors import UserError
 from benchmarks.suite.cluster import Cluster
@@ -24,8 +22,6 @@ from benchmarks.suite.config import Launcher, SuiteConfig
 from benchmarks.suite.local import Pool
 from benchmarks.suite.states import PROGRESS
 from benchmarks.suite.work import TEACHER, Report
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -96,16 +92,7 @@ class Suite:
 
     def __init__(self, output, *words):
         self.output = output
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.suite", *GRID, f"output={output}", *words],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        self.process = start("benchmarks.suite", [*GRID, f"output={output}", *words])
 
     def progress(self):
         """What its cohorts say of themselves, those of earlier processes left out."""
