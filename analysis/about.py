@@ -30,7 +30,7 @@ class Product:
     @property
     def files(self) -> list[str]:
         """What `out=` names."""
-        (out,) = [word.removeprefix("out=") for word in self.words if word.startswith("out=")] or [""]
+        (out,) = [word.removeprefix("out=") for word in self.words if word.startswith("out=")]
         return out.strip("[]").split(",")
 
 

@@ -12,8 +12,8 @@ from analysis.logs import Logs
 from benchmarks import metrics
 from benchmarks.cli import as_overrides
 
-# Paths in a run's configuration, by section; "" is the configuration itself.
-PLACES = {"": {"output"}, "data": {"root", "cache"}, "teacher": {"root", "checkpoint", "source"}}
+# Paths in sections of a run's configuration, beside its `output`.
+PLACES = {"data": {"root", "cache"}, "teacher": {"root", "checkpoint", "source"}}
 CHECKPOINT = "teacher.checkpoint="  # the one path in the command that repeats a run
 
 
@@ -29,7 +29,7 @@ def without_places(logs: Logs) -> Logs:
         folder=runs["folder"].mask(local, folders),
         source=runs["source"].mask(local, runs["source"].map(_name)),
         config=runs["config"].map(_config),
-        summary=runs["summary"].map(_summary),
+        summary=runs["summary"].map(lambda summary: _named(summary, {metrics.ARTIFACTS})),
     )
     return replace(logs, runs=public, notes=tuple(_note(note, set(runs["source"])) for note in logs.notes))
 
@@ -50,10 +50,10 @@ def _note(note: str, sources: set[str]) -> str:
 
 
 def _config(config: Mapping[str, Any]) -> dict[str, Any]:
-    public = _named(config, PLACES[""])
-    for section in PLACES.keys() - {""}:
+    public = _named(config, {"output"})
+    for section, places in PLACES.items():
         if isinstance(public.get(section), Mapping):
-            public[section] = _named(public[section], PLACES[section])
+            public[section] = _named(public[section], places)
     if isinstance(public.get("command"), str):
         public["command"] = shlex.join(map(_word, shlex.split(public["command"])))
     return public
@@ -64,10 +64,6 @@ def _word(word: str) -> str:
         return word
     name = _name(word.removeprefix(CHECKPOINT).strip("'\""))
     return as_overrides({"teacher": {"checkpoint": name}})[0]
-
-
-def _summary(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return _named(summary, {metrics.ARTIFACTS})
 
 
 def _named(content: Mapping[str, Any], places: set[str]) -> dict[str, Any]:

@@ -40,13 +40,12 @@ def _shown(folder: Path, product: Product) -> str:
 
 def _facts(logs: Logs) -> str:
     """Hardware, versions, code, teachers and time as a table."""
-    runs, environments = logs.runs, logs.runs["config"].map(lambda config: config.get("environment"))
-    states = runs["state"].value_counts()
+    runs = logs.runs
     lines = {
-        "runs": _listed(f"{count} {state}" for state, count in states.items()),
+        "runs": _listed(f"{count} {state}" for state, count in runs["state"].value_counts().items()),
         "protocol": _listed(runs["protocol"]),
         "hardware": _listed(map(_hardware, runs["config"])),
-        "software": _listed(map(_software, environments)),
+        "software": _listed(map(_software, runs["config"])),
         "code": _listed(f"commit {commit}" for commit in runs["commit"]),
         "teachers": _listed(_teacher(run) for _, run in runs.dropna(subset="teacher_sha256").iterrows()),
     }
@@ -65,7 +64,8 @@ def _hardware(config: dict[str, Any]) -> str:
     return f"{get(config, 'environment', 'device')}{capability}{threads}, {get(config, 'train', 'precision')}"
 
 
-def _software(environment: dict[str, Any]) -> str:
+def _software(config: dict[str, Any]) -> str:
+    environment = get(config, "environment")
     libraries = get(environment, "libraries") or {}
     versions = {"Python": get(environment, "python"), **libraries, "CUDA": get(environment, "cuda")}
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)

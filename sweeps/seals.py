@@ -42,11 +42,13 @@ def check(study: optuna.Study) -> None:
     if (settings is not None or trials) and attributes.get(SEAL) != checksum({SETTINGS: settings}):
         raise ValueError(f"the settings of study {study.study_name} do not fit their checksum")
     for place, trial in enumerate(trials):
-        value = trial.value if trial.state == TrialState.COMPLETE else None  # of a pruned one Optuna makes one up
-        expected = _checksum(study, trial, value, trial.state)
-        sealed = trial.state not in FINISHED or trial.user_attrs.get(SEAL) == expected
-        if not sealed or trial.number != place:
+        if trial.number != place or (trial.state in FINISHED and not _is_sealed(study, trial)):
             raise ValueError(f"trial {place} of study {study.study_name} does not fit its checksum")
+
+
+def _is_sealed(study: optuna.Study, trial: FrozenTrial) -> bool:
+    value = trial.value if trial.state == TrialState.COMPLETE else None  # of a pruned one Optuna makes one up
+    return trial.user_attrs.get(SEAL) == _checksum(study, trial, value, trial.state)
 
 
 def _checksum(study: optuna.Study, trial: FrozenTrial, value: float | None, state: TrialState) -> str:

@@ -45,12 +45,11 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     opener = _OPENERS.get(parsed.get_backend_name())
     if opener is None:
         raise UserError(f"storage={hidden(url)}: {parsed.get_backend_name()} is none of {FORMS}")
-    if not create and opener in (_open_sqlite, _open_journal):
+    is_file = opener in (_open_sqlite, _open_journal)
+    if is_file and not create:
         require(Path(parsed.database or "").is_file(), f"storage={hidden(url)}: there is no such file")
     try:
-        if opener is _open_sqlite or opener is _open_journal:
-            return _open_file(url, lambda: opener(parsed))
-        return opener(parsed)
+        return _open_file(url, lambda: opener(parsed)) if is_file else opener(parsed)
     except ImportError as error:
         remedy = "pip install 'kd-benchmarks[studies]'"
         raise UserError(f"storage={hidden(url)}: {first_line(error)}; {remedy}") from None
