@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +13,7 @@ import torch
 
 from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
-from benchmarks.config import RunConfig
+from benchmarks.config import Mode, RunConfig, TrackingConfig
 from benchmarks.costs import cost, cost_of
 from benchmarks.errors import Interrupted
 from benchmarks.files import RESULT, write_record
@@ -21,7 +23,7 @@ from benchmarks.repeat import repeat
 from benchmarks.results import COMPLETE, FAILED, METHOD, STOPPED, STUDENT, Job, summarise
 from benchmarks.teachers import Teacher
 from benchmarks.tensors import write_tensors
-from benchmarks.tracking import Tracker
+from benchmarks.tracking import NoServerError, Tracker, leave_server
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.member import Member, Row
 
@@ -54,9 +56,9 @@ class Recorder(Observer):
         self.environment = environment(torch.device(run.train.device.value))
         self.trackers: dict[str, Tracker] = {}
 
-    def _tracker(self, job: Job) -> Tracker:
+    def _tracker(self, job: Job, config: TrackingConfig) -> Tracker:
         return Tracker(
-            self.run.tracking,
+            config,
             job.folder.path,
             job.folder.id,
             name=f"{job.config.label} {self.run.pair.name} seed {self.run.seed}",
@@ -100,12 +102,25 @@ class Recorder(Observer):
 
     def __enter__(self) -> Self:
         try:
-            for job in self.jobs:
-                self.trackers[job.config.label] = self._tracker(job)
+            self._begin()
         except BaseException:
             self._end(FAILED)
             raise
         return self
+
+    def _begin(self) -> None:
+        """Begin the W&B runs, all online or none."""
+        tracking = self.run.tracking
+        try:
+            self._track(tracking)
+        except NoServerError as error:  # no server is worth a training
+            print(f"warning: logged offline, for `wandb sync`: {error}", file=sys.stderr)
+            leave_server()
+            self._track(dataclasses.replace(tracking, mode=Mode.offline))
+
+    def _track(self, config: TrackingConfig) -> None:
+        for job in self.jobs:
+            self.trackers[job.config.label] = self._tracker(job, config)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -142,11 +157,10 @@ class Recorder(Observer):
         member = seat.member
         history, pretraining = member.history, member.pretraining_history
         summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None, pretraining)
-        where = tracker.where
         written = {}
         if self.artifacts:
             written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, member).resolve())
-        tracker.finish(COMPLETE, summary | written)
+        where = tracker.finish(COMPLETE, summary | written)
         write_tensors(job.folder.path / STUDENT, member.network.state_dict())
         if member.method.predicts:
             state = member.method.state_dict()

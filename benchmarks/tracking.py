@@ -12,6 +12,9 @@ from benchmarks import metrics
 from benchmarks.config import Mode, TrackingConfig
 from benchmarks.errors import UserError, first_line
 
+# How long a finished run waits for a server that has stopped answering.
+UPLOAD_PATIENCE_S = 60
+
 
 def check_login(config: TrackingConfig) -> None:
     """See to it that W&B will take online runs, before anything is spent.
@@ -41,6 +44,17 @@ def _leave_foreign_service() -> None:
         os.environ.pop("WANDB_SERVICE", None)
 
 
+class NoServerError(Exception):
+    """W&B's server does not answer."""
+
+
+def leave_server() -> None:
+    """End all W&B runs of this process, so that the same ones may begin anew: one that failed to keeps its id."""
+    import wandb
+
+    wandb.teardown()
+
+
 class Tracker:
     """One student's W&B run; does nothing with mode=disabled.
 
@@ -52,7 +66,8 @@ class Tracker:
         content: what goes into W&B's `config`.
 
     Raises:
-        UserError: W&B refuses, as for a missing login. Where its server does not answer, the run is logged offline.
+        UserError: W&B refuses, as for a missing login.
+        NoServerError: its server does not answer.
     """
 
     def __init__(
@@ -73,7 +88,13 @@ class Tracker:
 
         # Nothing that could carry a secret is collected: no arguments, no git remote, no console.
         settings = wandb.Settings(
-            silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_machine_info=True
+            silent=True,
+            console="off",
+            disable_git=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            finish_timeout=UPLOAD_PATIENCE_S,
+            finish_timeout_raises=True,
         )
         begin = partial(
             wandb.init,
@@ -91,30 +112,34 @@ class Tracker:
             self._run = begin(mode="online", resume="allow") if self._online else begin(mode="offline")
         except wandb.errors.AuthenticationError as error:
             raise _refused(error) from None
-        except wandb.errors.CommError as error:  # no server is worth a training
-            self._online, self._run = False, begin(mode="offline")
-            print(f"warning: {name} is logged offline, for `wandb sync`: {first_line(error)}", file=sys.stderr)
+        except wandb.errors.CommError as error:
+            raise NoServerError(first_line(error)) from None
         except wandb.errors.Error as error:
             raise _refused(error) from None
         self._run.define_metric(metrics.EPOCH)
         self._run.define_metric("*", step_metric=metrics.EPOCH)
-
-    @property
-    def where(self) -> str | None:
-        """Its page where it is online, else the folder of its files; None with mode=disabled or once finished."""
-        if self._run is None:
-            return None
-        return self._run.url if self._online else str(self._run.settings.sync_dir)
 
     def log(self, row: dict[str, float]) -> None:
         """Log one epoch's row."""
         if self._run is not None:
             self._run.log(row)
 
-    def finish(self, status: str, summary: dict[str, Any]) -> None:
-        """Write the summary and end the run."""
+    def finish(self, status: str, summary: dict[str, Any]) -> str | None:
+        """Write the summary and end the run.
+
+        Returns:
+            Its page where it is online; the folder of its files where it is offline or the server has stopped
+            answering; None with mode=disabled or when it had been finished before.
+        """
         if self._run is None:
-            return
-        self._run.summary.update(summary | {metrics.STATUS: status})
-        self._run.finish(exit_code=0 if status == "complete" else 1)
-        self._run = None
+            return None
+        run, self._run = self._run, None
+        run.summary.update(summary | {metrics.STATUS: status})
+        folder = str(run.settings.sync_dir)
+        try:
+            run.finish(exit_code=0 if status == "complete" else 1)
+        except TimeoutError:
+            upload = f"wandb sync --no-skip-online {folder}"
+            print(f"warning: W&B's server has stopped answering; upload the run by `{upload}`", file=sys.stderr)
+            return folder
+        return run.url if self._online else folder
