@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import logging
 import re
 import sys
 import unicodedata
@@ -64,6 +65,7 @@ class Command:
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
+    logging.raiseExceptions = False  # W&B's own log on a full disk would print a traceback for each of its lines
     arguments = list(sys.argv[1:] if argv is None else argv)
     return status_of(lambda: _run(command, arguments))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import sys
@@ -15,7 +16,7 @@ from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
 from benchmarks.config import Mode, RunConfig, TrackingConfig
 from benchmarks.costs import cost, cost_of
-from benchmarks.errors import Interrupted
+from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import RESULT, write_record
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import plain
@@ -129,7 +130,8 @@ class Recorder(Observer):
 
     def _end(self, status: str) -> None:
         for tracker in self.trackers.values():
-            tracker.finish(status, {})
+            with contextlib.suppress(RunFailed):  # what failed before is the reason
+                tracker.finish(status, {})
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
         # W&B cannot continue an offline run: what it knew before is logged again, and the later row counts.

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import metrics
 from benchmarks.config import Mode, TrackingConfig
-from benchmarks.errors import UserError, first_line
+from benchmarks.errors import RunFailed, UserError, first_line
 
 # How long a finished run waits for a server that has stopped answering.
 UPLOAD_PATIENCE_S = 60
@@ -35,6 +35,10 @@ def check_login(config: TrackingConfig) -> None:
 def _refused(error: Exception) -> UserError:
     reason = str(error).splitlines()[0]
     return UserError(f"tracking.mode=online: {reason}\n  log in with `wandb login`, or use tracking.mode=offline")
+
+
+def _unwritten(error: OSError, folder: Path | str) -> RunFailed:
+    return RunFailed(f"writing W&B's files in {folder}: {error.strerror}")
 
 
 def _leave_foreign_service() -> None:
@@ -68,6 +72,7 @@ class Tracker:
     Raises:
         UserError: W&B refuses, as for a missing login.
         NoServerError: its server does not answer.
+        RunFailed: its files cannot be written.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class Tracker:
             raise NoServerError(first_line(error)) from None
         except wandb.errors.Error as error:
             raise _refused(error) from None
+        except OSError as error:
+            raise _unwritten(error, folder) from None
         self._run.define_metric(metrics.EPOCH)
         self._run.define_metric("*", step_metric=metrics.EPOCH)
 
@@ -130,6 +137,9 @@ class Tracker:
         Returns:
             Its page where it is online; the folder of its files where it is offline or the server has stopped
             answering; None with mode=disabled or when it had been finished before.
+
+        Raises:
+            RunFailed: its files cannot be written.
         """
         if self._run is None:
             return None
@@ -142,4 +152,6 @@ class Tracker:
             upload = f"wandb sync --no-skip-online {folder}"
             print(f"warning: W&B's server has stopped answering; upload the run by `{upload}`", file=sys.stderr)
             return folder
+        except OSError as error:
+            raise _unwritten(error, folder) from None
         return run.url if self._online else folder

@@ -3,8 +3,10 @@
 import subprocess
 
 import pytest
+import wandb
 from commands import files, result, run_folder, same, weights, without_times
 
+import analysis
 from benchmarks.display import Display
 
 
@@ -74,6 +76,21 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(distil, disk, tmp_path
     assert distil(*line) == 0
     assert "continued at step 2" in capsys.readouterr().out
     assert same(weights(place / "runs", "none"), weights(tmp_path / "whole", "none"))
+
+
+@pytest.mark.parametrize("full", ["size=4k", "nr_inodes=12"])
+def test_a_full_disk_under_the_log_of_an_offline_run(full, distil, disk, capsys):
+    place, remount = disk
+    remount(full)
+    line = ["method=none", f"output={place / 'runs'}", "tracking.mode=offline"]
+    capsys.readouterr()
+    assert told(capsys, distil(*line), "No space left", str(place)) == 1
+    wandb.teardown()  # as at the end of the command
+    remount("size=20m", "nr_inodes=1000")
+    assert distil(*line) == 0
+    logs = analysis.load(str(place / "runs"))
+    assert logs.runs["state"].tolist() == ["complete"]
+    assert logs.history["epoch"].tolist() == [row["epoch"] for row in result(place / "runs", "none")["history"]]
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])

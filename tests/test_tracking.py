@@ -37,7 +37,7 @@ class Logged:
 
 
 def logged(output, label):
-    """Every finished offline run of a label; W&B's service writes the last records a moment after `finish` returned."""
+    """Every finished offline run of a label; W&B's service writes the last records a moment after it ended."""
     paths, deadline = sorted((output / PAIR / label).rglob("offline-run-*/*.wandb")), time.monotonic() + 20
     while True:
         runs = [Logged(path) for path in paths]
