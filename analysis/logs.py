@@ -28,17 +28,17 @@ class Logs:
     notes: tuple[str, ...] = ()
 
 
-def load(sources: Sequence[str]) -> Logs:
+def load(sources: str | Sequence[str]) -> Logs:
     """Read runs.
 
     Args:
-        sources: each a directory of W&B's offline runs, entity/project on a W&B server, or a file that
+        sources: one or several: a directory of W&B's offline runs, entity/project on a W&B server, or a file that
             `analysis.export` wrote.
 
     Raises:
         UserError: a source that is none.
     """
-    return merge([_read(source) for source in sources])
+    return merge([_read(source) for source in ([sources] if isinstance(sources, str) else sources)])
 
 
 def _read(source: str) -> Logs:
