@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks import metrics
 from benchmarks.hashing import short_hash
 
-STATES = ("complete", "failed", "interrupted")
+STATES = ("complete", "stopped", "failed", "interrupted")
 UNFINISHED = "unfinished"
 EXACT = 2**53  # whole numbers up to here are floats, too
 
@@ -54,7 +54,7 @@ class LoggedRun:
 
     @property
     def state(self) -> str:
-        """`complete`, `failed`, `interrupted`; `unfinished` where no end was logged."""
+        """`complete`, `stopped` (a pruned trial), `failed`, `interrupted`; `unfinished` where no end was logged."""
         status = self.summary.get(metrics.STATUS)
         return status if status in STATES else UNFINISHED
 

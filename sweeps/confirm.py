@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from scipy import stats
@@ -22,6 +23,7 @@ from sweeps.draft import of_point
 from sweeps.ledger import origin
 from sweeps.objective import named, score, train
 from sweeps.plan import Plan
+from sweeps.progress import say_lost
 from sweeps.seals import tell
 
 CONFIRMATION = ".confirm-"  # between a study's name and the trial that is confirmed
@@ -66,9 +68,13 @@ class Confirmation:
             if failures := [f"{job.config.label}, seed {seed}: {job.failure}" for job in jobs if job.failure]:
                 raise RunFailed("\n".join(failures))
             default, tuned = score(jobs[0]), score(jobs[-1])  # one and the same where the defaults are the best
-            trial.set_user_attr(TUNED, tuned)
-            trial.set_user_attr(DEFAULT, default)
-            tell(self.study, trial, tuned - default, TrialState.COMPLETE)
+            try:
+                trial.set_user_attr(TUNED, tuned)
+                trial.set_user_attr(DEFAULT, default)
+                tell(self.study, trial, tuned - default, TrialState.COMPLETE)
+            except (ValueError, UpdateFinishedTrialError):
+                say_lost(self.console, trial.number)
+                continue
             self.console.print(f"fresh seed {seed}: best trial {tuned:.2f} %, defaults {default:.2f} %")
 
 

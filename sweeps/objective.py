@@ -30,7 +30,7 @@ from sweeps.config import Pruner
 from sweeps.draft import from_trial
 from sweeps.ledger import origin
 from sweeps.plan import Plan
-from sweeps.progress import say_finished
+from sweeps.progress import say_finished, say_lost
 
 SPLIT = "val"
 TOP1, TOP1_LAST = metrics.evaluation(SPLIT, "top1"), metrics.evaluation(SPLIT, metrics.TOP1_LAST)
@@ -162,9 +162,7 @@ class Objective:
     def _lose(self, entry: Entry) -> None:
         """Leave a trial to the worker that took it over."""
         entry.over = True
-        self.console.print(
-            f"trial {entry.trial.number} went to another worker, since this one gave no sign of life for long"
-        )
+        say_lost(self.console, entry.trial.number)
 
 
 class Reports(Observer):

@@ -140,9 +140,15 @@ def test_of_equal_attempts_the_one_begun_last_counts():
 def test_only_complete_runs_count_and_the_others_are_listed_with_their_failure():
     failed = logged(seed=1, status="failed")
     failed.summary["failure"] = "the loss is not finite"
-    runs = [logged(), failed, logged(seed=2, status=None), logged(seed=3, status="interrupted")]
+    runs = [
+        logged(),
+        failed,
+        logged(seed=2, status=None),
+        *(logged(seed=k, status=status) for k, status in ((3, "interrupted"), (4, "stopped"))),
+    ]
     assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 70}}
-    assert sorted(excluded(runs).values()) == ["failed: the loss is not finite", "interrupted", "unfinished"]
+    reasons = ["failed: the loss is not finite", "interrupted", "stopped", "unfinished"]
+    assert sorted(excluded(runs).values()) == reasons
 
 
 def test_an_attempt_that_failed_does_not_displace_one_that_did_not():

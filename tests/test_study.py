@@ -261,22 +261,28 @@ def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, monke
 # --- what is searched and confirmed, by a formula instead of training
 
 
-def test_a_worker_taken_for_dead_leaves_its_trial_to_the_other(tmp_path, capsys):
-    words = [*merge(QUICK, ["space=aftkd_blocks", "study=lost", "confirm=0", "trials=2", "cohort=1"])]
+@pytest.mark.parametrize("confirming", [False, True], ids=["a trial", "a confirmation"])
+def test_a_worker_taken_for_dead_leaves_its_work_to_the_other(confirming, tmp_path, capsys):
+    words = merge(QUICK, ["space=aftkd_blocks", "study=lost", f"confirm={int(confirming)}", "trials=2", "cohort=1"])
     taken = []
 
     def score(variant, seed):
-        if not taken:  # another worker finds this one silent
-            taken.append(True)
-            (held,) = [trial for trial in trials_of(storage(tmp_path)) if trial.state == TrialState.RUNNING]
-            other = findings.find(storage(tmp_path), "lost").study
+        if not taken and (seed > 0) == confirming:  # another worker finds this one silent
+            (name,) = (
+                name for name in optuna.get_all_study_names(storage(tmp_path)) if (name != "lost") == confirming
+            )
+            other = optuna.load_study(study_name=name, storage=storage(tmp_path))
+            (held,) = other.get_trials(states=(TrialState.RUNNING,))
+            taken.append(held.number)
             Ledger(other, 2, 0.0, closed=False).reclaim()
             assert other.trials[held.number].state == TrialState.FAIL
         return 50.0
 
     with few_digits(), formula(score):
         assert study(*words, f"output={tmp_path}") == 0
-    assert "trial 0 went to another worker" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"trial {taken[0]} went to another worker" in shown
+    assert shown.count("fresh seed 1:") == confirming
     after = finished(storage(tmp_path))
     assert sorted(origin(trial) for trial in after)[0] == 0
     assert len({origin(trial) for trial in after}) == len(after) == 2
