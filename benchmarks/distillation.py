@@ -28,7 +28,7 @@ from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Observer, Seat, autocast
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
-from benchmarks.training.progress import Checkpoints
+from benchmarks.training.progress import Checkpoints, delete_leftovers
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
@@ -114,12 +114,14 @@ class Distillation:
         """
         teacher_top1 = self.prepare_teacher(bench) if self.needs_teacher else None
         jobs = self.jobs()
+        delete_leftovers(job.folder.path for job in jobs if job.result)
         self._train([job for job in jobs if job.result is None], bench, teacher_top1, observers)
         return jobs
 
     def _already_complete(self, jobs: list[Job]) -> int:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (rerun=true runs again)")
+        delete_leftovers(job.folder.path for job in jobs)
         for job in jobs:
             if self.run.tracking.artifacts and not (job.folder.path / ARTIFACTS_FILE).exists():
                 note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
@@ -161,6 +163,8 @@ class Distillation:
     def prepare_teacher(self, bench: Workbench) -> float:
         """See to it that the teacher is there and what it is said to be; its top-1."""
         self.teacher = self.teacher or bench.train_teacher(self.plan)
+        if self.run.teacher.checkpoint is None:
+            delete_leftovers([self.plan.folder])
         top1 = bench.measure(self.teacher, self.run.train)
         if self.run.teacher.checkpoint is not None and self.run.data.validation:
             note = "note: this teacher may have seen the validation images in its training"

@@ -20,6 +20,7 @@ from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError, require
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import feature_spec
+from benchmarks.training.progress import delete_leftovers
 from benchmarks.workbench import Workbench, prepare_torch
 from methods import option, unknown
 
@@ -60,6 +61,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     there = teachers.find(plan)
     if there and not command.replace and (imported is None or imported.sha256 == there.sha256):
         console.print(f"the teacher is there already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1")
+        delete_leftovers([plan.folder])
         return 0
     if there and not command.replace:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")

@@ -200,6 +200,16 @@ def test_killed_before_the_result_was_written(distil, lines, output, monkeypatch
     check_equal(output, uninterrupted)
 
 
+@pytest.mark.parametrize("then", ["method=kd", "methods=[kd,none]"], ids=["nothing", "something"])
+def test_killed_between_the_result_and_the_clearing_away(then, distil, output):
+    """Whether there is something left to train or not."""
+    assert distil("method=kd") == 0
+    left = run_folder(output, "kd") / "checkpoint-00000006.pt"
+    left.write_bytes(b"left")
+    assert distil(then) == 0
+    assert not left.exists()
+
+
 def test_a_member_that_joins_later_changes_nothing(distil, lines, output, at_step, uninterrupted):
     restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
     assert distil("methods=[crd]", *lines[1:]) == 143

@@ -75,6 +75,17 @@ def trained(monkeypatch):
     return cohorts
 
 
+def test_what_a_kill_left_of_a_complete_run_is_cleared_away(suite, output, no_training):
+    assert suite("methods=[none]") == 0
+    left = run_folder(output, "none") / "checkpoint-00000006.pt"
+    left.write_bytes(b"left")
+    no_training()
+    assert suite("methods=[none]", "dry_run=true") == 0
+    assert left.exists()
+    assert suite("methods=[none]") == 0
+    assert not left.exists()
+
+
 def show(output, capsys):
     """What `benchmarks.status` prints."""
     capsys.readouterr()

@@ -41,10 +41,14 @@ def test_trains_and_stores_a_teacher_once(command, tmp_path, capsys):
     assert (card["network"], card["source"], card["protocol"]["epochs"]) == ("resnet8", "trained here", 1)
     assert len(card["history"]) == 1
     assert not list(tmp_path.glob("runs/teachers/*/*/checkpoint-*"))
+    (path,) = tmp_path.glob("runs/teachers/*/*/card.json")
+    left = path.with_name("checkpoint-00000002.pt")
+    left.write_bytes(b"left")  # by a kill
     capsys.readouterr()
     assert command("network=resnet8", *SHORT) == 0
     assert "there already" in capsys.readouterr().out
     assert cards(tmp_path) == [card]
+    assert not left.exists()
 
 
 def test_takes_the_teacher_of_a_pair(command, tmp_path):

@@ -28,6 +28,7 @@ from benchmarks.suite.publish import publish
 from benchmarks.suite.states import PLAN, Reader
 from benchmarks.suite.work import CohortTask, Report, Task
 from benchmarks.tracking import check_login
+from benchmarks.training.progress import delete_leftovers
 from methods import dead_settings
 
 NAME = "benchmarks.suite"
@@ -51,6 +52,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     if settings.dry_run:
         return 0
     check_writable(plan.output)
+    delete_leftovers(cell.job.folder.path for cell in plan.all_cells() if cell.job and cell.complete)
     reader = Reader(plan.place / PLAN, plan.output)
     if plan.tasks:
         check_login(run.tracking)

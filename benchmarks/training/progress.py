@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ class Checkpoints:
         """Delete all checkpoints, and the halves of files that a kill left in the folder."""
         for path in [*map(self._path, self.steps()), *self.folder.glob(".*.*")]:
             path.unlink(missing_ok=True)
+
+
+def delete_leftovers(complete: Iterable[Path]) -> None:
+    """Delete the checkpoints of complete runs and teachers, which a kill just behind a result leaves there."""
+    for folder in complete:
+        Checkpoints(folder).delete()
 
 
 def _content(path: Path) -> memoryview | None:
