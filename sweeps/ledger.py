@@ -8,6 +8,7 @@ that Optuna's heartbeats use; only one worker can fail a trial, so it is queued 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -194,7 +195,5 @@ class Pulse:
     def _beat(self) -> None:
         while not self._stop.wait(self.ledger.heartbeat):
             for trial in list(self.trials):
-                try:
+                with contextlib.suppress(Exception):  # it is finished, or its storage away: the next beat will do
                     self.ledger.sign(trial)
-                except (UpdateFinishedTrialError, StorageInternalError):
-                    continue  # it is finished, or the storage is busy: the next beat will do

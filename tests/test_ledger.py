@@ -3,6 +3,7 @@
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -151,6 +152,21 @@ def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of):
         finish(ledger, trials[:1])
         time.sleep(0.1)
         assert pulse._thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("an RPC that the proxy did not answer")])
+def test_signatures_go_on_when_a_storage_is_there_again(error, sqlite, ledger_of, monkeypatch):
+    ledger, other = (ledger_of(sqlite, heartbeat=0.05, worker=each) for each in ("a:1", "b:1"))
+    trials = draw(ledger)
+    with Pulse(ledger, trials):
+        with monkeypatch.context() as patch:
+            failing = Mock(side_effect=error)
+            patch.setattr(Ledger, "sign", failing)
+            time.sleep(0.3)
+            assert failing.call_count > 1
+        time.sleep(0.3)
+        other.reclaim()
+    assert other.running() == 1
 
 
 def test_one_that_died_before_it_signed_is_found_too(sqlite, ledger_of, later, monkeypatch):
