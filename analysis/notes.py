@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from analysis import statistics
 from analysis.cells import Table
@@ -40,21 +41,26 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
 
 def _notes_on_marks(scores: Scores, alpha: float) -> list[str]:
     notes = [
-        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of seeds, "
-        f"its error pooled over methods (Holm, p ≥ {alpha:g})"
+        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of the seeds "
+        f"that both have, its error pooled over the methods that have them all (Holm, p ≥ {alpha:g})"
     ]
-    seeds = [
-        scores.of(one, column).keys() & scores.of(other, column).keys()
-        for column in scores.columns
-        for one, other in itertools.combinations(scores.methods, 2)
-    ]
-    tested = [len(shared) >= statistics.MIN_SEEDS for shared in seeds]
-    if not all(tested):
-        few = f"fewer than {statistics.MIN_SEEDS} shared seeds"
-        notes.append(
-            f"{'' if any(tested) else 'here everywhere: '}{few} cannot be tested: marked by the mean alone"
-        )
+    if reasons := Counter(_untested(scores)):
+        pairs = len(scores.columns) * math.comb(len(scores.methods), 2)
+        where = "" if reasons.total() < pairs else "here everywhere: "
+        notes.append(f"{where}{' or '.join(reasons)} cannot be tested: marked by the mean alone")
     return notes
+
+
+def _untested(scores: Scores) -> Iterator[str]:
+    """Why, for each two methods of a column that no test compares."""
+    for column in scores.columns:
+        for place, one in enumerate(scores.methods):
+            tests = scores.tests(one, column)
+            for other in scores.methods[place + 1 :]:
+                if len(scores.of(one, column).keys() & scores.of(other, column).keys()) < statistics.MIN_SEEDS:
+                    yield f"fewer than {statistics.MIN_SEEDS} shared seeds"
+                elif math.isnan(tests[other]):
+                    yield "the same difference in all seeds"
 
 
 def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:

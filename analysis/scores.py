@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -66,13 +64,19 @@ class Scores:
     def tests(self, first: str, column: Column) -> dict[str, float]:
         """p of each method being as good as `first`, in blocks of seeds; NaN where they share too few."""
         seeds = self.of(first, column).keys()
-        rows = [row for row in self.methods if len(seeds & self.of(row, column).keys()) >= statistics.MIN_SEEDS]
-        if first not in rows:
-            return dict.fromkeys(self.methods, math.nan)
-        shared = sorted(set(seeds).intersection(*(self.of(row, column) for row in rows)))
-        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in shared]).reshape(-1, len(rows))
-        p = statistics.block_p(table, rows.index(first))
-        return dict.fromkeys(self.methods, math.nan) | dict(zip(rows, p, strict=True))
+        shared = {row: frozenset(seeds & self.of(row, column).keys()) for row in self.methods}
+        p = {block: self._tests(first, column, block) for block in set(shared.values())}
+        return {row: p[shared[row]][row] for row in self.methods}
+
+    def _tests(self, first: str, column: Column, seeds: frozenset[int]) -> dict[str, float]:
+        """p in blocks of these seeds, its error pooled over the rows that have them all.
+
+        A row that lacks some would take them from comparisons in which it has no part.
+        """
+        rows = [row for row in self.methods if self.of(row, column).keys() >= seeds]
+        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in sorted(seeds)])
+        p = statistics.block_p(table.reshape(len(seeds), len(rows)), rows.index(first))
+        return dict(zip(rows, map(float, p), strict=True))
 
     def teacher(self, column: Column) -> Cell:
         """The teacher's accuracy as the latest of the column's runs measured it."""

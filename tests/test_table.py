@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from logged import grid, logged, logs_of
 from rich.console import Console
 
-from analysis import formats, parquet
+from analysis import formats, parquet, statistics
 from analysis.cells import BEST, SECOND
 from analysis.comparison import family
 from analysis.grid import Entry, Grid, number, of_table
+from analysis.scores import Scores
+from analysis.selection import select
 from analysis.settings import Epoch, Figures, Format, Layout
 from analysis.table import COMMAND
 from analysis.tables import compare
@@ -97,7 +99,56 @@ def test_best_and_second_are_marked_and_what_cannot_be_told_apart_alike():
     assert marks == {"kd": BEST, "at": BEST, "sp": SECOND}
 
 
-def test_tests_use_the_seeds_that_all_rows_share():
+def chances(values):
+    """p of each row against kd, of rows given as {name: {seed: value}}."""
+    runs = logs_of(
+        [logged(name, seed=seed, top1=top1) for name, row in values.items() for seed, top1 in row.items()]
+    )
+    scores = Scores(select(runs.runs).cells, runs.runs)
+    return scores.tests("kd", scores.columns[0])
+
+
+def drawn(seeds, generator):
+    return dict(zip(seeds, generator.normal(70, 1, len(seeds)), strict=True))
+
+
+NUMBERS = st.integers(0, 9999).map(np.random.default_rng)
+FEWER = st.sets(st.integers(0, 6), max_size=6).filter(lambda seeds: not seeds >= set(range(5)))
+
+
+@given(NUMBERS, st.lists(FEWER, max_size=3))
+def test_a_row_that_lacks_seeds_takes_part_in_no_comparison_but_its_own(generator, fewer):
+    whole = {name: drawn(range(5), generator) for name in ("kd", "at", "crd")}
+    others = {
+        name: drawn(sorted(seeds), generator) for name, seeds in zip(("sp", "cc", "vid"), fewer, strict=False)
+    }
+    found = chances(whole | others)
+    balanced = statistics.block_p(np.array([list(row.values()) for row in whole.values()]).T)
+    assert [found[name] for name in whole] == pytest.approx(balanced, nan_ok=True)
+    for name, row in others.items():
+        shared = sorted(row.keys() & whole["kd"].keys())
+        if row:
+            pool = [each for each in (whole | others).values() if each.keys() >= set(shared)]
+            expected = statistics.block_p(
+                np.array([[each[seed] for each in pool] for seed in shared]).reshape(-1, len(pool))
+            )
+            assert found[name] == pytest.approx(expected[pool.index(row)], nan_ok=True)
+
+
+@given(NUMBERS)
+def test_a_row_that_has_the_seeds_of_two_others_tells_more_of_their_error(generator):
+    rows = {
+        "kd": drawn(range(4), generator),
+        "at": drawn(range(1, 5), generator),
+        "crd": drawn(range(5), generator),
+    }
+    table = np.array([[row[seed] for row in rows.values()] for seed in range(1, 4)])
+    assert chances(rows)["at"] == pytest.approx(statistics.block_p(table)[1])
+    alone = chances({name: rows[name] for name in ("kd", "at")})["at"]
+    assert alone == pytest.approx(statistics.block_p(table[:, :2])[1])
+
+
+def test_rows_with_few_seeds_do_not_change_the_marks_of_others():
     scores = {("kd", VGG): [70.0, 71.0, 72.0, 73.0], ("at", VGG): [70.2, 70.9, 72.3, 60.0]}
     runs = [run for run in grid(scores) if not (run.config["method"]["name"] == "at" and run.config["seed"] == 3)]
     runs += [logged("sp", seed=seed, top1=top1) for seed, top1 in ((2, 90.0), (9, 91.0))]
@@ -117,6 +168,12 @@ def test_few_seeds_are_marked_by_the_mean_and_the_table_says_so():
     assert marks == {"kd": SECOND, "at": BEST, "sp": SECOND}  # kd and sp print alike
     assert any("fewer than 3 shared seeds cannot be tested" in note for note in table.notes)
     assert not any("cannot be tested" in note for note in only(grid(SCORES)).notes)
+
+
+def test_what_has_no_spread_to_be_tested_by_is_marked_by_the_mean_and_the_table_says_so():
+    table = only(grid({("kd", VGG): [72.0, 73.0, 74.5], ("at", VGG): [72.5, 73.5, 75.0]}))
+    assert {row.name: row.cells[0].mark for row in table.section("methods").rows} == {"kd": SECOND, "at": BEST}
+    assert any("everywhere: the same difference in all seeds cannot be tested" in note for note in table.notes)
 
 
 def test_a_single_method_is_not_best_of_anything():
