@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Section, Table
-from analysis.runs import get, protocol_of
+from analysis.runs import PLACES, get, without
 from analysis.selection import VALUES, Selection
 from analysis.settings import Layout
 from benchmarks.hashing import short_hash
@@ -90,8 +90,9 @@ def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """A short hash of everything that was configured and can change the result, the seed included."""
-    content = {part: config.get(part) for part in ("method", "pair", "seed", "loss")}
-    return short_hash(content | {"protocol": protocol_of(config), "teacher": get(config, "teacher", "sha256")})
+    content = {part: config.get(part) for part in ("method", "pair", "seed", "train", "loss")}
+    content["data"] = without(config.get("data"), PLACES)
+    return short_hash(content | {"teacher": get(config, "teacher", "sha256")})
 
 
 def plain(value: Any) -> Any:

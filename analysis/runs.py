@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,10 @@ STATES = ("complete", "stopped", "failed", "interrupted")
 UNFINISHED = "unfinished"
 EXACT = 2**53  # whole numbers up to here are floats, too
 
+PLACES = {"root", "cache"}  # where the data lie, which changes no result
 # Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, and
 # the learning rate, which is the student's and so the pair's.
-PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": {"root", "cache"}}
+PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": PLACES}
 
 INTEGERS = ("seed", "attempt", "epochs")
 NESTED = ("config", "summary")
@@ -92,6 +93,11 @@ def _mapping(content: Any) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
+def without(content: Any, keys: Collection[str]) -> dict[str, Any]:
+    """A mapping less some of its keys."""
+    return {key: value for key, value in _mapping(content).items() if key not in keys}
+
+
 def split_of(config: Mapping[str, Any]) -> str:
     """What a run was evaluated on: "val", a part of the training set, or "test"."""
     return "val" if get(config, "data", "validation") else "test"
@@ -103,10 +109,7 @@ def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Method, loss weights, pair, seed, and the machine are left out; so are teacher and learning rate, which are
     the pair's.
     """
-    return {
-        section: {key: value for key, value in _mapping(config.get(section)).items() if key not in apart}
-        for section, apart in PROTOCOL.items()
-    }
+    return {section: without(config.get(section), apart) for section, apart in PROTOCOL.items()}
 
 
 def protocol(config: Mapping[str, Any]) -> str:

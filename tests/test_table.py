@@ -1,6 +1,7 @@
 """Comparison tables: what stands in them, in every format, and what is behind it."""
 
 import csv
+import dataclasses
 import html.parser
 import io
 import json
@@ -22,12 +23,14 @@ from analysis import formats, parquet, statistics
 from analysis.cells import BEST, SECOND
 from analysis.comparison import family
 from analysis.grid import Entry, Grid, number, of_table
+from analysis.provenance import configuration_hash
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch, Figures, Format, Layout
 from analysis.table import COMMAND
 from analysis.tables import compare
 from benchmarks.cli import main
+from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -510,6 +513,21 @@ def test_provenance_names_the_runs_behind_every_cell():
     ]
     assert len(cell["runs"]) == 6
     assert all(cell["runs"] for cell in table["cells"] if cell["value"] is not None)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        (part, field)
+        for part, of in (("train", TrainConfig), ("data", DataConfig))
+        for field in dataclasses.fields(of)
+    ],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_the_hash_of_a_configuration_is_of_all_that_can_change_the_result(part, field):
+    config = logged().config
+    other = config | {part: config[part] | {field.name: "another"}}
+    assert (configuration_hash(config) != configuration_hash(other)) == field.metadata.get("identity", True)
 
 
 # The command
