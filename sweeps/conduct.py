@@ -16,7 +16,7 @@ from benchmarks.tracking import check_login
 from benchmarks.workbench import Workbench, open_workbench
 from sweeps import processes
 from sweeps.plan import Plan
-from sweeps.storage import hidden
+from sweeps.storage import hidden, in_use
 from sweeps.study import open_study, search_ledger
 from sweeps.worker import Worker, is_confirmed
 
@@ -28,9 +28,14 @@ def conduct(plan: Plan, console: Console) -> None:
 
     Raises:
         UserError: settings, data, a teacher or a storage that cannot work.
-        RunFailed: a worker failed.
+        RunFailed: a worker or the storage failed.
         Interrupted: by a signal; everything is saved.
     """
+    with in_use(plan.search.storage):
+        _conduct(plan, console)
+
+
+def _conduct(plan: Plan, console: Console) -> None:
     study = open_study(plan)
     ledger = search_ledger(plan, study)
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
@@ -49,7 +54,7 @@ def conduct(plan: Plan, console: Console) -> None:
 
 def labour(plan: Plan, console: Console) -> None:
     """What each process does."""
-    with logged(_log(plan)) as log:
+    with logged(_log(plan)) as log, in_use(plan.search.storage):
         Worker(plan, open_workbench(plan.run, log), console).run()
 
 

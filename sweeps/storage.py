@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from benchmarks.errors import UserError, first_line, require
+from benchmarks.errors import RunFailed, UserError, first_line, require
 
 FORMS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, journal:///FILE, grpc://HOST:PORT"
 SECONDS_FOR_A_LOCK = 60  # that a writer waits for another on SQLite
@@ -84,6 +84,38 @@ def read_whole(url: str) -> Iterator[None]:
             f"storage={hidden(url)} is damaged: {first_line(error)}\n  put a copy of it back, or begin anew with "
             "another storage=…, where complete runs in the study's folder are not trained again"
         ) from None
+
+
+@contextmanager
+def in_use(url: str) -> Iterator[None]:
+    """Within it a study is worked on; where its storage fails meanwhile, that is said.
+
+    Raises:
+        RunFailed: it cannot be reached, read or written.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the terminal's
+        raise
+    except _failures(url) as error:
+        raise RunFailed(f"storage={hidden(url)}: {_said(error)}\n  the same command continues the study") from None
+
+
+def _failures(url: str) -> tuple[type[Exception], ...]:
+    """What a storage raises where it fails."""
+    kinds: list[type[Exception]] = [StorageInternalError, SQLAlchemyError]
+    if url.startswith("journal:"):
+        kinds.append(OSError)  # all else that reads and writes files says which it was
+    if grpc := sys.modules.get("grpc"):  # of the extra `studies`, imported where there is a proxy
+        kinds.append(grpc.RpcError)
+    return tuple(kinds)
+
+
+def _said(error: BaseException) -> str:
+    """What was wrong: Optuna hides it behind guesses, gRPC in a list of lines."""
+    cause = error.__cause__ or error
+    details = getattr(cause, "details", None)
+    return details() if details else first_line(cause)
 
 
 def hidden(url: str) -> str:

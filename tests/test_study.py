@@ -9,10 +9,13 @@ import numpy as np
 import optuna
 import pytest
 from commands import few_digits, merge, poison_test_images, run
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
+from optuna.storages import JournalStorage, RDBStorage
 from optuna.trial import TrialState
 from PIL import Image
 from scipy import stats
+from sqlalchemy.exc import OperationalError
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 from test_data import Copy, png
 
@@ -256,6 +259,72 @@ def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, monke
     capsys.readouterr()
     assert study(*line) == 0
     assert "complete already: 3 trials are finished" in capsys.readouterr().out
+
+
+class Away:
+    """A storage's method that fails from the second call on, as where its server is gone or its disk full."""
+
+    def __init__(self, method, error):
+        self.method, self.error, self.calls = method, error, 0
+
+    def __get__(self, storage, owner):
+        return lambda *args, **kwargs: self(storage, *args, **kwargs)
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls > 1:
+            raise self.error
+        return self.method(*args, **kwargs)
+
+
+def lost_database():
+    error = StorageInternalError("An exception is raised during the commit.")
+    error.__cause__ = OperationalError(
+        "server closed the connection", None, Exception("server closed the connection")
+    )
+    return error
+
+
+def lost_proxy():
+    grpc = pytest.importorskip("grpc")
+    return type("Lost", (grpc.RpcError,), {"details": lambda self: "failed to connect"})()
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "error", "said"),
+    [
+        ("set_trial_intermediate_value", "sqlite", lost_database, "server closed the connection"),
+        ("set_trial_state_values", "sqlite", lost_proxy, "failed to connect"),
+        (
+            "set_trial_user_attr",
+            "journal",
+            lambda: OSError(28, "No space left on device"),
+            "No space left on device",
+        ),
+    ],
+    ids=["in a report", "when it is told", "in a signature"],
+)
+def test_a_storage_that_fails_under_a_study_ends_it_in_a_few_lines(
+    method, kind, error, said, tmp_path, monkeypatch, capsys
+):
+    url = f"{kind}:///{tmp_path}/study"
+    words = [
+        *merge(STUDY, ["trials=2", "cohort=1", "budget=2", "heartbeat=0.2"]),
+        f"output={tmp_path}",
+        f"storage={url}",
+    ]
+    with few_digits():
+        with monkeypatch.context() as patch:
+            owner = RDBStorage if kind == "sqlite" else JournalStorage
+            patch.setattr(owner, method, Away(getattr(owner, method), error()))
+            assert study(*words) == 1
+        ended = capsys.readouterr().err
+        assert f"failed: storage={url}: " in ended
+        assert said in ended
+        assert "the same command continues the study" in ended
+        assert len(ended.splitlines()) <= 4
+        assert study(*words) == 0
+    assert len(finished(url)) == 2
 
 
 # --- what is searched and confirmed, by a formula instead of training
