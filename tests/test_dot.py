@@ -131,13 +131,14 @@ def test_a_cohort_under_dot_is_what_each_is_alone_and_survives_interruption(dist
 
 
 def test_the_teacher_is_trained_as_ever_and_the_gain_is_over_the_student_alone(distil, capsys):
-    assert distil(*DOT_WORDS, "method=kd") == 0
+    words = [*DOT_WORDS, "train.delta=0.05"]
+    assert distil(*words, "method=kd") == 0
     shown = capsys.readouterr().out
     assert "trained first" not in shown  # the store's serves
-    assert "the same command with method=none train.optimizer=sgd" in shown
-    assert distil("method=none", "train.epochs=2") == 0
+    assert "the same command with method=none train.optimizer=sgd and no train.delta" in shown
+    assert distil("method=none", "train.optimizer=sgd", "train.epochs=2") == 0
     capsys.readouterr()
-    assert distil(*DOT_WORDS, "method=kd") == 0
+    assert distil(*words, "method=kd") == 0
     assert "the gain needs" not in capsys.readouterr().out
 
 
