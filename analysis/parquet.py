@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.logs import Logs
-from analysis.runs import NESTED, typed
+from analysis.runs import NESTED, protocol, typed
 from benchmarks import metrics
 from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically
@@ -106,6 +106,9 @@ def _logs(table: pa.Table, mark: dict[str, Any]) -> Logs:
     runs = runs.astype(object).where(runs.notna(), None)
     for name in NESTED:
         runs[name] = [json.loads(text) for text in runs[name]]
+    runs["protocol"] = runs["config"].map(
+        protocol
+    )  # as runs read elsewhere have it, whatever version wrote the file
     return Logs(typed(runs.set_index("run_id")), _history(table, mark, run_id), tuple(mark["notes"]))
 
 

@@ -18,9 +18,10 @@ UNFINISHED = "unfinished"
 EXACT = 2**53  # whole numbers up to here are floats, too
 
 PLACES = {"root", "cache"}  # where the data lie, which changes no result
-# Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, and
-# the learning rate, which is the student's and so the pair's.
-PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"}, "data": PLACES}
+DISTILLATION = {"optimizer", "delta"}  # settings of training that a student alone cannot have
+# Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, the
+# learning rate, which is the student's and so the pair's, and what only distillation has, which tells rows apart.
+PROTOCOL = {"train": {"device", "threads", "deterministic", "lr"} | DISTILLATION, "data": PLACES}
 
 INTEGERS = ("seed", "attempt", "epochs")
 NESTED = ("config", "summary")
@@ -107,7 +108,7 @@ def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The part of a configuration that must agree before two runs may be averaged or compared.
 
     Method, loss weights, pair, seed, and the machine are left out; so are teacher and learning rate, which are
-    the pair's.
+    the pair's, and what only distillation has: the student alone is compared with it all the same.
     """
     return {section: without(config.get(section), apart) for section, apart in PROTOCOL.items()}
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.runs import get, printable
+from analysis.runs import DISTILLATION, get, printable
 from benchmarks.errors import UserError
 from methods import unknown
 
 ALONE = "none"  # the method that is the student alone
+SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
 VALUES = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 
 
@@ -142,8 +143,12 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
     names = pd.Series("", index=range(len(runs)), dtype=object)
     runs = runs.reset_index()
     settings = runs["config"].map(settings_of)
-    for (_, label), group in runs.groupby(["protocol", "label"], sort=False):
-        varying = set[str]().union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
+    optimizers = settings.map(lambda told: told.get(OPTIMIZER, SGD))
+    for (_, label, optimizer), group in runs.groupby(["protocol", "label", optimizers], sort=False):
+        named = (
+            set() if optimizer == SGD else {OPTIMIZER}
+        )  # always: another optimiser never passes for the usual one
+        varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
         for place in group.index:
             names[place] = _row_name(str(label), settings[place], sorted(varying))
     return runs.assign(row=names)
@@ -161,10 +166,15 @@ def _row_name(label: str, settings: Mapping[str, str], keys: Sequence[str]) -> s
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a method was told, its loss schedule included, by the keys of the command line behind `method.`."""
+    """What a method was told, by the keys of the command line behind `method.`.
+
+    With its loss schedule and, where that is not SGD, the optimiser that keeps its gradients apart.
+    """
     flat: dict[str, str] = {}
     _flatten(config.get("method"), "", flat)
     _flatten(config.get("loss"), "loss.", flat)
+    if get(config, "train", "optimizer") not in (None, SGD):
+        _flatten({key: get(config, "train", key) for key in sorted(DISTILLATION)}, "train.", flat)
     return {key: value for key, value in flat.items() if key not in ("name", "label")}
 
 

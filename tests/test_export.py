@@ -58,6 +58,13 @@ def test_the_file_is_a_tidy_table_for_everybody(tmp_path):
     assert table.loc[table["run_id"] == "empty", "epoch"].isna().all()
 
 
+def test_runs_of_one_protocol_are_so_whatever_the_version_that_exported_them_called_it(tmp_path):
+    logs = logs_of([logged()])
+    old = Logs(logs.runs.assign(protocol="as it was called"), logs.history)
+    parquet.save(old, tmp_path / "logs.parquet")
+    assert merge([load(str(tmp_path / "logs.parquet")), logs_of([logged(seed=1)])]).runs["protocol"].nunique() == 1
+
+
 def test_a_run_of_several_sources_counts_once(tmp_path):
     complete = logged(top1=70, created=1.0)
     cut, later = logged(status=None, created=2.0), logged(top1=71, created=3.0)

@@ -10,8 +10,8 @@ from logged import grid, logged, logs_of
 from test_offline import TREES
 
 from analysis.runs import PROTOCOL, LoggedRun, frame_of_runs, printable, protocol
-from analysis.selection import choose, select
-from benchmarks.config import DataConfig, TrainConfig
+from analysis.selection import SGD, choose, select
+from benchmarks.config import DataConfig, Optimizer, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.protocol import StudentConfig
 
@@ -92,6 +92,24 @@ def test_loss_schedule_is_a_setting():
     other = logged(seed=0, id="other")
     other.config["loss"] = {"schedule": "cosine"}
     assert {row for _, row in cells([logged(), other])} == {"kd (loss.schedule=fixed)", "kd (loss.schedule=cosine)"}
+
+
+def test_an_optimizer_of_distillation_is_a_setting_beside_the_student_alone():
+    dot, wider = {"optimizer": "dot", "delta": 0.075}, {"optimizer": "dot", "delta": 0.05}
+    sgd = {"optimizer": "sgd", "delta": 0.075}  # which has no delta
+    runs = [logged("none", train=sgd), logged(seed=1), logged("kd", train=sgd), logged("kd", train=dot, id="dot")]
+    assert {row for _, row in cells(runs)} == {"none", "kd", "kd (train.optimizer=dot)"}
+    assert select(logs_of(runs).runs).cells["protocol"].nunique() == 1
+    assert cells(runs)["vgg13_vgg8", "kd"].keys() == {0, 1}
+    several = {row for _, row in cells([*runs, logged("kd", train=wider, id="wider")])}
+    assert several == {"none", "kd"} | {
+        f"kd (train.delta={delta}, train.optimizer=dot)" for delta in ("0.075", "0.05")
+    }
+
+
+def test_another_optimizer_is_named_even_where_nothing_differs_from_it():
+    runs = [logged("kd", train={"optimizer": "dot"}), logged("kd", "wrn40_2_wrn16_2")]
+    assert set(cells(runs)) == {("vgg13_vgg8", "kd (train.optimizer=dot)"), ("wrn40_2_wrn16_2", "kd")}
 
 
 def test_labels_are_rows():
@@ -207,6 +225,7 @@ def test_every_part_of_a_configuration_is_protocol_or_tells_runs_apart():
     parts = {field.name for field in dataclasses.fields(StudentConfig)}
     assert parts == {"method", "pair", "seed", "loss"} | PROTOCOL.keys()
     assert PROTOCOL["train"] <= {field.name for field in dataclasses.fields(TrainConfig)}
+    assert TrainConfig.optimizer == Optimizer(SGD)
     assert PROTOCOL["data"] <= {field.name for field in dataclasses.fields(DataConfig)}
 
 
