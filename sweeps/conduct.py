@@ -11,14 +11,15 @@ from rich.console import Console
 
 from benchmarks.console import logged
 from benchmarks.distillation import Distillation, check_writable
-from benchmarks.errors import UserError
+from benchmarks.errors import RunFailed, UserError
 from benchmarks.tracking import check_login
 from benchmarks.workbench import Workbench, open_workbench
 from sweeps import processes
+from sweeps.ledger import FINISHED, MOST_DEATHS, Ledger
 from sweeps.plan import Plan
 from sweeps.storage import hidden, in_use
 from sweeps.study import open_study, search_ledger
-from sweeps.worker import Worker, is_confirmed
+from sweeps.worker import Worker, pending_confirmation
 
 TEACHER = "teacher"  # attribute of a study: SHA-256 of the weights that its trials learn from
 
@@ -28,7 +29,7 @@ def conduct(plan: Plan, console: Console) -> None:
 
     Raises:
         UserError: settings, data, a teacher or a storage that cannot work.
-        RunFailed: a worker or the storage failed.
+        RunFailed: a worker or the storage failed, or what was asked for is not done.
         Interrupted: by a signal; everything is saved.
     """
     with in_use(plan.search.storage):
@@ -39,23 +40,52 @@ def _conduct(plan: Plan, console: Console) -> None:
     study = open_study(plan)
     ledger = search_ledger(plan, study)
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
-    if ledger.finished() >= ledger.target and is_confirmed(plan, study):
-        console.print(f"complete already: {ledger.finished()} trials are finished (trials=N goes on)")
+    begun_with = ledger.finished()
+    if begun_with >= ledger.target and pending_confirmation(plan, study) is None:
+        console.print(f"complete already: {begun_with} trials are finished (trials=N goes on)")
         return
-    _announce(plan, ledger.finished(), console)
+    _announce(plan, begun_with, console)
     check_login(plan.run.tracking)
     check_writable(plan.folder)
     _prepare_teacher(plan, study, open_workbench(plan.run, console))
     if plan.search.workers > 1:
-        processes.run(plan, labour, ledger, console)
+        processes.run(plan, labour, lambda pid: _bury(plan, study, ledger, pid), console)
     else:
         labour(plan, console)
+    if ledger.finished() <= max(begun_with, ledger.target):  # else others search on, and confirm what they find
+        _check_done(plan, study, ledger)
 
 
 def labour(plan: Plan, console: Console) -> None:
     """What each process does."""
     with logged(_log(plan)) as log, in_use(plan.search.storage):
         Worker(plan, open_workbench(plan.run, log), console).run()
+
+
+def _bury(plan: Plan, study: optuna.Study, ledger: Ledger, pid: int) -> None:
+    """Queue the trials of a dead process of this machine again, of the search or of the confirmation."""
+    ledger.bury(pid)
+    if ledger.is_over() and (confirming := pending_confirmation(plan, study)):
+        confirming.bury(pid)
+
+
+def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
+    """See that workers have left nothing behind.
+
+    Raises:
+        RunFailed: they have.
+    """
+    again = "; the same command continues the study"
+    if not ledger.is_over():
+        raise RunFailed(f"workers ended when {ledger.finished()} of {ledger.target} trials were finished{again}")
+    confirming = pending_confirmation(plan, study)
+    if confirming is None:
+        return
+    done = {trial.params["seed"] for trial in confirming.study.get_trials(deepcopy=False, states=FINISHED)}
+    missing = ", ".join(str(seed) for seed in plan.fresh_seeds if seed not in done)
+    if confirming.is_over():
+        again = f" and was given up after {MOST_DEATHS + 1} failures; confirm=0 leaves it out"
+    raise RunFailed(f"the best trial's confirmation on fresh seeds lacks seed {missing}{again}")
 
 
 def _log(plan: Plan) -> Path:

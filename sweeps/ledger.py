@@ -110,6 +110,10 @@ class Ledger:
         """Trials that are trained now, by any worker."""
         return len(self._trials((TrialState.RUNNING,)))
 
+    def is_over(self) -> bool:
+        """Whether enough trials are finished, or what is left was given up."""
+        return self.finished() >= self.target or not (self.has_more() or self.running())
+
     def reclaim(self) -> None:
         """Queue the trials of dead workers again, and those that a worker failed for that and died over it."""
         silence = BEATS_MISSED * self.heartbeat

@@ -14,27 +14,26 @@ from rich.console import Console
 from benchmarks.cli import status_of
 from benchmarks.config import Device
 from benchmarks.console import make_console
-from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.errors import Interrupted
 from benchmarks.processes import settle, start
 from benchmarks.training.signals import Interruption
-from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 
 Labour = Callable[[Plan, Console], None]
+Bury = Callable[[int], None]  # what to do about a dead process, by its number
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def run(plan: Plan, labour: Labour, ledger: Ledger, console: Console) -> None:
-    """Run the plan's workers to their end.
+def run(plan: Plan, labour: Labour, bury: Bury, console: Console) -> None:
+    """Run the plan's workers to their end, which some may meet before the study is done.
 
     Args:
         plan: of the study.
         labour: what each of them does.
-        ledger: of the study.
-        console: where to say that one died.
+        bury: is told of one that died.
+        console: where to say so.
 
     Raises:
-        RunFailed: they died before the study was done.
         Interrupted: by a signal, which they were told of; everything is saved.
     """
     context = multiprocessing.get_context("spawn")  # what runs on a GPU cannot fork
@@ -44,14 +43,12 @@ def run(plan: Plan, labour: Labour, ledger: Ledger, console: Console) -> None:
     with Interruption() as interruption:
         for worker in workers:
             start(worker)
-        _watch(workers, ledger, interruption, console)
+        _watch(workers, bury, interruption, console)
     if interruption.signum is not None:
         raise Interrupted(interruption.signum)
-    if any(worker.exitcode for worker in workers) and ledger.finished() < ledger.target:
-        raise RunFailed("workers ended before the study was done; the same command continues it")
 
 
-def _watch(workers: list[BaseProcess], ledger: Ledger, interruption: Interruption, console: Console) -> None:
+def _watch(workers: list[BaseProcess], bury: Bury, interruption: Interruption, console: Console) -> None:
     """Wait for the workers; pass a signal on to them, and queue the trials of those that die."""
     living, told = list(workers), False
     while living:
@@ -63,7 +60,7 @@ def _watch(workers: list[BaseProcess], ledger: Ledger, interruption: Interruptio
                 console.print(
                     f"worker {worker.pid} ended with status {worker.exitcode}: its trials are queued again"
                 )
-                ledger.bury(worker.pid)
+                bury(worker.pid)
         if interruption.signum is not None and not told:
             told = True
             for worker in living:

@@ -30,13 +30,13 @@ def confirmation_ledger(plan: Plan, best: FrozenTrial) -> Ledger:
     return ledger
 
 
-def is_confirmed(plan: Plan, study: optuna.Study) -> bool:
-    """Whether nothing is left to be confirmed."""
+def pending_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
+    """The ledger of the confirmation of a study's best trial; None where nothing is left to be confirmed."""
     best = best_trial(study)
     if best is None or not plan.fresh_seeds:
-        return True
+        return None
     ledger = confirmation_ledger(plan, best)
-    return ledger.finished() >= ledger.target
+    return ledger if ledger.finished() < ledger.target else None
 
 
 class Worker:

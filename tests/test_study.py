@@ -1,5 +1,7 @@
 """Whole studies: honest, counted, pruned, tracked, interrupted and continued, confirmed and shown."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -23,11 +25,13 @@ from analysis.logs import load
 from benchmarks.cli import main
 from benchmarks.data import EvaluationBatches, cifar100
 from benchmarks.display import Display
+from benchmarks.errors import RunFailed
 from benchmarks.files import read_record
-from sweeps import fair, findings
+from sweeps import fair, findings, processes
 from sweeps import study as study_module
 from sweeps.confirm import Gain
-from sweeps.ledger import POINT, Ledger, origin
+from sweeps.ledger import POINT, Ledger, origin, worker_name
+from sweeps.worker import confirmation_ledger
 
 NAME, TRIALS, BUDGET = "tried", 4, 3
 STUDY = (*merge(QUICK, ["confirm=0"]), "space=aftkd", f"study={NAME}", f"trials={TRIALS}", f"budget={BUDGET}")
@@ -392,6 +396,64 @@ def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, 
     assert found.gain.differences == pytest.approx([20 * (best.params["degree"] - 0.5)] * 3)
     assert found.gain.better
     assert "better than the defaults" in capsys.readouterr().out
+
+
+def workers_that_die(plan, labour, bury, console):
+    """Workers one after the other; one that fails has said so and ends, as one in a process of its own."""
+    for _ in range(plan.search.workers):
+        with contextlib.suppress(RunFailed):
+            labour(plan, console)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_confirmation_that_fails_is_no_success(workers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "run", workers_that_die)
+    words = [*merge(BLOCKS, ["confirm=2", "trials=2", f"workers={workers}"]), f"output={tmp_path}"]
+    with few_digits():
+        with formula(lambda variant, seed: None if seed == 2 else 50.0):  # which diverges
+            endings = [(study(*words), capsys.readouterr()) for _ in range(6 // workers)]
+        assert {status for status, _ in endings} == {1}
+        assert "on fresh seeds: " not in "".join(said.out for _, said in endings)
+        if workers > 1:
+            assert "lacks seed 2; the same command continues" in endings[0][1].err
+        assert "lacks seed 2 and was given up after 4 failures" in endings[-1][1].err
+        assert study(*merge(words, ["confirm=0"])) == 0
+    assert len(finished(storage(tmp_path))) == 2
+
+
+def test_a_worker_killed_in_the_confirmation_leaves_its_seed_in_the_queue(tmp_path, monkeypatch, capsys):
+    words = [*merge(BLOCKS, ["confirm=2", "trials=2", "workers=2"]), f"output={tmp_path}"]
+    before, after = [], []
+
+    def run(plan, labour, bury, console):
+        """Work to the end of the search; then a process draws a fresh seed and is killed."""
+        labour(dataclasses.replace(plan, search=dataclasses.replace(plan.search, confirm=0)), console)
+        search = findings.find(storage(tmp_path), "blocks")
+        ledger = confirmation_ledger(plan, search.best)
+        ledger.worker = worker_name(4321)
+        list(ledger.draw(1))
+        before.append(ledger.running())
+        bury(4321)
+        after.append(ledger.running())
+
+    with few_digits(), formula(by_degree):
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "run", run)
+            assert study(*words) == 1
+            assert "lacks seed 1, 2; the same command continues" in capsys.readouterr().err
+        assert (before, after) == ([1], [0])
+        assert study(*merge(words, ["workers=1"])) == 0  # at once, not when a signature is stale
+    assert findings.find(storage(tmp_path), "blocks").gain is not None
+
+
+def test_workers_that_die_in_a_search_leave_it_unfinished(tmp_path, monkeypatch, capsys):
+    def score(variant, seed):
+        raise RunFailed("out of memory")
+
+    monkeypatch.setattr(processes, "run", workers_that_die)
+    with few_digits(), formula(score):
+        assert study(*merge(BLOCKS, ["trials=3", "workers=2"]), f"output={tmp_path}") == 1
+    assert "0 of 3 trials were finished; the same command continues" in capsys.readouterr().err
 
 
 @pytest.mark.slow

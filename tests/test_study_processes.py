@@ -117,6 +117,24 @@ def test_a_study_killed_in_its_confirmation_confirms_every_seed_once(tmp_path):
     check_whole(url, 2)
 
 
+@pytest.mark.slow
+def test_workers_that_fail_in_the_confirmation_end_the_study_with_status_1(tmp_path):
+    words = ["trials=2", f"output={tmp_path}", "workers=2"]
+    line = merge(QUICK, [*WHOLE, *words])
+    with formula(lambda variant, seed: 50.0):
+        assert study(*merge(line, ["workers=1", "confirm=0"])) == 0
+    runs = plan_of(*line).folder / "resnet8_resnet8"
+    runs.mkdir()
+    (runs / "default").write_text("in the place of the confirmation's runs")
+    status, said = Study(*words).end()
+    assert status == 1, said
+    assert "lacks seed 1" in said
+    (runs / "default").unlink()
+    status, said = Study(*words).end()
+    assert status == 0, said
+    assert "on fresh seeds: " in said
+
+
 # --- PostgreSQL
 
 
