@@ -119,6 +119,19 @@ def test_interrupted_again_and_again(distil, lines, output, at_step, uninterrupt
     check_equal(output, uninterrupted)
 
 
+def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output, at_step):
+    def wait_and_stop():
+        time.sleep(1)
+        signal.raise_signal(signal.SIGTERM)
+
+    restore = at_step(2, wait_and_stop)
+    assert distil("method=none") == 143
+    restore()
+    assert distil("method=none") == 0
+    first, second = (row["time/epoch_s"] for row in result(output, "none")["history"])
+    assert first > 1 > second
+
+
 def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, monkeypatch):
     restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
     assert distil(*lines) == 143

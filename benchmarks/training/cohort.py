@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,6 +97,8 @@ class Cohort:
         self.step = self.begins  # the next one
         self._teacher_state = None if teacher is None else copy_state(teacher)
         self._committed = time.monotonic()
+        self._began = 0.0  # the epoch in progress, by `time.perf_counter`
+        self._spent = 0.0  # seconds on it in an earlier process
 
     @property
     def num_steps(self) -> int:
@@ -123,8 +126,12 @@ class Cohort:
             return
         step = max(shared)
         for seat in self.seats:
-            seat.checkpoints.restore(step, self.batches.device, partial(seat.member.load, step=step))
+            seat.checkpoints.restore(step, self.batches.device, partial(self._restore, seat.member, step))
         self.step = max(step, self.begins)  # where they only waited for another's pre-training, they begin
+
+    def _restore(self, member: Member, step: int, state: dict[str, Any]) -> None:
+        self._spent = max(self._spent, state["seconds"])
+        member.load(state, step)
 
     def run(self) -> None:
         """Train to the end, from where an earlier process stopped.
@@ -142,10 +149,11 @@ class Cohort:
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
                 started, done_before = time.perf_counter(), self.step
+                self._began, self._spent = started - self._spent, 0.0
                 self._train_epoch(epoch, interruption)
                 wait_for(self.batches.device)
                 trained = time.perf_counter() - started
-                self._end_epoch(epoch, started, trained, self.step - done_before)
+                self._end_epoch(epoch, trained, self.step - done_before)
                 if not self.active:
                     return
                 self._heed(interruption)
@@ -203,7 +211,7 @@ class Cohort:
             self._commit()
             raise Interrupted(interruption.signum)
 
-    def _end_epoch(self, epoch: int, started: float, trained: float, num_steps: int) -> None:
+    def _end_epoch(self, epoch: int, trained: float, num_steps: int) -> None:
         for seat in self.learning(epoch):
             seat.failure = seat.member.failure(epoch)
             if seat.failure:  # the same would come of its checkpoints again
@@ -213,7 +221,7 @@ class Cohort:
         rows = [self._row(seat.member, epoch) for seat in learned]
         images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
         for seat, row in zip(learned, rows, strict=True):
-            row[metrics.EPOCH_SECONDS] = time.perf_counter() - started
+            row[metrics.EPOCH_SECONDS] = time.perf_counter() - self._began
             row[metrics.IMAGES_PER_SECOND] = images / trained
             row[metrics.PEAK_MEMORY] = _peak_gib(self.batches.device)
             seat.member.stage(epoch).history.append(row)
@@ -254,8 +262,10 @@ class Cohort:
             raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
 
     def _commit(self) -> None:
+        within = self.step % self.batches.steps_per_epoch > 0
+        seconds = time.perf_counter() - self._began if within else 0.0
         for seat in self.active:
-            seat.checkpoints.save(self.step, seat.member.state(self.step))
+            seat.checkpoints.save(self.step, seat.member.state(self.step) | {"seconds": seconds})
         for seat in self.active:
             seat.checkpoints.delete_older(self.step)
         self._committed = time.monotonic()
