@@ -38,7 +38,7 @@ COMMAND = Command(
     summary="runs and histories as one tidy Parquet file: a row for each run and epoch, with the run's columns",
     examples=(
         "python -m analysis.export source=runs out=logs.parquet",
-        "python -m analysis.export source=[runs,me/project] out=logs.parquet paths=false",
+        "python -m analysis.export 'source=[runs,me/project]' out=logs.parquet paths=false",
     ),
     config=ExportConfig,
     run=execute,

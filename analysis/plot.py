@@ -110,8 +110,8 @@ COMMAND = Command(
     summary="a figure for a paper from logged runs: PDF, PNG or SVG",
     examples=(
         "python -m analysis.plot kind=curves source=runs out=curves.pdf",
-        "python -m analysis.plot kind=gain source=runs pairs=[vgg13_vgg8] out=[gain.pdf,gain.png]",
-        "python -m analysis.plot kind=attention source=runs methods=[aftkd] out=attention.svg",
+        "python -m analysis.plot kind=gain source=runs 'pairs=[vgg13_vgg8]' 'out=[gain.pdf,gain.png]'",
+        "python -m analysis.plot kind=attention source=runs 'methods=[aftkd]' out=attention.svg",
     ),
     config=PlotConfig,
     run=execute,

@@ -50,7 +50,7 @@ COMMAND = Command(
     summary="one self-contained page from logged runs: sortable tables, figures, and behind every number its runs",
     examples=(
         "python -m analysis.report source=runs out=report.html",
-        "python -m analysis.report source=runs published=shown compare=kd figures=[curves,gain,ranks]",
+        "python -m analysis.report source=runs published=shown compare=kd 'figures=[curves,gain,ranks]'",
     ),
     config=ReportConfig,
     run=execute,

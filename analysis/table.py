@@ -33,7 +33,7 @@ COMMAND = Command(
     examples=(
         "python -m analysis.table source=runs",
         "python -m analysis.table source=runs out=table.tex published=shown",
-        "python -m analysis.table source=[runs,me/project] methods=[kd,aftkd] compare=kd",
+        "python -m analysis.table 'source=[runs,me/project]' 'methods=[kd,aftkd]' compare=kd",
     ),
     config=TableConfig,
     run=execute,

@@ -158,6 +158,8 @@ def _refuse_unprintable(argument: str) -> None:
 
 def _unparsable(argument: str) -> str:
     key, value = argument.split("=", 1)
+    if any(value.count(opened) != value.count(closed) for opened, closed in ("[]", "{}")):
+        return f"cannot read '{argument}': a list or mapping with blanks needs quotes around it all: '{key}=[…]'"
     if "=" in value or any(character in value for character in "()&;'\" "):
         return f"{key}: a value with = or other special characters needs quotes: \"{key}='{value}'\""
     return f"cannot read '{argument}': expected key=value, a list as [a,b], a mapping as {{a: 1}}"

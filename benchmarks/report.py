@@ -43,7 +43,8 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
         is_alone = job.config.method.name == ALONE
         gain = "" if is_alone or alone is None else f"{top1 - alone:+.2f}"
         best = _points(_result(job, split, metrics.TOP1_BEST))
-        table.add_row(_name(job, run), _points(top1), gain, best, _top1(figures.get(job.config.method.name)))
+        published = figures.get(job.config.label)  # a variant is another method: none is published
+        table.add_row(_name(job, run), _points(top1), gain, best, _top1(published))
     console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)
     for source in sorted({figure.source for figure in figures.values()}):

@@ -21,7 +21,7 @@ SUMMARY = "distil a student from a teacher, tracked in W&B; the teacher is train
 EXAMPLES = (
     "python -m benchmarks.run method=aftkd pair=vgg13_vgg8 data=digits",
     "KD_DATA=/data python -m benchmarks.run method=kd pair=vgg13_vgg8 seed=1",
-    "python -m benchmarks.run methods=[none,kd,at,aftkd] pair=vgg13_vgg8 data=digits",
+    "python -m benchmarks.run 'methods=[none,kd,at,aftkd]' pair=vgg13_vgg8 data=digits",
 )
 
 

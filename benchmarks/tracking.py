@@ -29,12 +29,12 @@ def check_login(config: TrackingConfig) -> None:
     try:
         wandb.login(verify=False)
     except wandb.errors.Error as error:
-        raise _refused(error) from None
+        raise _no_login(error) from None
 
 
-def _refused(error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
-    return UserError(f"tracking.mode=online: {reason}\n  log in with `wandb login`, or use tracking.mode=offline")
+def _no_login(error: Exception) -> UserError:
+    advice = "log in with `wandb login`, or use tracking.mode=offline"
+    return UserError(f"tracking.mode=online: {first_line(error)}\n  {advice}")
 
 
 def _unwritten(error: OSError, folder: Path | str) -> RunFailed:
@@ -116,11 +116,11 @@ class Tracker:
         try:
             self._run = begin(mode="online", resume="allow") if self._online else begin(mode="offline")
         except wandb.errors.AuthenticationError as error:
-            raise _refused(error) from None
+            raise _no_login(error) from None
         except wandb.errors.CommError as error:
             raise NoServerError(first_line(error)) from None
         except wandb.errors.Error as error:
-            raise _refused(error) from None
+            raise UserError(f"tracking.mode={config.mode}: {first_line(error)}") from None
         except OSError as error:
             raise _unwritten(error, folder) from None
         self._run.define_metric(metrics.EPOCH)

@@ -85,6 +85,7 @@ class ABConfig(PreactConfig, PretrainedConfig):
         2019,
         "https://arxiv.org/abs/1811.03233",
     ),
+    knowledge="features",
 )
 class AB(Method[ABConfig]):
     """Before the main training the loss `ab`: `ab_loss` of the matched stages."""

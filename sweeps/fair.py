@@ -30,8 +30,8 @@ from sweeps.objective import SETTINGS
 from sweeps.plan import Plan, prepare
 
 EXAMPLES = (
-    "python -m sweeps.fair methods=[aftkd,kd,at] pair=vgg13_vgg8 data=digits trials=10 workers=2",
-    "python -m sweeps.fair methods=[aftkd,kd,crd] pair=vgg13_vgg8 trials=50 storage=postgresql://kd@host/studies",
+    "python -m sweeps.fair 'methods=[aftkd,kd,at]' pair=vgg13_vgg8 data=digits trials=10 workers=2",
+    "python -m sweeps.fair 'methods=[aftkd,kd,crd]' pair=vgg13_vgg8 trials=50 storage=postgresql://kd@host/studies",
 )
 
 

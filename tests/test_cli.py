@@ -1,6 +1,7 @@
 """The command line: listings, help, and what it says to a wrong line."""
 
 import dataclasses
+import shlex
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_bare_command_lists_what_there_is(capsys):
 
 def test_examples_are_lines_that_work():
     for example in run_command.EXAMPLES:
-        words = example.split("benchmarks.run ")[1].split()
+        words = shlex.split(example)[3:]
         config, given = compose_config(run_command.COMMAND, words)
         resolve(config, given)
 

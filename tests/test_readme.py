@@ -49,7 +49,7 @@ def settings() -> list[str]:
 
 @pytest.mark.parametrize("words", settings())
 def test_settings_resolve(words):
-    arguments = re.findall(r"\S+=(?:\[.*\]|\S+)", words)
+    arguments = shlex.split(words)
     given = {argument.split("=", 1)[0] for argument in arguments}
     if not given & {"method", "methods"}:
         arguments.append("method=aftkd")

@@ -35,8 +35,8 @@ NAME = "benchmarks.suite"
 SUMMARY = "a grid of runs, methods × pairs × seeds, in one command that can be stopped, continued and extended"
 EXAMPLES = (
     "python -m benchmarks.suite suite=smoke",
-    "python -m benchmarks.suite methods=[none,kd,aftkd] pairs=[vgg13_vgg8] seeds=[0,1,2] data=digits dry_run=true",
-    "python -m benchmarks.suite suite=crd_table methods=[none,kd,crd,aftkd] launcher=ray address=auto gpus=0.5",
+    "python -m benchmarks.suite 'methods=[none,kd,aftkd]' 'seeds=[0,1,2]' data=digits dry_run=true",
+    "python -m benchmarks.suite suite=crd_table 'methods=[none,kd,crd,aftkd]' launcher=ray address=auto gpus=0.5",
 )
 
 Launch = Callable[[Sequence[Task]], Iterator[tuple[Task, Report]]]

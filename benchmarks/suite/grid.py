@@ -97,8 +97,6 @@ def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozense
         isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds),
         f"pairs: {entry}: seeds={seeds} must be a list of integers of at least 0",
     )
-    for seed in seeds:
-        protocol.check_seed("seeds", seed)
     return [Cohort(dataclasses.replace(run, seed=seed), tuple(possible), impossible) for seed in seeds]
 
 

@@ -180,7 +180,7 @@ class Progress(Observer):
 
     def __init__(self, place: Path, name: str, batch_size: int) -> None:
         self.path, self.batch_size = place / f"{name}{PROGRESS}", batch_size
-        self.clock, self.epochs, self.steps_per_epoch = Clock(0, 1), 1, 1
+        self.clock = Clock(0, 1)
         self.top1: dict[str, float] = {}
         self.written = time.monotonic()
 
