@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.about import LOGS, About, Product
 from analysis.logs import Logs
 from analysis.parquet import read
-from analysis.runs import get
+from analysis.runs import get, machine_of
 from benchmarks import metrics
 from benchmarks.clock import duration
 
@@ -59,9 +59,7 @@ def _listed(texts: Iterable[Any]) -> str:
 
 
 def _hardware(config: dict[str, Any]) -> str:
-    threads = f", {get(config, 'train', 'threads')} threads" if get(config, "train", "device") == "cpu" else ""
-    capability = f" ({get(config, 'environment', 'cpu_capability')})" if threads else ""
-    return f"{get(config, 'environment', 'device')}{capability}{threads}, {get(config, 'train', 'precision')}"
+    return f"{machine_of(config)}, {get(config, 'train', 'precision')}"
 
 
 def _software(config: dict[str, Any]) -> str:

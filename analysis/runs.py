@@ -104,6 +104,17 @@ def split_of(config: Mapping[str, Any]) -> str:
     return "val" if get(config, "data", "validation") else "test"
 
 
+def machine_of(config: Mapping[str, Any]) -> str:
+    """What a run computed on, with what may change the last bits there, in words."""
+    environment, train = _mapping(config.get("environment")), _mapping(config.get("train"))
+    words = [str(environment.get("device"))]
+    if train.get("device") == "cpu":
+        capability = environment.get("cpu_capability")
+        words = [f"{words[0]} ({capability})" if capability else words[0], f"{train.get('threads')} threads"]
+    words += ["deterministic"] if train.get("deterministic") else []
+    return printable(", ".join(words))
+
+
 def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The part of a configuration that must agree before two runs may be averaged or compared.
 

@@ -1,8 +1,9 @@
 """Which runs a table or a figure may put together, and which it leaves out and why.
 
-Runs share a cell when nothing but the seed distinguishes them: one protocol, one pair under one teacher and
-learning rate, one method with one set of settings. Where a label stands for several settings, each gets a row of
-its own that names them; where a pair was run with several teachers or rates, each gets a column of its own.
+Runs share a cell when nothing distinguishes them but seed, machine and version of the code: one protocol, one pair
+under one teacher and learning rate, one method with one set of settings. Where a label stands for several settings,
+each gets a row of its own that names them; where a pair was run with several teachers or rates, each gets a column
+of its own.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis import formats
 from analysis.cells import Table
@@ -16,8 +17,9 @@ from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
+from analysis.runs import machine_of
 from analysis.scores import Scores
-from analysis.selection import Selection, select
+from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
 from analysis.significance import Against, against, grids
 from analysis.tidy import to_csv
@@ -25,6 +27,8 @@ from benchmarks.console import make_console
 from benchmarks.errors import UserError
 from benchmarks.files import write_json, write_text
 from methods import unknown
+
+MOST_NAMED = 3  # cells in a remark
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Tables:
         used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
         versions = used["sources"].nunique(dropna=False)
         code = [f"the runs are of {versions} versions of the code"] if versions > 1 else []
-        return [*self.logs.notes, *left_out, *code]
+        return [*self.logs.notes, *left_out, *code, *_on_several_machines(self.selection.cells, used)]
 
     def provenance(self) -> dict[str, Any]:
         """Behind every cell its runs, and what was left out."""
@@ -97,6 +101,18 @@ class Tables:
         for remark in self.remarks:
             print(f"note: {remark}", file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")
+
+
+def _on_several_machines(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """Which cells hold runs that computed on several devices or with several numbers of threads, if any do."""
+    machines = cells["run_id"].map(runs["config"].map(machine_of))
+    by_cell = machines.groupby([cells[name] for name in CELL]).unique()
+    mixed = by_cell[by_cell.map(len) > 1]
+    if len(mixed):
+        names = [f"{row} on {column}" for _, column, row in mixed.index]
+        more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+        where, every = ", ".join([*names[:MOST_NAMED], *more]), "; ".join(sorted(set[str]().union(*mixed)))
+        yield f"averaged over several machines or settings of one: {where}: {every}"
 
 
 def make(sources: Sequence[str], layout: Layout) -> Tables:

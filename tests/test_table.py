@@ -515,6 +515,22 @@ def test_provenance_names_the_runs_behind_every_cell():
     assert all(cell["runs"] for cell in table["cells"] if cell["value"] is not None)
 
 
+@pytest.mark.parametrize("train", [{"device": "cuda"}, {"threads": 8}, {"deterministic": True}])
+def test_cells_of_several_machines_are_named(train):
+    runs = [logged("kd"), logged("kd", seed=1, train=train), logged("at"), logged("sp", seed=1, train=train)]
+    (remark,) = compare(logs_of(runs)).remarks
+    assert remark.startswith(f"averaged over several machines or settings of one: kd on {VGG}: ")
+    assert len(set(remark.split(": ")[-1].split("; "))) == 2
+    assert not compare(logs_of(runs[:1] + runs[2:])).remarks
+
+
+def test_of_many_cells_of_several_machines_a_few_are_named():
+    runs = [logged(name, seed=seed, train={"threads": seed + 1}) for name in "abcde" for seed in (0, 1)]
+    (remark,) = compare(logs_of(runs)).remarks
+    assert remark.count(f" on {VGG}") == 3
+    assert "2 more: a processor, 1 threads; a processor, 2 threads" in remark
+
+
 @pytest.mark.parametrize(
     ("part", "field"),
     [
