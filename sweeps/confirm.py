@@ -7,7 +7,7 @@ as any study is. It is scored on the validation part, too: the test set is left 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,22 +83,32 @@ class Gain:
     """Tuned against default, paired by seed, in points of top-1.
 
     Attributes:
-        tuned, default: top-1 of both, in percent, by seed.
+        tuned, default: top-1 of both, in percent, by seed; what a seed gave to one of them alone is left out.
     """
 
-    tuned: list[float]
-    default: list[float]
+    tuned: Mapping[int, float]
+    default: Mapping[int, float]
 
     @classmethod
     def of(cls, study: optuna.Study) -> Gain:
-        """What a confirmation found so far, in the order of the seeds."""
+        """What a confirmation found so far."""
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        trials.sort(key=lambda trial: trial.params["seed"])
-        return cls([t.user_attrs[TUNED] for t in trials], [t.user_attrs[DEFAULT] for t in trials])
+        tuned, default = ({t.params["seed"]: t.user_attrs[key] for t in trials} for key in (TUNED, DEFAULT))
+        return cls(tuned, default)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that both have."""
+        return sorted(self.tuned.keys() & self.default.keys())
 
     @property
     def differences(self) -> np.ndarray:
-        return np.subtract(self.tuned, self.default)
+        """In the order of the seeds."""
+        return np.subtract(*self._paired)
+
+    @property
+    def _paired(self) -> tuple[list[float], list[float]]:
+        return [self.tuned[seed] for seed in self.seeds], [self.default[seed] for seed in self.seeds]
 
     @property
     def mean(self) -> float:
@@ -108,15 +118,15 @@ class Gain:
     @property
     def half_width(self) -> float:
         """Of the mean difference's 95 % interval, by Student's t; infinite for a single seed."""
-        if len(self.tuned) < 2:
+        if len(self.seeds) < 2:
             return float("inf")
-        error = self.differences.std(ddof=1) / np.sqrt(len(self.tuned))
-        return float(stats.t.ppf(0.975, len(self.tuned) - 1) * error)
+        error = self.differences.std(ddof=1) / np.sqrt(len(self.seeds))
+        return float(stats.t.ppf(0.975, len(self.seeds) - 1) * error)
 
     @property
     def difference(self) -> str:
         """The mean difference with its interval."""
-        interval = "" if len(self.tuned) < 2 else f" ± {self.half_width:.2f} (95 %, n = {len(self.tuned)})"
+        interval = "" if len(self.seeds) < 2 else f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
         return f"{self.mean:+.2f}{interval}"
 
     @property
@@ -126,10 +136,12 @@ class Gain:
 
     def __str__(self) -> str:
         verdict = "better than the defaults" if self.better else "not shown to be better than the defaults"
-        return f"{spread(self.tuned)} against {spread(self.default)}: {self.difference} points, {verdict}"
+        tuned, default = map(spread, self._paired)
+        return f"{tuned} against {default}: {self.difference} points, {verdict}"
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Collection[float]) -> str:
     """Mean and standard deviation (n − 1) in percent."""
+    values = list(values)
     deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
     return f"{np.mean(values):.2f}{deviation} %"

@@ -53,8 +53,9 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         conduct(plan, console)
         console.print()
     found = {method: findings.find(plan.search.storage, plan.name) for method, plan in plans.items()}
-    _print(console, found)
-    _write(console, plans, found)
+    gains = {method: _gain(plan, found[method]) for method, plan in plans.items()}
+    _print(console, found, gains)
+    _write(console, plans, found, gains)
     return 0
 
 
@@ -68,43 +69,57 @@ def _plan(config: DictConfig, given: frozenset[str], method: str) -> Plan:
     return prepare(study, given - {"methods"}, spaces.find(method), None)
 
 
-def _gain(found: Findings) -> Gain:
-    if found.gain is None:
-        raise RunFailed(f"study {found.study.study_name}: no trial is complete, all diverged or were pruned")
-    return found.gain
+def _gain(plan: Plan, found: Findings) -> Gain:
+    """Of a method's best trial, on the seeds that all are compared on.
+
+    Raises:
+        RunFailed: it lacks some.
+    """
+    if found.best is None:
+        raise RunFailed(f"study {plan.name}: no trial is complete, all diverged or were pruned")
+    gain = found.gain or Gain({}, {})
+    if missing := ", ".join(str(seed) for seed in plan.fresh_seeds if seed not in gain.seeds):
+        raise RunFailed(
+            f"study {plan.name}: trial {found.best.number}, its best, is not trained on fresh seed {missing}; the "
+            "same command does that"
+        )
+    tuned, default = ({seed: each[seed] for seed in plan.fresh_seeds} for each in (gain.tuned, gain.default))
+    return Gain(tuned, default)
 
 
-def _print(console: Console, found: Mapping[str, Findings]) -> None:
+def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, Gain]) -> None:
     """The methods, the best first; all differences are paired by seed."""
-    ranked = sorted(found, key=lambda method: -sum(_gain(found[method]).tuned))
-    first = _gain(found[ranked[0]])
+    ranked = sorted(gains, key=lambda method: -sum(gains[method].tuned.values()))
+    first = gains[ranked[0]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("method", "trials", "pruned", "defaults", "tuned", "gained by tuning", "behind the first"):
         table.add_column(column)
     for method in ranked:
-        gain = _gain(found[method])
+        gain = gains[method]
         finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))
-        scores = (spread(gain.default), spread(gain.tuned), gain.difference)
+        scores = (spread(gain.default.values()), spread(gain.tuned.values()), gain.difference)
         behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
         table.add_row(method, str(finished), str(pruned), *scores, behind)
-    console.print(f"top-1 on held-out images, mean ± standard deviation over {len(first.tuned)} fresh seeds")
+    console.print(f"top-1 on held-out images, mean ± standard deviation over {len(first.seeds)} fresh seeds")
     console.print(table)
     console.print("differences are paired by seed, with 95 % intervals by Student's t; the test set was not read")
 
 
-def _write(console: Console, plans: Mapping[str, Plan], found: Mapping[str, Findings]) -> None:
+def _write(
+    console: Console, plans: Mapping[str, Plan], found: Mapping[str, Findings], gains: Mapping[str, Gain]
+) -> None:
     """What the table is made of."""
     content: dict[str, Any] = {}
     for method, plan in plans.items():
-        gain, best = _gain(found[method]), found[method].best
+        gain, best = gains[method], found[method].best
         assert best is not None
         content[method] = {
             "study": plan.name,
             "trial": best.number,
             "settings": best.user_attrs[SETTINGS],
-            "seeds": plan.fresh_seeds,
-            "default": gain.default,
-            "tuned": gain.tuned,
+            "seeds": gain.seeds,
+            "default": list(gain.default.values()),
+            "tuned": list(gain.tuned.values()),
         }
     run = next(iter(plans.values())).run
     path = Path(run.output).parent / f"fair-{run.pair.name}-{run.data.name}-{run.train.epochs}ep.json"

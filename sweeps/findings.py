@@ -118,4 +118,4 @@ def _gain(study: optuna.Study, storage: BaseStorage) -> Gain | None:
         return None
     check(confirming)
     gain = Gain.of(confirming)
-    return gain if gain.tuned else None
+    return gain if gain.seeds else None

@@ -29,6 +29,7 @@ from benchmarks.errors import RunFailed
 from benchmarks.files import read_record
 from sweeps import fair, findings, processes
 from sweeps import study as study_module
+from sweeps.conduct import conduct
 from sweeps.confirm import Gain
 from sweeps.ledger import POINT, Ledger, origin, worker_name
 from sweeps.worker import confirmation_ledger
@@ -392,7 +393,7 @@ def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, 
     assert best.value == pytest.approx(50 + 20 * best.params["degree"] + (0 + 1) / 2)
     assert best.user_attrs["scores"] == pytest.approx([50 + 20 * best.params["degree"] + seed for seed in (0, 1)])
     assert trained[-3:] == [(seed, ["default", f"trial-{best.number}"]) for seed in (5, 6, 7)]
-    assert found.gain.default == [62, 60, 61]
+    assert found.gain.default == {5: 62, 6: 60, 7: 61}
     assert found.gain.differences == pytest.approx([20 * (best.params["degree"] - 0.5)] * 3)
     assert found.gain.better
     assert "better than the defaults" in capsys.readouterr().out
@@ -466,11 +467,18 @@ def test_the_best_of_noise_is_not_called_better(tmp_path, capsys):
 
 def test_a_gains_interval_is_that_of_a_paired_t_test():
     tuned, default = [70.1, 71.5, 69.9, 70.8], [69.5, 70.9, 70.0, 69.7]
-    gain, oracle = Gain(tuned, default), stats.ttest_rel(tuned, default)
+    gain, oracle = Gain(dict(enumerate(tuned)), dict(enumerate(default))), stats.ttest_rel(tuned, default)
     interval = oracle.confidence_interval(0.95)
     assert gain.mean - gain.half_width == pytest.approx(interval.low)
     assert gain.mean + gain.half_width == pytest.approx(interval.high)
     assert gain.better == (oracle.pvalue < 0.05)
+
+
+def test_a_gain_is_paired_by_seed_whatever_the_order_and_however_many_the_others_have():
+    gain = Gain({3: 73.0, 1: 71.0, 2: 72.0, 9: 99.0}, {1: 70.0, 4: 10.0, 3: 70.0, 2: 70.0})
+    assert gain.seeds == [1, 2, 3]
+    assert gain.differences.tolist() == [1, 2, 3]
+    assert str(gain) == str(Gain({1: 71.0, 2: 72.0, 3: 73.0}, {1: 70.0, 2: 70.0, 3: 70.0}))
 
 
 @pytest.mark.slow
@@ -504,6 +512,12 @@ def test_wilcoxons_pruner_ends_a_trial_after_some_seeds(tmp_path):
         assert 1 < len(runs) < 8
 
 
+def table_rows(said):
+    """Of the methods in the table that `sweeps.fair` prints."""
+    _, table = said.split("behind the first")
+    return [line for line in table.splitlines() if line.split()[:1] in (["kd"], ["sp"])]
+
+
 def test_fair_tunes_every_method_alike_and_compares_on_the_same_seeds(tmp_path, capsys):
     def score(variant, seed):
         of_method = {"kd": 60 + 10 * variant.method.weights["kd"], "sp": 65}[variant.method.name]
@@ -526,6 +540,44 @@ def test_fair_tunes_every_method_alike_and_compares_on_the_same_seeds(tmp_path, 
     assert content["kd"]["tuned"] == pytest.approx([60 + 10 * best_weight + seed for seed in (1, 2)])
     assert content["sp"]["tuned"] == content["sp"]["default"] == [66, 67]
     assert sum(seed > 0 for seed, _ in trained) == 4
-    rows = [line for line in said.splitlines() if line.startswith(("kd ", "sp "))]
+    rows = table_rows(said)
     assert len(rows) == 2
     assert ("kd" if sum(content["kd"]["tuned"]) > 66 + 67 else "sp") == rows[0].split()[0]
+
+
+COMPARISON = (*QUICK, "methods=[kd,sp]", "trials=2")
+
+
+def test_fair_compares_on_the_seeds_that_were_asked_for(tmp_path, capsys):
+    """A study that was confirmed on more seeds before is compared on those of the others."""
+    words = merge(COMPARISON, [f"output={tmp_path}"])
+    alone = [word for word in words if not word.startswith("methods=")]
+    with few_digits(), formula(lambda variant, seed: 60 + 10 * seed**2 + (variant.method.name == "kd")):
+        assert study(*merge(alone, ["space=kd", "confirm=4"])) == 0
+        capsys.readouterr()
+        assert main(fair.COMMAND, merge(words, ["confirm=2"])) == 0
+    said = capsys.readouterr().out
+    (path,) = tmp_path.glob("fair-*.json")
+    rows = json.loads(path.read_text())
+    assert [row["seeds"] for row in rows.values()] == [[1, 2], [1, 2]]
+    assert rows["kd"]["tuned"] == [71, 101]
+    assert rows["sp"]["tuned"] == [70, 100]
+    _, behind = table_rows(said)
+    assert "-1.00 ± 0.00 (95 %, n = 2)" in behind
+
+
+def confirmed_in_part(plan, console):
+    """As where a seed failed, which ends the command else."""
+    with contextlib.suppress(RunFailed):
+        conduct(plan, console)
+
+
+def test_fair_says_which_seeds_it_lacks(tmp_path, monkeypatch, capsys):
+    """Where another machine went on with a study and has found a better trial meanwhile, say."""
+    words = merge(COMPARISON, [f"output={tmp_path}", "confirm=2"])
+    with few_digits(), formula(lambda variant, seed: None if seed == 2 else 60.0):
+        monkeypatch.setattr(fair, "conduct", confirmed_in_part)
+        assert main(fair.COMMAND, words) == 1
+    message = capsys.readouterr().err
+    assert "is not trained on fresh seed 2; the same command does that" in message
+    assert "diverged" not in message
