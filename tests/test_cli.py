@@ -47,7 +47,8 @@ def test_bare_command_lists_what_there_is(capsys):
 
 def test_examples_are_lines_that_work():
     for example in run_command.EXAMPLES:
-        words = shlex.split(example)[3:]
+        words = shlex.split(example)
+        words = words[words.index("benchmarks.run") + 1 :]
         config, given = compose_config(run_command.COMMAND, words)
         resolve(config, given)
 
