@@ -81,7 +81,7 @@ class CATKDConfig(DistillConfig):
         {"ce": 1.0, "kd": 0.0, "catkd": 40.0},
         "weight of each loss term",
         source="the authors' configurations: by pair; 40 is that of resnet50_mobilenetv2",
-        search={"catkd": Search(1.0, 1000.0, log=True)},
+        search={"catkd": Search(0.1, 1000.0, log=True)},
     )
     resolution: int = option(
         2,

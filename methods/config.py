@@ -37,6 +37,14 @@ class Search:
     log: bool = False
     choices: tuple[Any, ...] = ()
 
+    def has(self, value: Any) -> bool:
+        """Whether a study may try a value."""
+        if self.choices:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return self.low <= value <= self.high
+
     def __str__(self) -> str:
         if self.choices:
             return "{" + ", ".join(str(choice) for choice in self.choices) + "}"

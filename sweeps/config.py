@@ -80,5 +80,8 @@ class StudyConfig(SearchConfig):
 
     space: str = option(PROTOCOL, "what is searched: a space, or a method's name for all of its own settings")
     study: str | None = option(None, "its name; default: from space, method, pair, data set and budget")
-    method: Any = option(None, "the method; method.* fixes what is not searched; default: the space's")
-    loss: LossConfig = option(LossConfig, "schedule of the loss weights, where it is not searched")
+    method: Any = option(
+        None,
+        "the method; where the search starts, and what is not searched, is set by method.*; default: the space's",
+    )
+    loss: LossConfig = option(LossConfig, "schedule of the loss weights; where it is searched, the start")

@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import Trial
 
 from benchmarks.config import RunConfig
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.teachers import Specs
 from methods import Search, SearchEach
@@ -173,7 +173,16 @@ def from_trial(trial: Trial) -> Pick:
 
 
 def defaults(name: str, search: Search, default: Any) -> Any:
-    """The default of every parameter."""
+    """The default of every parameter, or what the user has set.
+
+    Raises:
+        UserError: it is outside its range. Optuna takes it into the queue, but not into the queue again.
+    """
+    key = name if name.startswith("loss.") else f"method.{name}"
+    require(
+        search.has(default),
+        f"{key}={written(default)}: the search starts from this value, which must be in its range, {search}",
+    )
     return written(default)
 
 

@@ -131,11 +131,23 @@ def prepare(config: DictConfig, given: frozenset[str], space: Space, name: str |
     base = Base(variant, _placed(run, name), specs)
     points = space.first_points(base)
     require(any(points), f"space={space.name} has nothing to search in method={variant.label} as it is set")
+    if space.grid:
+        _refuse_overridden(space, points, given)
     if OmegaConf.is_missing(config, "trials"):
         config.trials = len(points) if space.grid else TRIALS
     search = OmegaConf.to_object(config)
     assert isinstance(search, SearchConfig)
     return Plan(name, space.name, base, search, points)
+
+
+def _refuse_overridden(space: Space, points: list[Point], given: frozenset[str]) -> None:
+    """Refuse settings of what a grid goes through: there is no start that they could be."""
+    names = {name for point in points for name in point}
+    for key in sorted(given):
+        require(
+            key.removeprefix("method.") not in names,
+            f"{key} has no effect: space={space.name} tries all of its values; leave it out",
+        )
 
 
 def fill_storage(config: DictConfig) -> None:

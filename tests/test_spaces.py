@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import shlex
+from collections.abc import Mapping
 from functools import cache
 
 import optuna
@@ -16,7 +17,7 @@ from benchmarks.cli import compose_config
 from benchmarks.errors import UserError
 from benchmarks.protocol import Variant, resolve
 from benchmarks.run import COMMAND as COMMAND_OF_RUN
-from methods import configure, dead_settings
+from methods import Search, configure, dead_settings, registry
 from methods.schedules import LossConfig
 from sweeps import spaces
 from sweeps.draft import defaults, from_trial, get, of_point
@@ -72,6 +73,60 @@ def test_the_defaults_come_first(space):
     base = base_of(space, "vgg13_vgg8")
     (point,) = space.first_points(base)
     assert base.resolve(space.draft(base, of_point(point)).variant) == base.resolve(base.variant)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.available() if name != "none"])
+def test_every_default_is_in_its_range(name):
+    for pair in ("", *configure(name).by_pair):
+        config = configure(name).for_pair(pair, ())
+        check_ranges(config)
+        space = spaces.find(name)
+        if pair and not space.grid:
+            assert len(space.first_points(base_of(space, pair))) == 1
+
+
+def test_every_default_of_a_schedule_is_in_its_range():
+    check_ranges(LossConfig(schedule="adaptive"))
+
+
+def check_ranges(config):
+    """A search starts from each value, but for weights of terms that are switched off."""
+    for field in dataclasses.fields(config):
+        value, search = getattr(config, field.name), field.metadata["search"]
+        if isinstance(search, Search):
+            assert value is None or search.has(value), field.name
+        elif isinstance(search, Mapping):
+            assert all(each.has(value[term]) for term, each in search.items() if value[term] > 0), field.name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("space=aftkd", "method=aftkd", "method.weights.afb=50"),
+            r"method.weights.afb=50.0: .* 0.3 to 30 \(log\)",
+        ),
+        (
+            ("space=crd", "method=crd", "method.num_negatives=512"),
+            r"method.num_negatives=512: .* {1024, 4096, 16384}",
+        ),
+        (
+            ("space=loss_schedule", "method=at", "loss.schedule=linear", "loss.start=3"),
+            r"^loss.start=3.0: .* 0 to 2",
+        ),
+        (("space=aftkd_ablation", "method=aftkd", "method.degree=0.3"), "method.degree has no effect"),
+    ],
+)
+def test_what_a_search_cannot_start_from_is_refused(words, said):
+    with pytest.raises(UserError, match=said):
+        plan_of(*words, *VGG)
+
+
+def test_what_is_set_is_where_the_search_starts():
+    plan = plan_of("space=crd", "method=crd", "method.num_negatives=4096", "method.weights.crd=2", *VGG)
+    (point,) = plan.points
+    assert (point["num_negatives"], point["weights.crd"]) == (4096, 2)
+    assert plan.draft(of_point(point)).variant == plan.base.variant
 
 
 def test_blocks_are_those_that_fit_each_stage():
