@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from analysis import table
 from benchmarks import run
-from benchmarks.cli import compose_config
+from benchmarks.cli import compose_config, main
 from benchmarks.protocol import resolve
 from methods import registry
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Where a command is that is not in the module that is typed.
 HOMES = {"benchmarks.pairs": "benchmarks.pair_table", "benchmarks.suite": "benchmarks.suite.command"}
 
@@ -58,6 +60,15 @@ def test_settings_resolve(words):
     assert resolve(*compose_config(run.COMMAND, arguments))
 
 
+def test_the_table_is_what_its_command_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    block = r"^    python -m analysis\.table (source=results/.*)\n\n((?:    .*\n|\n)+)"
+    command, shown = re.search(block, README, flags=re.M).groups()
+    assert main(table.COMMAND, shlex.split(command)) == 0
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert re.sub("^    ", "", shown, flags=re.M).strip("\n") in printed
+
+
 @pytest.fixture
 def example(tmp_path):
     """README's method, as a module of its own; gone from the registry afterwards."""
@@ -81,7 +92,5 @@ def test_the_example_method_distils(example, distil, tmp_path):
 
     command = dataclasses.replace(run.COMMAND, groups={**run.COMMAND.groups, "method": {"l1": example.L1Config()}})
     from commands import TINY
-
-    from benchmarks.cli import main
 
     assert main(command, [*TINY, "method=l1", "train.lr=0.01", f"output={tmp_path / 'runs'}"]) == 0
