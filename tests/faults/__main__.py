@@ -40,8 +40,8 @@ def kills(folder: Path, wanted: dict[str, int]) -> Iterator[Row]:
 
 def damage(folder: Path, flips: int) -> Iterator[Row]:
     """A row for each kind of file that is damaged."""
-    for name, make in SUBJECTS.items():
-        place = folder / name.replace(" ", "_")
+    for k, (name, make) in enumerate(SUBJECTS.items()):
+        place = folder / f"damage{k}"
         place.mkdir()
         outcome = try_damages(make(place), flips)
         wrong = outcome.wrong
