@@ -41,13 +41,14 @@ def _shown(folder: Path, product: Product) -> str:
 def _facts(logs: Logs) -> str:
     """Hardware, versions, code, teachers and time as a table."""
     runs = logs.runs
+    taught = runs.dropna(subset=["teacher_sha256", "teacher_top1"])  # a run that was stopped names no accuracy
     lines = {
         "runs": _listed(f"{count} {state}" for state, count in runs["state"].value_counts().items()),
         "protocol": _listed(runs["protocol"]),
         "hardware": _listed(map(_hardware, runs["config"])),
         "software": _listed(map(_software, runs["config"])),
         "code": _listed(f"commit {commit}" for commit in runs["commit"]),
-        "teachers": _listed(_teacher(run) for _, run in runs.dropna(subset="teacher_sha256").iterrows()),
+        "teachers": _listed(_teacher(run) for _, run in taught.iterrows()),
     }
     if not math.isnan(seconds := seconds_spent(logs)):
         lines["time spent"] = duration(seconds)

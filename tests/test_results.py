@@ -1,5 +1,7 @@
 """Published results: everything beside the logs is made of them, and again the same."""
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from analysis.about import ABOUT, LOGS
 from analysis.results import COMMAND
 from analysis.results_page import seconds_spent
 from benchmarks.cli import main
+from sweeps import show
 
 PUBLISHED = Path(__file__).parents[1] / "results"
 TEXTS = (".md", ".tex", ".csv", ".json")
@@ -116,3 +119,16 @@ def test_published_tables_and_pages_are_those_that_the_logs_give(name, tmp_path)
     assert texts
     for path in texts:
         assert path.read_bytes() == (PUBLISHED / name / path.name).read_bytes(), path.name
+
+
+def test_a_published_study_is_what_its_command_shows(tmp_path, capsys, monkeypatch):
+    """The command stands in the page's text."""
+    monkeypatch.chdir(PUBLISHED.parent)
+    folder = PUBLISHED / "aftkd-blocks"
+    (line,) = re.findall(r"python -m sweeps\.show (.*) > .*", (folder / ABOUT).read_text(encoding="utf-8"))
+    words = [word for word in shlex.split(line) if not word.startswith("out=")]
+    assert main(show.COMMAND, [*words, f"out={tmp_path}"]) == 0
+    printed = [each.rstrip() for each in capsys.readouterr().out.splitlines() if not each.startswith("wrote ")]
+    shown = (folder / "study.txt").read_text(encoding="utf-8").splitlines()
+    assert printed == [each.rstrip() for each in shown if not each.startswith("wrote ")]
+    assert {path.name for path in tmp_path.glob("*.png")} <= {path.name for path in folder.glob("*.png")}
