@@ -24,7 +24,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import Interrupted, RunFailed, UserError
@@ -258,9 +258,23 @@ def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
     _store(command)
     try:
         with initialize(version_base=None, config_path=None):
-            return compose(command.name, overrides=[_line(override) for override in overrides])
+            config = compose(command.name, overrides=[_line(override) for override in overrides])
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise UserError(_explain(command, overrides, error)) from None
+    for key in leaves(config):
+        _refuse_nested(key, OmegaConf.select(config, key))
+    return config
+
+
+def _refuse_nested(key: str, value: Any) -> None:
+    """Refuse a list where a number belongs in a list: an empty one passes for any type."""
+    if not isinstance(value, ListConfig):
+        return
+    kind = value._metadata.element_type
+    if kind in (bool, int, float, str) and any(OmegaConf.is_config(element) for element in value):
+        raise UserError(f"{key}={value}: expected a list of {kind.__name__}")
+    for element in value:
+        _refuse_nested(key, element)
 
 
 def _line(override: Override) -> str:

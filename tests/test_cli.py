@@ -145,6 +145,8 @@ WRONG = [
     (["method.temperature=hot"], ["method.temperature", "hot"]),
     (["train.precision=fp8"], ["train.precision", "fp8", "bf16"]),
     (["train.milestones=3"], ["train.milestones", "3"]),
+    (["train.milestones=[[]]"], ["train.milestones", "list of int"]),
+    (["method=aftkd", "method.block_size=[2,[],2,2]"], ["method.block_size"]),
     (["loss.schedule=sine"], ["loss.schedule", "sine", "cosine"]),
     (["tracking.mode=maybe"], ["tracking.mode", "maybe", "offline"]),
     (["train.epochs="], ["train.epochs", "missing"]),
