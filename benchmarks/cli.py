@@ -261,20 +261,28 @@ def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
             config = compose(command.name, overrides=[_line(override) for override in overrides])
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise UserError(_explain(command, overrides, error)) from None
-    for key in leaves(config):
-        _refuse_nested(key, OmegaConf.select(config, key))
+    check_lists(config)
     return config
 
 
-def _refuse_nested(key: str, value: Any) -> None:
-    """Refuse a list where a number belongs in a list: an empty one passes for any type."""
+def check_lists(config: DictConfig) -> None:
+    """Refuse a list in a list of numbers or words: an empty one passes for any type.
+
+    Raises:
+        UserError: there is one.
+    """
+    for key in leaves(config):
+        _check_list(key, OmegaConf.select(config, key))
+
+
+def _check_list(key: str, value: Any) -> None:
     if not isinstance(value, ListConfig):
         return
     kind = value._metadata.element_type
     if kind in (bool, int, float, str) and any(OmegaConf.is_config(element) for element in value):
         raise UserError(f"{key}={value}: expected a list of {kind.__name__}")
     for element in value:
-        _refuse_nested(key, element)
+        _check_list(key, element)
 
 
 def _line(override: Override) -> str:

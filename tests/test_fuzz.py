@@ -32,7 +32,7 @@ from benchmarks import run as run_command
 from benchmarks import status as status_command
 from benchmarks import teacher as teacher_command
 from benchmarks import throughput as throughput_command
-from benchmarks.cli import leaves, main
+from benchmarks.cli import check_lists, leaves, main
 from benchmarks.data import digits
 from benchmarks.errors import UserError
 from benchmarks.protocol import plain
@@ -176,6 +176,7 @@ def attempt(method, chosen):
         except OmegaConfBaseException as error:  # the grammar's refusal, see below
             return str(error)
     try:
+        check_lists(config)
         run_command.execute(config, frozenset(chosen))
     except Started as started:
         return started
