@@ -14,9 +14,10 @@ from analysis import statistics
 from analysis.cells import BEST, SECOND, Cell, Column, Row, Section, Table
 from analysis.notes import RANK, notes_on, relative_to
 from analysis.scores import Scores, columns_of
-from analysis.selection import ALONE, Selection
+from analysis.selection import Selection
 from analysis.settings import Epoch, Figures, Layout
 from benchmarks import published
+from methods import ALONE
 
 
 def family(network: str) -> str:

@@ -106,9 +106,8 @@ def _logs(table: pa.Table, mark: dict[str, Any]) -> Logs:
     runs = runs.astype(object).where(runs.notna(), None)
     for name in NESTED:
         runs[name] = [json.loads(text) for text in runs[name]]
-    runs["protocol"] = runs["config"].map(
-        protocol
-    )  # as runs read elsewhere have it, whatever version wrote the file
+    # As runs read elsewhere have it, whatever version wrote the file.
+    runs["protocol"] = runs["config"].map(protocol)
     return Logs(typed(runs.set_index("run_id")), _history(table, mark, run_id), tuple(mark["notes"]))
 
 

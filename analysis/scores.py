@@ -7,9 +7,9 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column
-from analysis.selection import ALONE
 from benchmarks import published
 from benchmarks.pairs import PAIRS
+from methods import ALONE
 
 
 class Scores:

@@ -19,7 +19,6 @@ from analysis.runs import DISTILLATION, get, printable
 from benchmarks.errors import UserError
 from methods import unknown
 
-ALONE = "none"  # the method that is the student alone
 SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
 VALUES = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 
@@ -146,9 +145,8 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
     settings = runs["config"].map(settings_of)
     optimizers = settings.map(lambda told: told.get(OPTIMIZER, SGD))
     for (_, label, optimizer), group in runs.groupby(["protocol", "label", optimizers], sort=False):
-        named = (
-            set() if optimizer == SGD else {OPTIMIZER}
-        )  # always: another optimiser never passes for the usual one
+        # Another optimiser never passes for the usual one, even where nothing differs from it.
+        named = set() if optimizer == SGD else {OPTIMIZER}
         varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
         for place in group.index:
             names[place] = _row_name(str(label), settings[place], sorted(varying))

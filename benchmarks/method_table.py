@@ -28,10 +28,9 @@ from benchmarks.training.cohort import autocast, num_views, train_step, wait_for
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
 from benchmarks.workbench import prepare_torch
-from methods import FeatureSpec, InvalidSetting, MethodConfig, available, configure, get, option
+from methods import ALONE, FeatureSpec, InvalidSetting, MethodConfig, available, configure, get, option
 from methods.schedules import LossConfig
 
-ALONE = "none"
 NUM_IMAGES = 50_000  # of CIFAR-100: a memory bank has as many rows
 STEPS = 3  # timed as one
 

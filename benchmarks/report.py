@@ -13,8 +13,7 @@ from benchmarks import metrics, published
 from benchmarks.config import Optimizer, RunConfig
 from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
-
-ALONE = "none"
+from methods import ALONE
 
 
 def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: str) -> None:

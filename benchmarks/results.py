@@ -16,7 +16,7 @@ from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
-from methods import configure, get
+from methods import ALONE, configure, get
 from methods.schedules import LossConfig
 
 # A run's status at its end
@@ -185,7 +185,7 @@ def summarise(
 
 def student_alone(output: Path, config: StudentConfig, split: str) -> float | None:
     """Top-1 of the same student without distillation, under the same protocol and seed, if it was run."""
-    none = configure("none")
+    none = configure(ALONE)
     # What only distillation has is left out.
     train = dataclasses.replace(config.train, optimizer=TrainConfig.optimizer, delta=TrainConfig.delta)
     alone = dataclasses.replace(config, method=none, train=train, loss=LossConfig().resolve(none))

@@ -24,7 +24,7 @@ from benchmarks.identity import code_version, environment
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen, place
-from methods import FeatureSpec, configure
+from methods import ALONE, FeatureSpec, configure
 from methods.schedules import LossConfig
 
 Specs = tuple[FeatureSpec, FeatureSpec]  # of student and teacher
@@ -103,7 +103,7 @@ class TeacherPlan:
     @property
     def config(self) -> StudentConfig:
         """The same as the training of a student without distillation."""
-        none = configure("none", label="teacher")
+        none = configure(ALONE, label="teacher")
         pair = PairConfig(self.network, self.network, self.network)
         return StudentConfig(none, pair, self.data, self.seed, self.train, LossConfig().resolve(none))
 

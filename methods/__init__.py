@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from methods.config import (
+    ALONE,
     DistillConfig,
     InvalidSetting,
     MethodConfig,
@@ -37,6 +38,7 @@ _NEED_TORCH = {
 }
 
 __all__ = [
+    "ALONE",
     "Context",
     "DistillConfig",
     "FeatureSpec",

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from methods.features import FeatureSpec
 
 T = TypeVar("T", covariant=True)
+ALONE = "none"  # the method that is the student alone
 
 
 class InvalidSetting(ValueError):

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.base import Method
-from methods.config import MethodConfig, option
+from methods.config import ALONE, MethodConfig, option
 from methods.features import Features
 from methods.registry import register
 
 
 @dataclass(frozen=True)
 class NoneConfig(MethodConfig):
-    name: str = option("none", "the student alone")
+    name: str = option(ALONE, "the student alone")
 
 
 @register(
-    "none",
+    ALONE,
     NoneConfig,
     summary="the student alone, by cross entropy",
     reference=None,

@@ -158,12 +158,8 @@ def test_of_equal_attempts_the_one_begun_last_counts():
 def test_only_complete_runs_count_and_the_others_are_listed_with_their_failure():
     failed = logged(seed=1, status="failed")
     failed.summary["failure"] = "the loss is not finite"
-    runs = [
-        logged(),
-        failed,
-        logged(seed=2, status=None),
-        *(logged(seed=k, status=status) for k, status in ((3, "interrupted"), (4, "stopped"))),
-    ]
+    ended = [logged(seed=3, status="interrupted"), logged(seed=4, status="stopped")]
+    runs = [logged(), failed, logged(seed=2, status=None), *ended]
     assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 70}}
     reasons = ["failed: the loss is not finite", "interrupted", "stopped", "unfinished"]
     assert sorted(excluded(runs).values()) == reasons

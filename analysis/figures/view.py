@@ -14,10 +14,11 @@ from analysis import style
 from analysis.cells import Column
 from analysis.logs import Logs
 from analysis.scores import Scores
-from analysis.selection import ALONE, select
+from analysis.selection import select
 from analysis.settings import Epoch
 from benchmarks import metrics
 from benchmarks.errors import UserError
+from methods import ALONE
 
 
 class NothingToDraw(UserError):
