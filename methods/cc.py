@@ -50,9 +50,9 @@ def kernel_loss(student: Tensor, teacher: Tensor, gamma: float, order: int) -> T
 
 
 def adjacent_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over neighbours in the batch of |s − t| · |s' − t'|, of `[B, D]` and `[B, D]`: a scalar."""
+    """Mean over neighbours in the batch of |s − t| · |s' − t'|, of `[B, D]` each: a scalar, 0 for one sample."""
     difference = (student - teacher).abs()
-    return (difference[:-1] * difference[1:]).sum(dim=1).mean()
+    return (difference[:-1] * difference[1:]).sum() / max(1, len(difference) - 1)
 
 
 def _by_kernel(config: CCConfig) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPS = 1e-12
+EPS = 1e-12  # the square of a distance between rows that coincide
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -14,21 +14,21 @@ def gram(rows: Tensor) -> Tensor:
     return rows @ rows.T
 
 
-def off_diagonal(square: Tensor) -> Tensor:
-    """A matrix like `square`, `[B, B]`, with 0 on the diagonal and 1 elsewhere."""
-    return 1 - torch.eye(len(square), dtype=square.dtype, device=square.device)
+def squared_distances(rows: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs in float64, `[B, D]` to `[B, B]`; about 0 where rows coincide.
+
+    From the inner products: B² values instead of B² D. In float32 their cancellation would leave nothing of the
+    distance between near rows.
+    """
+    products = gram(rows.double())
+    squares = products.diagonal()
+    return squares[:, None] + squares[None, :] - 2 * products
 
 
 def pairwise_distances(rows: Tensor) -> Tensor:
-    """Euclidean distances of all pairs, `[B, D]` to `[B, B]`; 0 on the diagonal, with finite gradients.
-
-    From the inner products: B² values instead of B² D. The rows are centred first, since what they have in common
-    cancels in the distances, but not exactly.
-    """
-    products = gram(rows - rows.mean(dim=0))
-    squares = products.diagonal()
-    squared = squares[:, None] + squares[None, :] - 2 * products
-    return squared.clamp_min(EPS).sqrt() * off_diagonal(squared)
+    """Euclidean distances of all pairs in float64, `[B, D]` to `[B, B]`; 0, gradient too, where rows coincide."""
+    squared = squared_distances(rows)
+    return torch.where(squared > EPS, squared.clamp_min(EPS).sqrt(), 0.0)
 
 
 def channel_products(first: Tensor, second: Tensor) -> Tensor:

@@ -6,14 +6,16 @@ to 6), and the angles of its triplets, as cosines (equations 7 and 8), both by t
 
 Reductions are those of RepDistiller and the authors' code: averages over all B² pairs and B³ triplets, those of
 a sample with itself included, which are 0 on both sides. Distances and angles follow from the inner products of
-the centred embeddings, so no tensor of B² D values is made. The two terms have the weights 25 and 50 of these
-codes.
+the embeddings, so no tensor of B² D values is made; squared distances are in float64, because the angles at
+samples that are near divide what a cancellation leaves of them. At samples that coincide there is no angle and no
+gradient, where these codes have one of about 10¹². The two terms have the weights 25 and 50 of these codes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,27 +24,27 @@ from methods.config import DistillConfig, Search, option
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import gram, off_diagonal, pairwise_distances
+from methods.relations import EPS, pairwise_distances, squared_distances
 
 
 def relative_distances(embedding: Tensor) -> Tensor:
-    """Distances of all pairs over their mean, `[B, D]` to `[B, B]`."""
+    """Distances of all pairs over their mean, `[B, D]` to `[B, B]`; 0 where all samples coincide."""
     distances = pairwise_distances(embedding)
     num_pairs = distances.numel() - len(distances)
-    return distances * num_pairs / distances.sum()
+    return (distances * num_pairs / distances.sum().clamp_min(EPS)).to(embedding.dtype)
 
 
 def angles(embedding: Tensor) -> Tensor:
     """Cosines of the angles at each sample, `[B, D]` to `[B, B, B]`: entry i, j, k is at i, between j and k.
 
-    0 where two of the three are the same sample and the angle is at it.
+    0, with no gradient, where one of the other two coincides with the sample that the angle is at.
     """
-    products = gram(embedding - embedding.mean(dim=0))
-    at = products[:, :, None]
-    between = products[None] - at - products[:, None, :] + products.diagonal()[:, None, None]
-    distances = pairwise_distances(embedding)
-    inverse = off_diagonal(distances) / (distances + (1 - off_diagonal(distances)))
-    return between * inverse[:, :, None] * inverse[:, None, :]
+    squared = squared_distances(embedding)
+    inverse = torch.where(squared > EPS, squared.clamp_min(EPS).rsqrt(), 0.0)
+    # By the law of cosines; once the near samples' distances are taken off each other, float32 will do again.
+    products = (squared[:, :, None] + squared[:, None, :] - squared[None]).to(embedding.dtype) / 2
+    inverse = inverse.to(embedding.dtype)
+    return products * inverse[:, :, None] * inverse[:, None, :]
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:

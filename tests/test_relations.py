@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from methods.cc import adjacent_loss, kernel_loss
 from methods.pkt import pkt_loss
 from methods.relations import channel_products, pairwise_distances
-from methods.rkd import angle_loss, distance_loss
+from methods.rkd import angle_loss, angles, distance_loss
 from methods.sp import sp_loss
 
 
@@ -43,8 +43,9 @@ def test_distances_are_those_of_loops_and_0_to_oneself():
 
 def test_distances_survive_a_large_common_part_in_float32():
     rows = draw(0, 6, 8)
-    near = pairwise_distances((rows + 300).float())
-    torch.testing.assert_close(near.double(), pairwise_distances(rows), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        pairwise_distances((rows + 300).float()), pairwise_distances(rows), rtol=0, atol=1e-4
+    )
 
 
 def test_gradient_of_the_distances_is_finite_where_rows_coincide():
@@ -191,12 +192,49 @@ def test_rkd_in_float32_is_near_its_float64():
     assert angle_loss(student.float(), teacher.float()).item() == pytest.approx(exact.item(), rel=1e-4)
 
 
-def test_rkds_gradient_is_finite_where_embeddings_coincide():
-    student = draw(0, 4, 3)
+@pytest.mark.parametrize("apart", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_rkd_in_float32_survives_samples_that_are_near(apart):
+    """The gradient grows as they near each other, by their distance and not by rounding."""
+    student, teacher = (draw(seed, 32, 128).float() for seed in (0, 1))
+    student[1] = student[0] + apart * draw(2, 128).float()
+    gradients = []
+    for rows in (student, student.double()):
+        rows.requires_grad_()
+        loss = angle_by_differences(rows, teacher) if rows.dtype == torch.float64 else angle_loss(rows, teacher)
+        assert loss.dtype == rows.dtype
+        gradients.append((loss.item(), *torch.autograd.grad(loss, rows)))
+    (ours, gradient), (expected, exact) = gradients
+    assert ours == pytest.approx(expected, rel=1e-5)
+    assert (gradient - exact).norm() < 1e-4 * exact.norm()
+
+
+def angle_by_differences(student, teacher):
+    """From the difference of every pair of rows, in float64."""
+    cosines = []
+    for rows in (student.double(), teacher.double()):
+        differences = torch.nn.functional.normalize(rows[None] - rows[:, None], dim=2)
+        cosines.append(differences @ differences.transpose(1, 2))
+    return torch.nn.functional.smooth_l1_loss(*cosines)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_coincides_has_no_angle_and_no_gradient(dtype):
+    student, teacher = draw(0, 16, 64).to(dtype), draw(1, 16, 64).to(dtype)
     student[1] = student[0]
     student.requires_grad_()
-    (distance_loss(student, draw(1, 4, 3)) + angle_loss(student, draw(1, 4, 3))).backward()
-    assert student.grad.isfinite().all()
+    assert not angles(student)[0, 1].any()
+    (distance_loss(student, teacher) + angle_loss(student, teacher)).backward()
+    assert student.grad.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("loss", [distance_loss, angle_loss, adjacent_loss])
+@pytest.mark.parametrize("rows", [draw(0, 1, 3), torch.ones(4, 3)], ids=["one sample", "all alike"])
+def test_where_there_is_no_relation_there_is_no_gradient(loss, rows):
+    student = rows.clone().requires_grad_()
+    value = loss(student, rows)
+    value.backward()
+    assert value == 0
+    assert not student.grad.any()
 
 
 def test_rkd_weighs_its_terms_apart():
