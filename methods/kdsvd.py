@@ -4,8 +4,9 @@ Lee, Kim & Song, *Self-supervised knowledge distillation using singular value de
 stage's map, as a matrix of positions by channels, is reduced to its leading right singular vectors; what is
 transferred is how these relate from one stage to the next: exp(−(v_i − v'_j)² / 8) for all pairs of their
 entries. The student's vectors are first aligned with the teacher's: of its leading k + 3, the one that is most
-collinear stands for each of the teacher's k, with its sign. As in RepDistiller: k = 1, the squared difference
-summed over entries and pairs of stages, averaged over the batch.
+collinear stands for each of the teacher's k, with its sign. Both are multiplied by the teacher's singular value,
+over the length of its leading k, so that a vector counts as it does in the map. As in RepDistiller: k = 1, the
+squared difference summed over entries and pairs of stages, averaged over the batch.
 
 Vectors over channels need stages of equal width, so the paper's form serves few pairs of networks. mdistiller's
 method of this name is another one: the matrix is channels × rows of the map by its columns (`matrix=columns`),
@@ -122,7 +123,7 @@ def kdsvd_loss(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """Squared difference of the relations of adjacent stages, summed, averaged over the batch: a scalar.
 
     Args:
-        student, teacher: each stage's aligned vectors, `[B, M_l, k]`.
+        student, teacher: each stage's aligned and weighted vectors, `[B, M_l, k]`.
     """
     losses = [
         (relation(s, s_next) - relation(t, t_next)).square().sum() / len(s)
@@ -197,11 +198,12 @@ class KDSVD(Method[KDSVDConfig]):
         return terms
 
     def _vectors(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """The aligned vectors of one matched stage, `[B, M, k]` each."""
+        """The vectors of one matched stage, aligned and weighted, `[B, M, k]` each."""
         if self.config.matrix == Matrix.columns:
             student, teacher = (x.flatten(1, 2) for x in pool_to_smaller(student, teacher))
         else:
             student, teacher = (x.flatten(2).transpose(1, 2) for x in (student, teacher))
         count = self.config.vectors
-        vectors_teacher = right_singular_vectors(teacher, count)
-        return align(right_singular_vectors(student, count + EXTRA), vectors_teacher), vectors_teacher
+        vectors = right_singular_vectors(teacher, count)
+        values = F.normalize((teacher @ vectors).norm(dim=1, keepdim=True), dim=2)
+        return align(right_singular_vectors(student, count + EXTRA), vectors) * values, vectors * values

@@ -74,14 +74,15 @@ def test_align_takes_the_most_collinear_with_its_sign():
 
 
 def vectors_reference(maps, columns, count):
-    """The leading right singular vectors of each sample's matrix, `[B, M, count]`."""
+    """The leading right singular vectors of each sample's matrix, `[B, M, count]`, and values, `[B, 1, count]`."""
     _, channels, height, width = maps.shape
-    out = []
+    vectors, values = [], []
     for sample in maps:
         matrix = sample.reshape(channels * height, width) if columns else sample.reshape(channels, -1).T
-        _, _, right = np.linalg.svd(matrix, full_matrices=False)
-        out.append(np.stack([largest_entry_positive(vector) for vector in right[:count]], axis=1))
-    return np.array(out)
+        _, singular, right = np.linalg.svd(matrix, full_matrices=False)
+        vectors.append(np.stack([largest_entry_positive(vector) for vector in right[:count]], axis=1))
+        values.append(singular[None, :count])
+    return np.array(vectors), np.array(values)
 
 
 def aligned_reference(student, teacher):
@@ -96,8 +97,10 @@ def aligned_reference(student, teacher):
 def loss_reference(student, teacher, columns, count=1):
     pairs = []
     for s, t in zip(student, teacher, strict=True):
-        theirs = vectors_reference(t, columns, count)
-        pairs.append((aligned_reference(vectors_reference(s, columns, count + 3), theirs), theirs))
+        theirs, values = vectors_reference(t, columns, count)
+        ours = aligned_reference(vectors_reference(s, columns, count + 3)[0], theirs)
+        weights = values / np.sqrt((values**2).sum(axis=2, keepdims=True))
+        pairs.append((ours * weights, theirs * weights))
     total = 0.0
     for (s, t), (s_next, t_next) in itertools.pairwise(pairs):
         for b, i, j, k in np.ndindex(len(s), s.shape[1], s_next.shape[1], count):
