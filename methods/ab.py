@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Pretraining, Reference
 from methods.config import PreactConfig, PretrainedConfig, Search, option, require
-from methods.connectors import regressor_layer
+from methods.connectors import BatchNorm, regressor_layer
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
 from methods.registry import register
@@ -47,7 +47,7 @@ def connector(student: MapShape, teacher: MapShape) -> nn.Module:
     """From a student's map to the teacher's shape."""
     if student == teacher:
         return nn.Identity()
-    return nn.Sequential(regressor_layer(student, teacher), nn.BatchNorm2d(teacher[0]))
+    return nn.Sequential(regressor_layer(student, teacher), BatchNorm(teacher[0]))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, InvalidSetting, Search, acts_with, check_stages, match_stages, option
-from methods.connectors import regressor_layer
+from methods.connectors import BatchNorm, regressor_layer
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
@@ -99,7 +99,7 @@ class FitNet(Method[FitNetConfig]):
         rectified = config.activation == Activation.relu
         self.regressor = nn.Sequential(
             regressor_layer(student, teacher),
-            nn.BatchNorm2d(teacher[0]),
+            BatchNorm(teacher[0]),
             nn.ReLU() if rectified else nn.Identity(),
         )
 

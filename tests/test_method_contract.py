@@ -10,6 +10,7 @@ import torch
 from helpers import (
     INDEX,
     NUM_CLASSES,
+    TARGET,
     TARGETS,
     make,
     pretraining_terms_of,
@@ -22,7 +23,17 @@ from helpers import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
-from methods import DistillConfig, FeatureSpec, InvalidSetting, Method, SearchEach, configure, get, register
+from methods import (
+    DistillConfig,
+    Features,
+    FeatureSpec,
+    InvalidSetting,
+    Method,
+    SearchEach,
+    configure,
+    get,
+    register,
+)
 from methods.schedules import LossConfig, LossWeights
 
 NAMES = methods.available()
@@ -108,6 +119,35 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
         assert parameter.grad.isfinite().all(), parameter_name
         if parameter.ndim > 1:
             assert parameter.grad.any(), parameter_name
+
+
+@every_variant
+def test_serves_an_epoch_whose_last_batch_is_one_sample(name, config):
+    method = make(name, *pair(name), weights=all_terms(name), **config)
+    terms_of(method, *pair(name))
+    lone = [first(features, method.num_views) for features in pair(name, seed=5)]
+    student, teacher = with_grad(lone[0]), lone[1]
+    batch = (TARGET[:1].repeat(method.num_views), INDEX[:1].repeat(method.num_views))
+    terms = method(method.predict(student), teacher, *batch)
+    if method.pretraining:
+        terms |= method.pretrain(student if method.pretraining.student else None, teacher, *batch)
+    assert all(term.isfinite() for term in terms.values())
+    total = sum(terms.values(), torch.zeros(()))
+    if total.requires_grad:
+        total.backward()
+    leaves = [leaf for part in tensors(student).values() for leaf in part]
+    assert all(leaf.grad.isfinite().all() for leaf in [*leaves, *method.parameters()] if leaf.grad is not None)
+
+
+def first(features, count):
+    """The features of the first `count` samples."""
+    return Features(
+        tuple(stage[:count] for stage in features.stages),
+        tuple(preact[:count] for preact in features.preacts),
+        features.embedding[:count],
+        features.logits[:count],
+        features.final[:count],
+    )
 
 
 @every_variant

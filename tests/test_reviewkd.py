@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import batch_norm, block_mean, make, randomise, student_features, teacher_features, terms_of
 
+from methods.connectors import BatchNorm
 from methods.reviewkd import hcl_loss
 
 
@@ -102,3 +103,19 @@ def test_follows_a_stage_map():
 def test_the_fusion_is_as_wide_as_the_embedding_up_to_a_limit(max_width, width):
     method = make("reviewkd", student_features(), teacher_features(), max_width=max_width)
     assert {block.enter[0].out_channels for block in method.blocks} == {width}
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 1, 1), (1, 3, 2, 1)])
+def test_a_value_alone_is_normalised_by_what_was_seen_before(shape):
+    """As in evaluation, and it moves nothing; two values are normalised by their own statistics."""
+    norm = BatchNorm(3).double()
+    randomise(norm)
+    norm(draw(0, 4, 3, 2, 2))
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    plain = torch.nn.BatchNorm2d(3).double()
+    plain.load_state_dict(before)
+    alone = shape == (1, 3, 1, 1)
+    values = draw(1, *shape)
+    torch.testing.assert_close(norm(values), plain.train(not alone)(values))
+    state = norm.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in before.items()) == alone
