@@ -40,8 +40,11 @@ class Form(StrEnum):
 def correlations(embedding: Tensor, gamma: float, order: int) -> Tensor:
     """Taylor series of the Gaussian kernel of unit embeddings: `[B, D]` to `[B, B]`."""
     cosine = gram(F.normalize(embedding, dim=1))
-    powers = [(2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(order + 1)]
-    return math.exp(-2 * gamma) * torch.stack(powers).sum(dim=0)
+    term = total = torch.full_like(cosine, math.exp(-2 * gamma))
+    for p in range(1, order + 1):
+        term = term * cosine * (2 * gamma / p)
+        total = total + term
+    return total
 
 
 def kernel_loss(student: Tensor, teacher: Tensor, gamma: float, order: int) -> Tensor:

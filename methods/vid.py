@@ -67,8 +67,9 @@ class Likelihood(nn.Module):
             nn.ReLU(),
             nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False),
         )
-        # softplus of it is the initial variance
-        alpha = torch.full((teacher_channels,), math.log(math.expm1(initial_variance - EPS)))
+        # softplus of it is the initial variance: log(exp(v) - 1), without the overflow
+        variance = initial_variance - EPS
+        alpha = torch.full((teacher_channels,), variance + math.log(-math.expm1(-variance)))
         self.alpha: Tensor
         if train_variance:
             self.alpha = nn.Parameter(alpha)
