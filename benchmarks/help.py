@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Container, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -94,7 +95,11 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, dict):
         return " = {" + ", ".join(f"{key}: {weight:g}" for key, weight in value.items()) + "}"
-    return f" = {str(value).lower() if isinstance(value, bool) else value}"
+    if isinstance(value, bool):
+        return f" = {str(value).lower()}"
+    if isinstance(value, list) and all(isinstance(element, Enum) for element in value):
+        return f" = [{','.join(element.name for element in value)}]"
+    return f" = {value}"
 
 
 def _meaning(field: dataclasses.Field[Any]) -> str:

@@ -227,6 +227,13 @@ def test_mistakes_are_named(words, told, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_default_that_help_shows_can_be_typed(capsys):
+    assert main(COMMAND, ["help"]) == 0
+    shown = re.search(r"^  (figures) = (.*)$", capsys.readouterr().out, flags=re.M)
+    config, _ = compose_config(COMMAND, ["=".join(shown.groups())])
+    assert list(config.figures) == list(Kind)
+
+
 def test_help_and_mistakes_load_nothing_heavy():
     code = "import sys, analysis.report as r; r.main(r.COMMAND, ['help']); r.main(r.COMMAND, ['out=x']); "
     code += "sys.exit(bool({'matplotlib', 'pandas', 'numpy', 'jinja2', 'torch', 'wandb'} & sys.modules.keys()))"
