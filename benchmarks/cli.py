@@ -311,7 +311,8 @@ def _explain(command: Command, overrides: Sequence[Override], error: BaseExcepti
 def _explain_one(command: Command, before: Sequence[Override], culprit: Override, failure: BaseException) -> str:
     key = culprit.key_or_group
     with initialize(version_base=None, config_path=None):
-        valid = leaves(compose(command.name, overrides=[_line(override) for override in before]))
+        config = compose(command.name, overrides=[_line(override) for override in before])
+    valid = leaves(config)
     if key not in valid:
         group = key.split(".")[0]
         if group in command.groups and not any(name.startswith(f"{group}.") for name in valid):
@@ -320,8 +321,18 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
         settable = [name for name in valid if name not in fixed]
         siblings = [name for name in settable if name.startswith(key.rpartition(".")[0] + ".")]
         return unknown("key", key, siblings or settable)
+    value = _plain(culprit.value())
+    if _is_list(config, key) and not isinstance(value, list):
+        return f"{key}={value}: a list is expected, as '{key}=[{value}]'"
     reason = str(failure.__cause__ or failure).splitlines()[0]
-    return f"{key}={_plain(culprit.value())}: {reason}"
+    return f"{key}={value}: {reason}"
+
+
+def _is_list(config: DictConfig, key: str) -> bool:
+    """Whether a setting takes a list, which may have no value yet."""
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(config, parent) if parent else config
+    return isinstance(section._get_node(name), ListConfig)
 
 
 def leaves(config: DictConfig, prefix: str = "") -> list[str]:

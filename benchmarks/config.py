@@ -55,8 +55,8 @@ class PairConfig:
     """Teacher and student."""
 
     name: str = option("custom", "the pair; part of the run's folder")
-    teacher: str = option(PROTOCOL, "network of the teacher")
-    student: str = option(PROTOCOL, "network of the student")
+    teacher: str = option(PROTOCOL, "network of the teacher; python -m benchmarks.run lists all")
+    student: str = option(PROTOCOL, "network of the student, of the same list")
 
 
 @dataclass(frozen=True)

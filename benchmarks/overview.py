@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
-from benchmarks import data
+from benchmarks import data, models
+from benchmarks.help import WIDTH
 from methods import available, get
 
 
 def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], examples: Sequence[str]) -> str:
-    """Methods with their papers, pairs, data sets and examples."""
+    """Methods with their papers, pairs, networks, data sets and examples."""
     lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
     for method in available():
         cls = get(method)
@@ -19,7 +21,9 @@ def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], exam
         lines.append(f"  {method:10} {cls.summary}{reference}")
     lines += ["", "Pairs (pair=…):"]
     lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]
-    lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Data sets (data=…):"]
+    lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Networks:"]
+    lines += textwrap.wrap(", ".join(models.available()), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    lines += ["", "Data sets (data=…):"]
     lines += [f"  {entry:10} {info.summary}" for entry, info in data.INFO.items()]
     lines += ["", "Examples:", *(f"  {example}" for example in examples)]
     lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]

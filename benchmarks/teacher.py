@@ -35,7 +35,7 @@ EXAMPLES = (
 class TeacherCommandConfig:
     """A teacher to be trained or imported."""
 
-    network: str = option(PROTOCOL, "the teacher's network; or name a pair")
+    network: str = option(PROTOCOL, "the teacher's, as python -m benchmarks.run lists them; or name a pair")
     pair: Any = option(None, "take the teacher of a pair")
     data: Any = option(None, "the data set")
     checkpoint: str | None = option(None, "a trained teacher to import: RepDistiller's, mdistiller's or our file")

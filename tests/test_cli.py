@@ -41,7 +41,8 @@ def test_bare_command_lists_what_there_is(capsys):
         assert reference is None or (reference.authors in line and reference.venue in line)
     for pair in (*PAIRS, "custom", *INFO):
         assert any(line.split()[:1] == [pair] for line in shown.splitlines())
-    examples = shown.partition("Examples:")[2]
+    listed, _, examples = shown.partition("Examples:")
+    assert set(models.available()) <= set(listed.partition("Networks:")[2].replace(",", " ").split())
     assert examples.count("python -m benchmarks.run ") >= 3
 
 
@@ -144,7 +145,8 @@ WRONG = [
     (["train.lr=fast"], ["train.lr", "fast"]),
     (["method.temperature=hot"], ["method.temperature", "hot"]),
     (["train.precision=fp8"], ["train.precision", "fp8", "bf16"]),
-    (["train.milestones=3"], ["train.milestones", "3"]),
+    (["train.milestones=3"], ["train.milestones=3", "list", "'train.milestones=[3]'"]),
+    (["method=aftkd", "method.block_size=4"], ["method.block_size=4", "list", "'method.block_size=[4]'"]),
     (["train.milestones=[[]]"], ["train.milestones", "list of int"]),
     (["method=aftkd", "method.block_size=[2,[],2,2]"], ["method.block_size"]),
     (["loss.schedule=sine"], ["loss.schedule", "sine", "cosine"]),
@@ -250,7 +252,7 @@ INCOMPLETE = [
     (["pair=custom", "method=kd", "data=digits"], ["pair.teacher", "resnet8"]),
     (["pair=custom", "method=kd", "data=digits", "pair.teacher=resnet8"], ["pair.student", "resnet8"]),
     (["pair=vgg13_vgg8", "data=digits", "methods=[]"], ["method"]),
-    (["pair=vgg13_vgg8", "data=digits", "methods=kd"], ["methods", "kd"]),
+    (["pair=vgg13_vgg8", "data=digits", "methods=kd"], ["methods=kd", "list", "'methods=[kd]'"]),
     (["pair=vgg13_vgg8", "data=digits", "methods=[kd,akd]"], ["'akd'", "kd", "aftkd"]),
     (["pair=vgg13_vgg8", "data=digits", "methods=[kd,kd]"], ["'kd'", "label"]),
     (["pair=vgg13_vgg8", "data=digits", "methods=[3]"], ["methods", "3"]),
