@@ -13,6 +13,9 @@ epochs, depending on the pair.
 `form=code` is what that code computes: its masks of unsure samples and classes multiply numbers that were
 averaged before, hence halve them; batch and class are compared in the first view only; and the last two
 temperatures are applied to the first view's logits in the place of the second's.
+
+With `standardise` all three levels read z-scores; the authors of logit standardisation, who have MLKD too, give
+them to the instances' level alone.
 """
 
 from __future__ import annotations

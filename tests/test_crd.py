@@ -102,14 +102,15 @@ def test_only_the_batchs_rows_move_and_become_unit_vectors():
 
 
 def test_the_banks_rest_in_evaluation():
+    """Before the first step, too, when their Z is not set yet, and after it."""
     method = make("crd", *pair())
-    terms_of(method, *pair())
-    before = copy.deepcopy([method.bank_student.state_dict(), method.bank_teacher.state_dict()])
-    method.eval()
-    terms_of(method, *pair(seed=1))
-    after = [method.bank_student.state_dict(), method.bank_teacher.state_dict()]
-    for old, new in zip(before, after, strict=True):
-        assert all(torch.equal(old[key], new[key]) for key in old)
+    for seed in range(2):
+        before = copy.deepcopy([method.bank_student.state_dict(), method.bank_teacher.state_dict()])
+        terms_of(method.eval(), *pair(seed))
+        after = [method.bank_student.state_dict(), method.bank_teacher.state_dict()]
+        for old, new in zip(before, after, strict=True):
+            assert all(torch.equal(old[key], new[key]) for key in old)
+        terms_of(method.train(), *pair(seed))
 
 
 def test_gradient_equals_a_naive_gathers_although_the_bank_moves_before_backward():
