@@ -80,15 +80,19 @@ class Distillation:
             Interrupted: by a signal; everything is saved.
         """
         run = self.run
-        if self.teacher or not self.needs_teacher:
-            jobs = self.jobs()
-            if all(job.result for job in jobs):
-                return self._already_complete(jobs)
+        known = self.jobs() if self.teacher or not self.needs_teacher else []
+        complete = [job for job in known if job.result]
+        if len(complete) == len(self.students):
+            return self._already_complete(complete)
         check_login(run.tracking)
         check_writable(Path(run.output))
         self.announce()
+        if complete:
+            names = ", ".join(job.config.label for job in complete)
+            self.console.print(f"complete already: {names} (rerun=true runs all again)")
+            self._remark(complete)
         bench = open_workbench(run, self.console)
-        self.rehearse(bench)
+        self.rehearse(bench, complete)
         jobs = self.train(bench)
         self.console.print()
         report.print_results(self.console, run, [job for job in jobs if job.result], bench.dataset.evaluation_name)
@@ -122,16 +126,20 @@ class Distillation:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (rerun=true runs again)")
         delete_leftovers(job.folder.path for job in jobs)
-        for job in jobs:
+        self._remark(jobs)
+        self.console.print()
+        report.print_results(self.console, self.run, jobs, self.plan.split)
+        return 0
+
+    def _remark(self, complete: Sequence[Job]) -> None:
+        """What runs that were complete before may lack."""
+        for job in complete:
             if self.run.tracking.artifacts and not (job.folder.path / ARTIFACTS_FILE).exists():
                 note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
                 self.console.print(note, style="yellow")
             if job.of_other_code:
                 warning = f"warning: {job.config.label} was run by another version of the code"
                 self.console.print(warning, style="yellow")
-        self.console.print()
-        report.print_results(self.console, self.run, jobs, self.plan.split)
-        return 0
 
     def announce(self) -> None:
         """Say what will be done, before anything is."""
@@ -153,10 +161,12 @@ class Distillation:
         if run.data.name != "digits":
             self.console.print("the quick way to see it work is data=digits: minutes, without any download")
 
-    def rehearse(self, bench: Workbench) -> None:
-        """A few steps show that it can be done, and how long it takes."""
+    def rehearse(self, bench: Workbench, complete: Sequence[Job] = ()) -> None:
+        """A few steps of the students that are not complete show that it can be done, and how long it takes."""
         self.console.print(describe(bench.dataset))
-        bench.rehearse("distillation", self.students, self.specs)
+        done = [job.config.label for job in complete]
+        students = [student for student in self.students if student.label not in done]
+        bench.rehearse("distillation", students, self.specs)
         if self.needs_teacher and self.teacher is None:
             bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 

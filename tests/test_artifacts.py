@@ -130,6 +130,8 @@ def test_a_complete_run_without_them_says_how_to_have_them(distil, capsys):
     capsys.readouterr()
     assert distil("method=none", "tracking.artifacts=true") == 0
     assert "rerun=true" in capsys.readouterr().out.split("none wrote no artifacts")[1].splitlines()[0]
+    assert distil("methods=[none,kd]", "tracking.artifacts=true") == 0
+    assert "none wrote no artifacts" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("count", "total"), [(8, 70), (8, 8), (8, 3), (2000, 10000)])

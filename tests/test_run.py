@@ -25,6 +25,7 @@ import methods
 from benchmarks.display import Display
 from benchmarks.models import Network
 from benchmarks.training.cohort import Cohort
+from benchmarks.workbench import Workbench
 from methods import Method
 
 ALL = ("none", "kd", "fitnet", "at", "crd", "aftkd")
@@ -126,10 +127,22 @@ def test_a_cohort_gives_what_each_method_gives_alone_in_any_order(distil, tmp_pa
     assert not same(weights(tmp_path / "alone", "kd"), weights(tmp_path / "alone", "none"))
 
 
-def test_a_cohort_trains_only_what_is_not_complete(distil, output):
+def test_a_cohort_trains_only_what_is_not_complete(distil, output, monkeypatch, capsys):
     assert distil("method=kd") == 0
     before = (run_folder(output, "kd") / "result.json").read_bytes()
+    tried = []
+    rehearse = Workbench.rehearse
+    monkeypatch.setattr(
+        Workbench,
+        "rehearse",
+        lambda self, what, students, specs: (
+            tried.append([s.label for s in students]),
+            rehearse(self, what, students, specs),
+        ),
+    )
     assert distil("methods=[kd,none]") == 0
+    assert tried == [["none"]]  # the time that is told is the others'
+    assert "complete already: kd (rerun=true" in capsys.readouterr().out
     assert (run_folder(output, "kd") / "result.json").read_bytes() == before
     assert (run_folder(output, "none") / "result.json").is_file()
 
