@@ -25,10 +25,11 @@ from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, feature_spec
-from benchmarks.training.cohort import Observer, Seat, autocast
+from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints, delete_leftovers
+from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench

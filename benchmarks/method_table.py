@@ -24,9 +24,10 @@ from benchmarks.files import write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen
-from benchmarks.training.cohort import autocast, num_views, train_step, wait_for
+from benchmarks.training.device import wait_for
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
+from benchmarks.training.step import autocast, num_views, train_step
 from benchmarks.workbench import prepare_torch
 from methods import ALONE, FeatureSpec, InvalidSetting, MethodConfig, available, configure, get, option
 from methods.schedules import LossConfig

@@ -37,15 +37,9 @@ from benchmarks.models import Network
 from benchmarks.protocol import plain
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
-from benchmarks.training.cohort import (
-    autocast,
-    changed_entry,
-    copy_state,
-    num_views,
-    teacher_features,
-    union_of_needs,
-)
+from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.member import Member
+from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
 from benchmarks.training.view_table import ViewTable
 from methods import Features
 

@@ -22,10 +22,11 @@ from benchmarks.protocol import StudentConfig
 from benchmarks.results import RunFolder
 from benchmarks.teachers import Specs, Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
-from benchmarks.training.cohort import Cohort, Observer, Seat, autocast
+from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.contract import rehearse
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.progress import Checkpoints
+from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
 
 # glibc's numbers for what `mallopt` sets (malloc.h)

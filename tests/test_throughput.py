@@ -16,7 +16,7 @@ from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
 from benchmarks.training.build import build_member
-from benchmarks.training.cohort import teacher_features
+from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations
 
 WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from benchmarks import metrics
 from benchmarks.config import TrainConfig
-from benchmarks.data import Batch, EvaluationBatches, TrainBatches
+from benchmarks.data import EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.models import Network
+from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
-from benchmarks.training.stage import Stage
+from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 from benchmarks.training.view_table import ViewTable
-from methods import Features
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
@@ -145,7 +145,7 @@ class Cohort:
         self._resume()
         for observer in self.observers:
             observer.on_start([seat.member for seat in self.seats], self.done, self.num_steps)
-        _begin_peak(self.batches.device)
+        begin_peak(self.batches.device)
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
                 started, done_before = time.perf_counter(), self.step
@@ -223,7 +223,7 @@ class Cohort:
         for seat, row in zip(learned, rows, strict=True):
             row[metrics.EPOCH_SECONDS] = time.perf_counter() - self._began
             row[metrics.IMAGES_PER_SECOND] = images / trained
-            row[metrics.PEAK_MEMORY] = _peak_gib(self.batches.device)
+            row[metrics.PEAK_MEMORY] = peak_gib(self.batches.device)
             seat.member.stage(epoch).history.append(row)
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
             self._commit()
@@ -271,82 +271,6 @@ class Cohort:
         self._committed = time.monotonic()
 
 
-def train_step(
-    members: Sequence[Member],
-    teacher: Network | None,
-    views: Sequence[Batch],
-    precision: torch.autocast,
-    step: int,
-    table: ViewTable | None = None,
-) -> None:
-    """One step of every member, under one look of the teacher at each view of the batch.
-
-    Args:
-        members: all of them in the stage that `step` belongs to.
-        teacher: frozen, in eval mode; None if no method needs one.
-        views: the batch, augmented in as many ways as `num_views`.
-        precision: the networks' autocast.
-        step: counted from the main training's first.
-        table: where the teacher's outputs for these views can be looked up.
-    """
-    needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision, table) for view in views]
-    for member in members:
-        seen = slice(member.num_views)
-        member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
-
-
-def num_views(members: Iterable[Member]) -> int:
-    """Augmented views that the members need of a batch."""
-    return max((member.num_views for member in members), default=1)
-
-
-@torch.no_grad()
-def teacher_features(
-    teacher: Network | None,
-    needs: frozenset[str],
-    batch: Batch,
-    precision: torch.autocast,
-    table: ViewTable | None = None,
-) -> Features | None:
-    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing.
-
-    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value.
-    """
-    if teacher is None or not needs:
-        return None
-    if table is not None and table.answers(needs, batch):
-        return table.look_up(batch)
-    with precision:
-        features = teacher.features(batch.images, preacts="preacts" in needs)
-    return features.for_loss(needs)
-
-
-def join_features(views: Sequence[Features | None]) -> Features | None:
-    """What a teacher shows of several views of a batch, one behind the other."""
-    shown = [features for features in views if features is not None]
-    if len(shown) < 2:
-        return shown[0] if shown else None
-    finals = [each.final for each in shown if each.final is not None]
-    return Features(
-        stages=tuple(torch.cat(maps) for maps in zip(*(each.stages for each in shown), strict=True)),
-        preacts=tuple(torch.cat(maps) for maps in zip(*(each.preacts for each in shown), strict=True)),
-        embedding=torch.cat([each.embedding for each in shown]),
-        logits=torch.cat([each.logits for each in shown]),
-        final=torch.cat(finals) if finals else None,
-    )
-
-
-def union_of_needs(learners: Iterable[Member | Stage]) -> frozenset[str]:
-    """Parts of the features that any of the methods reads, in the main training or in the given stages."""
-    return frozenset[str]().union(*(learner.needs for learner in learners))
-
-
-def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
-    """The networks' precision as a context."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")
-
-
 def copy_state(network: Network) -> dict[str, Tensor]:
     """A network's state as it is now."""
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -356,23 +280,3 @@ def changed_entry(network: Network, before: dict[str, Tensor]) -> str | None:
     """An entry of the state that is no longer what it was, bit for bit; None if all are."""
     state = network.state_dict()
     return next((name for name, tensor in before.items() if not torch.equal(state[name], tensor)), None)
-
-
-def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was given: times measure work, not queues."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _begin_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_gib(device: torch.device) -> float:
-    """Peak memory: of the training on a GPU, of the whole process so far on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -19,17 +19,11 @@ from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, build_network, frozen
-from benchmarks.training.cohort import (
-    autocast,
-    changed_entry,
-    copy_state,
-    num_views,
-    teacher_features,
-    train_step,
-    wait_for,
-)
+from benchmarks.training.cohort import changed_entry, copy_state
+from benchmarks.training.device import wait_for
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
+from benchmarks.training.step import autocast, num_views, teacher_features, train_step
 from methods import Features, FeatureSpec, InvalidSetting, get
 
 TIMED_STEPS = 2

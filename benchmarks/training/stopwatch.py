@@ -13,15 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.models import Network
-from benchmarks.training.cohort import (
-    autocast,
-    num_views,
-    teacher_features,
-    train_step,
-    union_of_needs,
-    wait_for,
-)
+from benchmarks.training.device import wait_for
 from benchmarks.training.member import Member
+from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
 

@@ -1,0 +1,26 @@
+"""Waiting for a device, and what its memory held at most."""
+
+from __future__ import annotations
+
+import torch
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given: times measure work, not queues."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def begin_peak(device: torch.device) -> None:
+    """Measure the peak of a GPU's memory from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: torch.device) -> float:
+    """Peak memory: of the training on a GPU, of the whole process so far on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,91 @@
+"""One training step of a cohort: one look of the teacher at the batch, many students."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from benchmarks.config import TrainConfig
+from benchmarks.data import Batch
+from benchmarks.models import Network
+from benchmarks.training.member import Member
+from benchmarks.training.stage import Stage
+from benchmarks.training.view_table import ViewTable
+from methods import Features
+
+
+def train_step(
+    members: Sequence[Member],
+    teacher: Network | None,
+    views: Sequence[Batch],
+    precision: torch.autocast,
+    step: int,
+    table: ViewTable | None = None,
+) -> None:
+    """One step of every member, under one look of the teacher at each view of the batch.
+
+    Args:
+        members: all of them in the stage that `step` belongs to.
+        teacher: frozen, in eval mode; None if no method needs one.
+        views: the batch, augmented in as many ways as `num_views`.
+        precision: the networks' autocast.
+        step: counted from the main training's first.
+        table: where the teacher's outputs for these views can be looked up.
+    """
+    needs = union_of_needs(member.stage(step) for member in members)
+    shown = [teacher_features(teacher, needs, view, precision, table) for view in views]
+    for member in members:
+        seen = slice(member.num_views)
+        member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
+
+
+def num_views(members: Iterable[Member]) -> int:
+    """Augmented views that the members need of a batch."""
+    return max((member.num_views for member in members), default=1)
+
+
+@torch.no_grad()
+def teacher_features(
+    teacher: Network | None,
+    needs: frozenset[str],
+    batch: Batch,
+    precision: torch.autocast,
+    table: ViewTable | None = None,
+) -> Features | None:
+    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing.
+
+    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value.
+    """
+    if teacher is None or not needs:
+        return None
+    if table is not None and table.answers(needs, batch):
+        return table.look_up(batch)
+    with precision:
+        features = teacher.features(batch.images, preacts="preacts" in needs)
+    return features.for_loss(needs)
+
+
+def join_features(views: Sequence[Features | None]) -> Features | None:
+    """What a teacher shows of several views of a batch, one behind the other."""
+    shown = [features for features in views if features is not None]
+    if len(shown) < 2:
+        return shown[0] if shown else None
+    finals = [each.final for each in shown if each.final is not None]
+    return Features(
+        stages=tuple(torch.cat(maps) for maps in zip(*(each.stages for each in shown), strict=True)),
+        preacts=tuple(torch.cat(maps) for maps in zip(*(each.preacts for each in shown), strict=True)),
+        embedding=torch.cat([each.embedding for each in shown]),
+        logits=torch.cat([each.logits for each in shown]),
+        final=torch.cat(finals) if finals else None,
+    )
+
+
+def union_of_needs(learners: Iterable[Member | Stage]) -> frozenset[str]:
+    """Parts of the features that any of the methods reads, in the main training or in the given stages."""
+    return frozenset[str]().union(*(learner.needs for learner in learners))
+
+
+def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
+    """The networks' precision as a context."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")
