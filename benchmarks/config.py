@@ -105,6 +105,11 @@ class TrainConfig:
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda where there is one")
     threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
+    graph: bool = option(
+        True,
+        "on a GPU replay steps as a CUDA graph, once it is seen to do the same; false: launch kernel by kernel",
+        identity=False,
+    )
 
 
 @dataclass(frozen=True)

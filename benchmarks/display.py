@@ -72,6 +72,9 @@ class Display(Observer):
         epoch = f"pre-training {row[metrics.EPOCH]:.0f}/{member.pretraining_epochs}"
         self.console.print(self._line(epoch, member.name, row))
 
+    def on_notice(self, notice: str) -> None:
+        self.console.print(notice, style="yellow")
+
     def _status(self, step: int) -> str:
         left = "" if self.clock.left is None else f", {duration(self.clock.left)} left"
         epoch = min(step // self.steps_per_epoch + 1 - self.pretraining_epochs, self.epochs)

@@ -29,6 +29,7 @@ from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import MOST_THREADS, StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.stopwatch import Loop, matrix_product_peak, operations, parts, seconds
 from benchmarks.workbench import prepare_torch
 from methods import option
@@ -105,7 +106,7 @@ class Throughput:
         loops["cohort", ""] = self.cohort
         times: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
         for loop in loops.values():
-            loop.run(2)
+            loop.run(WARM_UP + 1)
         for _ in range(self.config.repeats):
             for key, loop in loops.items():
                 times[key].append(seconds(loop.run, self.config.steps, self.device))

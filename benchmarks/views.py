@@ -28,7 +28,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.config import KEPT, RunConfig, Views
-from benchmarks.data import Batch, TrainBatches
+from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.errors import RunFailed, UserError, require
 from benchmarks.files import write_record
 from benchmarks.hashing import short_hash
@@ -111,7 +111,7 @@ def steady(look: Callable[[Batch], Features], batches: TrainBatches) -> Features
     others = batch.crop.clone()
     others[:half] = 0
     shown = look(batch)
-    turned = look(batches.batch(batch.index.flip(0), others.flip(0)))
+    turned = look(batches.batch(Draw(batch.index.flip(0), others.flip(0))))
     pairs = ((shown.logits, turned.logits), (shown.embedding, turned.embedding))
     same = all(torch.equal(one[half:], other.flip(0)[half:]) for one, other in pairs)
     return shown if same else None

@@ -175,6 +175,11 @@ class Method(nn.Module, Generic[ConfigT]):
         """Whether it takes part in prediction."""
         return type(self).predict is not Method.predict
 
+    @property
+    def heeds_epochs(self) -> bool:
+        """Whether what it computes depends on the epoch."""
+        return type(self).epoch is not Method.epoch
+
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
         """Figures worth logging at the end of an epoch, given the epoch's mean `terms`."""
         return {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 import methods
+from benchmarks.data import Batch, TrainBatches
+from benchmarks.training.graphs import HostReads
 from methods import Features, FeatureSpec, Method
 
 NUM_CLASSES = 4
@@ -142,6 +146,30 @@ def randomise(module: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+
+def epoch_of(batches: TrainBatches, epoch: int, start: int = 0, view: int = 0) -> Iterator[Batch]:
+    """The batches of an epoch in one of its views."""
+    return map(batches.batch, batches.draws(epoch, start, view).split(batches.batch_size))
+
+
+@contextlib.contextmanager
+def no_host_reads() -> Iterator[None]:
+    """Fails where something within it makes a GPU's host wait, or brings a tensor from Python."""
+    with HostReads() as reads:
+        yield
+    assert reads.found is None, reads.found
+
+
+def same_state(first: object, second: object) -> bool:
+    """Equal to the bit, however deep."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return first == second
 
 
 def cifar100_root() -> Path | None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from helpers import cifar100_root
+from helpers import cifar100_root, epoch_of
 from PIL import Image
 from torch import Tensor
 
@@ -98,7 +98,7 @@ def assert_same(one: Batch, other: Batch) -> None:
 @pytest.mark.parametrize("flip", [True, False])
 def test_every_image_is_one_crop_of_its_own_sample(flip: bool) -> None:
     dataset = synthetic(flip=flip)
-    for batch in batches(dataset).epoch(0):
+    for batch in epoch_of(batches(dataset), 0):
         for image, target, index in zip(batch.images, batch.targets, batch.index, strict=True):
             which(image, augmented(dataset.train.images[index].numpy(), flip=flip))  # fails where none matches
             assert target == dataset.train.targets[index]
@@ -109,7 +109,7 @@ def test_crops_in_the_size_and_constants_of_cifar100() -> None:
     dataset = DataSet(dataset.train, dataset.train, "test", 100, cifar100.MEAN, cifar100.STD, cifar100.AUGMENTATION)
     assert (cifar100.MEAN, cifar100.STD) == ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
     assert Augmentation(padding=4, flip=True) == cifar100.AUGMENTATION
-    (batch,) = batches(dataset, 64).epoch(0)
+    (batch,) = epoch_of(batches(dataset, 64), 0)
     for image, index in zip(batch.images, batch.index, strict=True):
         padded = np.pad(dataset.train.images[index].numpy(), ((0, 0), (4, 4), (4, 4)))
         crops = (
@@ -125,7 +125,7 @@ def test_all_crops_and_flips_are_reached_about_equally_often(flip: bool) -> None
     num_data = 3240
     dataset = synthetic(num_data, constant=True, flip=flip)
     candidates = augmented(dataset.train.images[0].numpy(), flip=flip)
-    found = Counter(which(image, candidates) for image in by_index(batches(dataset, 500).epoch(0)).values())
+    found = Counter(which(image, candidates) for image in by_index(epoch_of(batches(dataset, 500), 0)).values())
     assert set(found) == set(candidates)
     crops = Counter[tuple[int, int]]()
     for (row, column, _), count in found.items():
@@ -143,18 +143,18 @@ def test_an_epoch_has_every_sample_once_and_a_short_last_batch(
     num_data: int, batch_size: int, sizes: list[int]
 ) -> None:
     train = batches(synthetic(num_data), batch_size)
-    assert [len(batch.index) for batch in train.epoch(3)] == sizes
+    assert [len(batch.index) for batch in epoch_of(train, 3)] == sizes
     assert train.steps_per_epoch == len(sizes)
-    assert sorted(order(train.epoch(3))) == list(range(num_data))
-    assert order(train.epoch(3)) != list(range(num_data)) or num_data == 3
+    assert sorted(order(epoch_of(train, 3))) == list(range(num_data))
+    assert order(epoch_of(train, 3)) != list(range(num_data)) or num_data == 3
 
 
 @pytest.mark.parametrize("max_steps", [None, 3])
 def test_an_epoch_goes_on_where_it_was_left(max_steps: int | None) -> None:
     train = batches(synthetic(), max_steps=max_steps)
-    whole = list(train.epoch(1))
+    whole = list(epoch_of(train, 1))
     for start in range(len(whole) + 1):
-        rest = list(batches(synthetic(), max_steps=max_steps).epoch(1, start=start))
+        rest = list(epoch_of(batches(synthetic(), max_steps=max_steps), 1, start=start))
         assert len(rest) == len(whole) - start
         for one, other in zip(rest, whole[start:], strict=True):
             assert_same(one, other)
@@ -162,42 +162,42 @@ def test_an_epoch_goes_on_where_it_was_left(max_steps: int | None) -> None:
 
 def test_max_steps_ends_an_epoch_and_changes_nothing_else() -> None:
     short, whole = batches(synthetic(), max_steps=2), batches(synthetic())
-    assert short.steps_per_epoch == len(list(short.epoch(0))) == 2
-    for one, other in zip(short.epoch(0), whole.epoch(0), strict=False):
+    assert short.steps_per_epoch == len(list(epoch_of(short, 0))) == 2
+    for one, other in zip(epoch_of(short, 0), epoch_of(whole, 0), strict=False):
         assert_same(one, other)
     assert batches(synthetic(), max_steps=99).steps_per_epoch == whole.steps_per_epoch == 5
 
 
 def test_the_batch_size_changes_neither_order_nor_augmentation() -> None:
     small, large = batches(synthetic(), 4), batches(synthetic(), 9)
-    assert order(small.epoch(2)) == order(large.epoch(2))
-    images, others = by_index(small.epoch(2)), by_index(large.epoch(2))
+    assert order(epoch_of(small, 2)) == order(epoch_of(large, 2))
+    images, others = by_index(epoch_of(small, 2)), by_index(epoch_of(large, 2))
     assert all(torch.equal(images[index], others[index]) for index in range(23))
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])
 def test_order_and_augmentation_change_with_epoch_and_seed(seed: int, epoch: int) -> None:
     first, other = batches(synthetic()), batches(synthetic(), seed=seed)
-    assert order(first.epoch(0)) != order(other.epoch(epoch))
-    images, others = by_index(first.epoch(0)), by_index(other.epoch(epoch))
+    assert order(epoch_of(first, 0)) != order(epoch_of(other, epoch))
+    images, others = by_index(epoch_of(first, 0)), by_index(epoch_of(other, epoch))
     assert sum(torch.equal(images[index], others[index]) for index in range(23)) < 5  # 1 in 162 by chance
 
 
 def test_batches_neither_use_nor_disturb_the_global_random_numbers() -> None:
     torch.manual_seed(1)
-    one = list(batches(synthetic()).epoch(0))
+    one = list(epoch_of(batches(synthetic()), 0))
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), drawn)
     torch.manual_seed(2)
-    for batch, other in zip(one, batches(synthetic()).epoch(0), strict=True):
+    for batch, other in zip(one, epoch_of(batches(synthetic()), 0), strict=True):
         assert_same(batch, other)
 
 
 def test_two_epochs_may_be_read_at_once() -> None:
     train = batches(synthetic())
-    together = list(zip(train.epoch(0), train.epoch(1), strict=True))
-    for (one, other), alone, alone_other in zip(together, train.epoch(0), train.epoch(1), strict=True):
+    together = list(zip(epoch_of(train, 0), epoch_of(train, 1), strict=True))
+    for (one, other), alone, alone_other in zip(together, epoch_of(train, 0), epoch_of(train, 1), strict=True):
         assert_same(one, alone)
         assert_same(other, alone_other)
 
@@ -215,7 +215,7 @@ def assert_layout(batch: Batch, size: int) -> None:
 
 def test_shapes_types_and_layout() -> None:
     train = batches(synthetic(), 20)
-    for batch, size in zip(train.epoch(0), (20, 3), strict=True):
+    for batch, size in zip(epoch_of(train, 0), (20, 3), strict=True):
         assert_layout(batch, size)
     assert_layout(train.probe(7), 7)
     for batch, size in zip(EvaluationBatches(synthetic(), CPU, 20), (20, 3), strict=True):

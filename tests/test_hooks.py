@@ -18,6 +18,7 @@ from commands import (
     weights,
     without_times,
 )
+from helpers import epoch_of
 
 from benchmarks import models
 from benchmarks.costs import cost
@@ -255,10 +256,10 @@ def test_what_learns_in_which_stage(name, distil, monkeypatch):
 def test_views_are_of_the_same_images(tmp_path):
     with few_digits():
         batches = TrainBatches(load("digits", tmp_path, tmp_path, 0.0), 4, 0, torch.device("cpu"))
-    first, second = (next(batches.epoch(1, view=view)) for view in range(2))
+    first, second = (next(epoch_of(batches, 1, view=view)) for view in range(2))
     assert torch.equal(first.index, second.index)
     assert not torch.equal(first.images, second.images)
-    again = next(batches.epoch(1))
+    again = next(epoch_of(batches, 1))
     assert torch.equal(first.images, again.images)
 
 

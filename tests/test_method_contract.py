@@ -13,6 +13,7 @@ from helpers import (
     TARGET,
     TARGETS,
     make,
+    no_host_reads,
     pretraining_terms_of,
     student_features,
     teacher_features,
@@ -20,7 +21,6 @@ from helpers import (
     terms_of,
     with_grad,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 from methods import (
@@ -187,7 +187,7 @@ def test_the_stage_before_has_terms_of_the_declared_names_and_reads_what_it_decl
     method = make(name, *pair(name), **config)
     student, teacher = pair(name)
     student, needs = with_grad(student), method.pretraining.needs
-    with NoHostRead():
+    with no_host_reads():
         terms = pretraining_terms_of(method, student, teacher)
     assert set(terms) == set(method.pretraining.terms)
     assert all(term.shape == () and term.isfinite() for term in terms.values())
@@ -265,36 +265,6 @@ def test_a_copy_goes_its_own_way(name):
 
 
 # No host reads
-class NoHostRead(TorchDispatchMode):
-    """Fails on operations that make a GPU's host wait: reading a value, or shapes that depend on values."""
-
-    FORBIDDEN = frozenset(
-        {
-            "aten::_local_scalar_dense",
-            "aten::equal",
-            "aten::is_nonzero",
-            "aten::masked_select",
-            "aten::nonzero",
-            "aten::_unique2",
-            "aten::bincount",
-        }
-    )
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().split(".")[0]
-        assert name not in self.FORBIDDEN, f"{name} reads a device value"
-        if name in ("aten::index", "aten::index_put", "aten::index_put_"):
-            assert all(each is None or each.dtype != torch.bool for each in args[1]), f"{name} by a mask"
-        return function(*args, **(kwargs or {}))
-
-
-def test_the_check_for_host_reads_can_fail():
-    values = torch.ones(3)
-    for read in (lambda: values[0].item(), lambda: bool(values[0] > 0), lambda: values[values > 0]):
-        with pytest.raises(AssertionError), NoHostRead():
-            read()
-
-
 @every_variant
 def test_a_training_step_reads_nothing_from_the_device(name, config):
     student, teacher = pair(name)
@@ -305,7 +275,7 @@ def test_a_training_step_reads_nothing_from_the_device(name, config):
         for schedule in ("fixed", "linear", "cosine", "adaptive")
         if schedule != "adaptive" or not method.signed_terms
     ]
-    with NoHostRead():
+    with no_host_reads():
         for step in range(4):
             terms = {"ce": student.logits.logsumexp(dim=1).mean()} | terms_of(method, student, teacher)
             stacked = torch.stack([terms[term] for term in method.terms])

@@ -195,22 +195,22 @@ def numbers(images):
 @pytest.fixture
 def looked_at(monkeypatch):
     """Which images a teacher and students were trained on, and which anybody was evaluated on."""
-    from benchmarks.training import cohort
+    from benchmarks.training import launcher
 
     seen = {"teacher": set(), "students": set(), "evaluated": set()}
-    step, batches = cohort.train_step, EvaluationBatches.__iter__
+    learn, batches = launcher.learn, EvaluationBatches.__iter__
 
-    def train_step(members, teacher, views, *rest):
+    def watched(members, teacher, views, *rest):
         who = "teacher" if teacher is None else "students"
         seen[who].update(number for view in views for number in numbers(view.images))
-        return step(members, teacher, views, *rest)
+        return learn(members, teacher, views, *rest)
 
     def evaluate(self):
         for batch in batches(self):
             seen["evaluated"].update(numbers(batch.images))
             yield batch
 
-    monkeypatch.setattr(cohort, "train_step", train_step)
+    monkeypatch.setattr(launcher, "learn", watched)
     monkeypatch.setattr(EvaluationBatches, "__iter__", evaluate)
     return seen
 

@@ -10,7 +10,7 @@ from commands import TINY, few_digits, merge
 from benchmarks import costs, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import Batch, TrainBatches, load
+from benchmarks.data import Batch, Draw, TrainBatches, load
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
@@ -101,9 +101,9 @@ def test_both_loops_give_a_method_the_views_it_asks_for(bench):
     assert not torch.equal(images[:16], images[16:])
     batches = TrainBatches(bench.dataset, 16, 0, bench.device)
     for image, sample in zip(images[::9], index[::9], strict=True):  # each is a crop of its sample
-        candidates = batches.batch(sample.expand(81), torch.arange(81)).images
+        candidates = batches.batch(Draw(sample.expand(81), torch.arange(81))).images
         assert (candidates - image).abs().amax(dim=(1, 2, 3)).min() < 1e-5
-    one, other = next(bench.alone["mlkd"].batches)
+    one, other = bench.alone["mlkd"].views()
     assert torch.equal(one.index, other.index)
     assert not torch.equal(one.images, other.images)
 

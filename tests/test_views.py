@@ -9,12 +9,12 @@ import signal
 import pytest
 import torch
 from commands import files, result, run_folder, same, weights, without_times
-from helpers import make, student_features, teacher_features, terms_of
+from helpers import epoch_of, make, student_features, teacher_features, terms_of
 
 import methods
 from benchmarks import room, views
 from benchmarks.config import Views
-from benchmarks.data import Augmentation, DataSet, Split, TrainBatches
+from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches
 from benchmarks.display import Display
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import KeptViews, choose, spared, steady
@@ -52,7 +52,7 @@ def test_crops_are_numbered_by_row_column_and_flip(flip):
     for crop, (row, column, flipped) in enumerate(numbers):
         expected = source.padded[[7], :, row : row + 6, column : column + 6]
         expected = source.normalise(expected.flip(3) if flipped else expected)
-        assert torch.equal(source.batch(torch.tensor([7]), torch.tensor([crop])).images, expected)
+        assert torch.equal(source.batch(Draw(torch.tensor([7]), torch.tensor([crop]))).images, expected)
     assert crop + 1 == source.augmentation.num_crops
     unchanged = source.probe(10).images
     assert torch.equal(unchanged, source.normalise(source.padded[:, :, 1:7, 1:7]))
@@ -60,8 +60,8 @@ def test_crops_are_numbered_by_row_column_and_flip(flip):
 
 def test_a_batch_says_which_crops_it_shows():
     source = batches()
-    for batch in source.epoch(2, start=1, view=1):
-        assert torch.equal(source.batch(batch.index, batch.crop).images, batch.images)
+    for batch in epoch_of(source, 2, start=1, view=1):
+        assert torch.equal(source.batch(Draw(batch.index, batch.crop)).images, batch.images)
 
 
 # The table
@@ -71,8 +71,9 @@ def test_only_unseen_views_are_looked_at_in_whole_batches_and_come_back_as_they_
     source = batches()
     known, seen = table(source), set()
     for epoch in range(12):
-        new = {(int(image), int(crop)) for image, crop in zip(*source.draws(epoch), strict=True)} - seen
-        looks = list(known.unseen(*source.draws(epoch)))
+        draw = source.draws(epoch)
+        new = set(zip(draw.index.tolist(), draw.crop.tolist(), strict=True)) - seen
+        looks = list(known.unseen(draw))
         assert [len(batch.index) for batch in looks] == [4] * math.ceil(len(new) / 4)
         assert {
             view for batch in looks for view in zip(batch.index.tolist(), batch.crop.tolist(), strict=True)
@@ -80,10 +81,10 @@ def test_only_unseen_views_are_looked_at_in_whole_batches_and_come_back_as_they_
         for batch in looks:
             known.put(batch, show(batch))
         seen |= new
-        assert not list(known.unseen(*source.draws(epoch)))
+        assert not list(known.unseen(draw))
     assert len(seen) < 120  # some were met twice
     assert known.seen == pytest.approx(len(seen) / (10 * 18))
-    for batch in source.epoch(5):
+    for batch in epoch_of(source, 5):
         found, shown = known.look_up(batch), show(batch)
         assert torch.equal(found.logits, shown.logits)
         assert torch.equal(found.embedding, shown.embedding)
@@ -111,7 +112,7 @@ def test_a_table_answers_for_what_it_keeps_alone():
 def test_news_restores_another_table():
     source = batches()
     first, second = table(source), table(source)
-    for batch in first.unseen(*source.draws(0)):
+    for batch in first.unseen(source.draws(0)):
         first.put(batch, show(batch))
     pieces = list(first.news(3))
     assert max(len(rows) for rows, _ in pieces) == 3

@@ -126,6 +126,24 @@ class DataSet:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Samples of the training set by their indices, and which of the augmentation's crops each becomes, `[B]`."""
+
+    index: Tensor
+    crop: Tensor
+
+    def split(self, size: int) -> list[Draw]:
+        """So many at a time, one after another; the last ones may be fewer."""
+        parts = [slice(first, first + size) for first in range(0, self.index.numel(), size)]
+        return [Draw(self.index[part], self.crop[part]) for part in parts]
+
+    @classmethod
+    def join(cls, draws: Sequence[Draw]) -> Draw:
+        """Several, one behind the other."""
+        return cls(torch.cat([draw.index for draw in draws]), torch.cat([draw.crop for draw in draws]))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Normalised images `[B, C, H, W]` (channels last in memory), labels and sample indices `[B]`.
 
@@ -188,33 +206,36 @@ class TrainBatches:
         full = -(-len(split) // batch_size)
         self.steps_per_epoch = full if max_steps is None else min(full, max_steps)
 
-    def epoch(self, epoch: int, start: int = 0, view: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from step `start` on; each `view` augments the same images in its own way."""
-        index, crop = self.draws(epoch, start, view)
-        for first in range(0, index.numel(), self.batch_size):
-            part = slice(first, first + self.batch_size)
-            yield self.batch(index[part], crop[part])
+    def epoch(self, epoch: int, start: int = 0, num_views: int = 1) -> Iterator[tuple[Draw, ...]]:
+        """What the steps of `epoch` from `start` on are made of: the same samples in so many views."""
+        draws = [self.draws(epoch, start, view).split(self.batch_size) for view in range(num_views)]
+        return zip(*draws, strict=True)
 
-    def draws(self, epoch: int, start: int = 0, view: int = 0) -> tuple[Tensor, Tensor]:
-        """The samples of the same batches, one after another, and the crop of each."""
+    def draws(self, epoch: int, start: int = 0, view: int = 0) -> Draw:
+        """The whole of it, one batch behind the other; each `view` augments the same samples in its own way."""
         num_data = self.targets.numel()
         order = torch.randperm(num_data, generator=stream(self.seed, "order", epoch))
         generator = stream(self.seed, "augmentation", epoch, *([view] if view else []))
         crops = self.augmentation.draw(num_data, generator)
         index = order[start * self.batch_size : self.steps_per_epoch * self.batch_size]
-        return index.to(self.device), crops[index].to(self.device)
+        return Draw(index.to(self.device), crops[index].to(self.device))
 
-    def batch(self, index: Tensor, crop: Tensor) -> Batch:
-        """Given crops of given samples, `[B]` each."""
+    def batch(self, draw: Draw) -> Batch:
+        """The batch of these samples; reads no device value."""
+        index, crop = draw.index, draw.crop
         # One gather crops, flips and lays out: [B, H, W, C], seen as [B, C, H, W].
         rows, columns = self.rows[crop][:, :, None], self.columns[crop][:, None, :]
         images = self.padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
         return Batch(self.normalise(images), self.targets[index], index, crop)
 
-    def probe(self, batch_size: int) -> Batch:
+    def first(self, size: int) -> Draw:
         """The first samples without augmentation, for measuring."""
-        index = torch.arange(min(batch_size, self.targets.numel()), device=self.device)
-        return self.batch(index, torch.full_like(index, self.augmentation.unchanged))
+        index = torch.arange(min(size, self.targets.numel()), device=self.device)
+        return Draw(index, torch.full_like(index, self.augmentation.unchanged))
+
+    def probe(self, batch_size: int) -> Batch:
+        """Their batch."""
+        return self.batch(self.first(batch_size))
 
 
 class EvaluationBatches:

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from benchmarks import metrics
 from benchmarks.config import TrainConfig
-from benchmarks.data import EvaluationBatches, TrainBatches
+from benchmarks.data import Draw, EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.models import Network
 from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import evaluate
+from benchmarks.training.graphs import graphs_of
+from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
-from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
+from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
@@ -45,6 +47,9 @@ class Observer:
 
     def on_stop(self, member: Member) -> None:
         """After a student was stopped and has left."""
+
+    def on_notice(self, notice: str) -> None:
+        """When there is something that people should know."""
 
 
 @dataclass
@@ -92,6 +97,9 @@ class Cohort:
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
         self.train, self.observers, self.every_steps, self.table = train, observers, every_steps, table
+        self.precision = autocast(train, batches.device)
+        graphs = graphs_of(train, batches.device)
+        self.launch = Launcher(teacher, batches, self.precision, table, graphs, self._notice)
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
@@ -158,6 +166,10 @@ class Cohort:
                     return
                 self._heed(interruption)
 
+    def _notice(self, notice: str) -> None:
+        for observer in self.observers:
+            observer.on_notice(notice)
+
     def lr(self, epoch: int) -> float:
         """Learning rate in `epoch`."""
         passed = sum(epoch >= milestone for milestone in self.train.milestones)
@@ -168,13 +180,12 @@ class Cohort:
         for member in members:
             member.begin_epoch(epoch, self.lr(epoch))
         start = self.step % self.batches.steps_per_epoch
-        streams = [self.batches.epoch(epoch, start, view) for view in range(num_views(members))]
-        precision = autocast(self.train, self.batches.device)
-        draws = self._to_look_up(epoch, start, members)
-        for done, views in enumerate(zip(*streams, strict=True)):
-            if done % STEPS_AHEAD == 0:
-                self._look_ahead(draws, done, precision, interruption)
-            train_step(members, self.teacher, views, precision, self.step, self.table)
+        steps = list(self.batches.epoch(epoch, start, num_views(members)))
+        needs = union_of_needs(member.stage(epoch) for member in members)
+        for done, draws in enumerate(steps):
+            if done % STEPS_AHEAD == 0 and self.table is not None and self.table.covers(needs):
+                self._look_ahead(self.table, steps[done : done + STEPS_AHEAD], interruption)
+            self.launch(members, draws, self.step)
             self.step += 1
             for observer in self.observers:
                 observer.on_step(self.done)
@@ -183,27 +194,13 @@ class Cohort:
                 if self.every_steps and self.step % self.every_steps == 0:
                     self._commit()
 
-    def _to_look_up(self, epoch: int, start: int, members: Sequence[Member]) -> list[tuple[Tensor, Tensor]]:
-        """Samples and crops of an epoch's steps, view by view, where the teacher's outputs are looked up."""
-        if self.table is None or not self.table.covers(union_of_needs(member.stage(epoch) for member in members)):
-            return []
-        return [self.batches.draws(epoch, start, view) for view in range(num_views(members))]
-
-    def _look_ahead(
-        self,
-        draws: Sequence[tuple[Tensor, Tensor]],
-        done: int,
-        precision: torch.autocast,
-        interruption: Interruption,
-    ) -> None:
-        """Let the teacher look at what it has not seen of the views of the steps after `done`."""
-        steps = slice(done * self.batches.batch_size, (done + STEPS_AHEAD) * self.batches.batch_size)
-        for index, crop in draws:
-            assert self.table is not None
-            for batch in self.table.unseen(index[steps], crop[steps]):
-                shown = teacher_features(self.teacher, self.table.parts, batch, precision)
+    def _look_ahead(self, table: ViewTable, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
+        """Let the teacher look at what it has not seen of the views of these steps."""
+        for draws in zip(*steps, strict=True):  # view by view
+            for batch in table.unseen(Draw.join(draws)):
+                shown = teacher_features(self.teacher, table.parts, batch, self.precision)
                 assert shown is not None
-                self.table.put(batch, shown)
+                table.put(batch, shown)
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
@@ -248,8 +245,7 @@ class Cohort:
         terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
-        precision = autocast(self.train, self.batches.device)
-        for name, value in evaluate(member.classifier, self.evaluation, precision).items():
+        for name, value in evaluate(member.classifier, self.evaluation, self.precision).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row
 

@@ -22,8 +22,10 @@ from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import wait_for
 from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.graphs import graphs_of
+from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, num_views, teacher_features, train_step
+from benchmarks.training.step import autocast, num_views, teacher_features
 from methods import Features, FeatureSpec, InvalidSetting, get
 
 TIMED_STEPS = 2
@@ -72,7 +74,7 @@ def rehearse(
         except (UserError, RunFailed) as error:
             error.student = member.name
             raise
-    pretraining, main = (_time_step(members, teacher, batch, train, step) for step in MOMENTS)
+    pretraining, main = (_time_step(members, teacher, batches, train, step) for step in MOMENTS)
     return Pace(pretraining, main, max(member.pretraining_epochs for member in members))
 
 
@@ -99,6 +101,7 @@ def _check_stage(
         losses, _ = member.losses(batch, shown, precision, step)
         learning = _learners(losses)
         _check_optimised(member, learning, step)
+        member.advance(step)
         member.step(batch, shown, precision, step)
     except torch.OutOfMemoryError:
         raise
@@ -151,15 +154,20 @@ def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Te
 
 
 def _time_step(
-    members: Sequence[Member], teacher: models.Network | None, batch: Batch, train: TrainConfig, step: int
+    members: Sequence[Member], teacher: models.Network | None, batches: TrainBatches, train: TrainConfig, step: int
 ) -> float:
-    """Seconds of `step` for the members that take part in it; 0 where none does."""
+    """Seconds of `step` for the members that take part in it, as the training will take it; 0 where none does."""
     members = [member for member in members if step >= 0 or member.pretraining_epochs]
-    views = [batch] * num_views(members)
-    precision = autocast(train, batch.images.device)
-    wait_for(batch.images.device)
+    if not members:
+        return 0.0
+    graphs = graphs_of(train, batches.device)
+    launch = Launcher(teacher, batches, autocast(train, batches.device), graphs=graphs)
+    draws = [batches.first(train.batch_size)] * num_views(members)
+    for _ in range(WARM_UP + 1 if graphs else 0):  # on a CPU the checks before have warmed up
+        launch(members, draws, step)
+    wait_for(batches.device)
     started = time.perf_counter()
-    for _ in range(TIMED_STEPS if members else 0):
-        train_step(members, teacher, views, precision, step)
-    wait_for(batch.images.device)
+    for _ in range(TIMED_STEPS):
+        launch(members, draws, step)
+    wait_for(batches.device)
     return (time.perf_counter() - started) / TIMED_STEPS

@@ -64,6 +64,7 @@ class Member:
     ) -> None:
         self.name, self.network, self.method = name, network, method
         self.classifier = Classifier(network, method).train()
+        self.epoch = 0
         self.stopped = False  # an observer of the cohort has seen enough of it
         parameters = [*network.parameters(), *method.parameters()]
         base = {term: method.config.weights[term] for term in method.terms}
@@ -104,23 +105,33 @@ class Member:
 
     def begin_epoch(self, epoch: int, lr: float) -> None:
         """Begin or continue an epoch at a learning rate."""
+        self.epoch = epoch
         self.method.epoch(epoch)
         own = self.method.pretraining.lr if epoch < 0 and self.method.pretraining else None
         self.stage(epoch).set_lr(own or lr)
 
+    def advance(self, step: int) -> None:
+        """Make ready for a step: what Python decides of it, whose results lie on the device."""
+        self.stage(step).advance(step)
+
+    def decided(self, step: int) -> tuple[object, ...]:
+        """All that Python decides of a step, beside its samples and `advance`: equal where steps are alike."""
+        stage = self.stage(step)
+        return id(stage), stage.lr, self.epoch if self.method.heeds_epochs else None
+
     def step(self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int) -> None:
-        """One training step; nothing here reads a device value.
+        """One training step, once `advance` was called; it reads no device value and is recorded as it is.
 
         Args:
             batch: images, labels, indices; with several views, one behind the other.
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
-            step: which one.
+            step: which one; only its stage matters here.
         """
         stage = self.stage(step)
         losses, logits = self.losses(batch, teacher, precision, step)
-        weights = stage.descend(losses, step)
-        stage.meter.update(losses.detach(), weights, logits, batch.targets, step - stage.begins)
+        weights = stage.descend(losses)
+        stage.meter.update(losses.detach(), weights, logits, batch.targets)
 
     def losses(
         self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int = 0

@@ -23,21 +23,22 @@ class Meter(nn.Module):
         self.register_buffer("losses", torch.zeros(num_terms, dtype=torch.float64))
         self.register_buffer("weights", torch.zeros(num_terms, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(3, dtype=torch.float64))  # total loss, correct, samples
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))  # of the stage
         self.register_buffer("first_bad", torch.full((num_terms,), -1, dtype=torch.int64))
         self.losses: Tensor
         self.weights: Tensor
         self.counts: Tensor
+        self.num_steps: Tensor
         self.first_bad: Tensor
 
     @torch.no_grad()
-    def update(self, losses: Tensor, weights: Tensor, logits: Tensor | None, targets: Tensor, step: int) -> None:
-        """Take in a step.
+    def update(self, losses: Tensor, weights: Tensor, logits: Tensor | None, targets: Tensor) -> None:
+        """Take in the stage's next step.
 
         Args:
             losses: unweighted terms `[terms]`.
             weights: what each was multiplied by, `[terms]`.
             logits, targets: `[B, K]`, None where none are learned, and `[B]`.
-            step: counted from the stage's first, 0.
         """
         size = targets.numel()
         self.losses += losses.double() * size
@@ -46,7 +47,8 @@ class Meter(nn.Module):
         total = (losses * weights).sum() * size
         self.counts += torch.stack([total.double(), correct.double(), torch.full_like(total, size).double()])
         newly_bad = (self.first_bad < 0) & ~torch.isfinite(losses)
-        self.first_bad.masked_fill_(newly_bad, step)
+        self.first_bad.copy_(torch.where(newly_bad, self.num_steps, self.first_bad))
+        self.num_steps += 1
 
     def row(self) -> dict[str, float]:
         """The epoch's training metrics. Reads the device."""

@@ -56,17 +56,16 @@ class Stage:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def descend(self, losses: Tensor, step: int) -> Tensor:
-        """One step of the optimiser on the weighted sum.
+    def advance(self, step: int) -> None:
+        """Set the schedule for `step`, counted from the first one of the main training."""
+        self.schedule.advance(step - self.begins)
 
-        Args:
-            losses: unweighted terms `[terms]`.
-            step: counted from the first one of the main training.
+    def descend(self, losses: Tensor) -> Tensor:
+        """One step of the optimiser on the weighted sum of the unweighted terms `[terms]`.
 
         Returns:
-            what the terms were multiplied by, `[terms]`.
+            what they were multiplied by, `[terms]`.
         """
-        self.schedule.advance(step - self.begins)
         weights = self.weights * self.schedule.factors
         self.optimizer.descend(losses * weights)
         self.schedule.observe(losses.detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -23,7 +24,7 @@ def train_step(
     step: int,
     table: ViewTable | None = None,
 ) -> None:
-    """One step of every member, under one look of the teacher at each view of the batch.
+    """One step of every member.
 
     Args:
         members: all of them in the stage that `step` belongs to.
@@ -33,11 +34,33 @@ def train_step(
         step: counted from the main training's first.
         table: where the teacher's outputs for these views can be looked up.
     """
+    for member in members:
+        member.advance(step)
+    learn(members, teacher, views, precision, step, table)
+
+
+def learn(
+    members: Sequence[Member],
+    teacher: Network | None,
+    views: Sequence[Batch],
+    precision: torch.autocast,
+    step: int,
+    table: ViewTable | None = None,
+    lanes: Sequence[AbstractContextManager[object]] = (),
+) -> None:
+    """What of a step happens on the device, under one look of the teacher at each view of the batch.
+
+    It reads no device value, so that it can be recorded and replayed. Arguments as of `train_step`.
+
+    Args:
+        lanes: contexts in which the members work, one each; default: one behind the other.
+    """
     needs = union_of_needs(member.stage(step) for member in members)
     shown = [teacher_features(teacher, needs, view, precision, table) for view in views]
-    for member in members:
+    for member, lane in zip(members, lanes or [nullcontext()] * len(members), strict=True):
         seen = slice(member.num_views)
-        member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
+        with lane:
+            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
 
 
 def num_views(members: Iterable[Member]) -> int:

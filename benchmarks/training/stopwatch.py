@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.config import TrainConfig
-from benchmarks.data import Batch, TrainBatches
+from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.models import Network
 from benchmarks.training.device import wait_for
+from benchmarks.training.graphs import graphs_of
+from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 
@@ -36,16 +38,17 @@ class Loop:
         self.teacher, self.members, self.device = teacher, list(members), batches.device
         self.needs = union_of_needs(members)
         self.precision = autocast(train, batches.device)
-        self.batches = _endless(batches, num_views(members))
+        self.batches, self.draws = batches, _endless(batches, num_views(members))
+        self.launch = Launcher(teacher, batches, self.precision, graphs=graphs_of(train, batches.device))
 
     def run(self, num_steps: int) -> None:
         """Train for `num_steps` steps."""
-        for views in itertools.islice(self.batches, num_steps):
-            self.step(views)
+        for draws in itertools.islice(self.draws, num_steps):
+            self.launch(self.members, draws, step=0)
 
-    def step(self, views: Sequence[Batch]) -> None:
-        """One step of teacher and students."""
-        train_step(self.members, self.teacher, views, self.precision, step=0)
+    def views(self) -> list[Batch]:
+        """The next step's batch in its views."""
+        return [self.batches.batch(draw) for draw in next(self.draws)]
 
     def look(self, views: Sequence[Batch]) -> None:
         """The teacher's part of it."""
@@ -53,10 +56,10 @@ class Loop:
             teacher_features(self.teacher, self.needs, view, self.precision)
 
 
-def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Batch, ...]]:
-    """Batch after batch, each in its views."""
+def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]]:
+    """The steps of epoch after epoch."""
     for epoch in itertools.count():
-        yield from zip(*(batches.epoch(epoch, view=view) for view in range(num_views)), strict=True)
+        yield from batches.epoch(epoch, num_views=num_views)
 
 
 def seconds(work: Callable[[int], object], num_steps: int, device: torch.device) -> float:
@@ -76,7 +79,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         is the method's.
     """
     (member,) = loop.members
-    views = next(loop.batches)
+    views = loop.views()
     batch = Batch.join(views)
 
     def student() -> None:
@@ -86,7 +89,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         F.cross_entropy(logits.float(), batch.targets).backward()
 
     work: Mapping[str, Callable[[], object]] = {
-        "data": lambda: next(loop.batches),
+        "data": loop.views,
         "teacher": lambda: loop.look(views),
         "student": student,
         "optimiser": member.main.optimizer.step,
@@ -104,9 +107,9 @@ def _times(work: Callable[[], object]) -> Callable[[int], None]:
 
 def operations(loop: Loop) -> int:
     """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
-    views = next(loop.batches)
+    views = loop.views()
     with FlopCounterMode(display=False) as counter:
-        loop.step(views)
+        train_step(loop.members, loop.teacher, views, loop.precision, step=0)
     return int(counter.get_total_flops())
 
 

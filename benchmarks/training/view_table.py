@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from benchmarks.data import Batch, TrainBatches
+from benchmarks.data import Batch, Draw, TrainBatches
 from methods import Features
 
 
@@ -51,14 +51,14 @@ class ViewTable:
         logits = shown["logits"]
         return Features((), (), shown.get("embedding", logits.new_empty(len(rows), 0)), logits)
 
-    def unseen(self, index: Tensor, crop: Tensor) -> Iterator[Batch]:
+    def unseen(self, draw: Draw) -> Iterator[Batch]:
         """Those of the given views that the teacher has not seen, in whole batches: the last one repeats some."""
-        rows = index * self.num_crops + crop
+        rows = draw.index * self.num_crops + draw.crop
         rows = rows[self.tables["logits"][rows, 0].isnan()]
         size = self.batches.batch_size
         for first in range(0, len(rows), size):
             these = rows[torch.arange(first, first + size, device=rows.device) % len(rows)]
-            yield self.batches.batch(these // self.num_crops, these % self.num_crops)
+            yield self.batches.batch(Draw(these // self.num_crops, these % self.num_crops))
 
     def put(self, batch: Batch, shown: Features) -> None:
         """Keep what the teacher shows of a whole batch."""

@@ -1,0 +1,117 @@
+"""Recording what a device does, to do it again without Python."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.config import TrainConfig
+
+Replay = Callable[[], object]
+
+
+class Graphs:
+    """Records work on a device."""
+
+    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
+        """Record `work`, which counts as done only when it is replayed.
+
+        Args:
+            work: reads and writes the same memory whenever it is done.
+            generators: whose random numbers it draws.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
+        raise NotImplementedError
+
+    def lanes(self, count: int) -> list[AbstractContextManager[object]]:
+        """Contexts in which parts of the work run side by side; none: one behind the other."""
+        return []
+
+    def join(self) -> None:
+        """Behind the lanes' work, go on together."""
+
+
+class CudaGraphs(Graphs):
+    """Records CUDA graphs, in which a cohort's students work on streams of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.streams: list[torch.cuda.Stream] = []
+
+    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self.device)
+        for generator in generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):  # left on errors, too
+            work()
+        return graph.replay
+
+    def lanes(self, count: int) -> list[AbstractContextManager[object]]:
+        self.streams = [torch.cuda.Stream(self.device) for _ in range(count)] if count > 1 else []
+        return [_behind(stream) for stream in self.streams]
+
+    def join(self) -> None:
+        for stream in self.streams:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+
+
+@contextmanager
+def _behind(stream: torch.cuda.Stream) -> Iterator[None]:
+    """On a stream, behind what the current one was given so far."""
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        yield
+
+
+def graphs_of(train: TrainConfig, device: torch.device) -> Graphs | None:
+    """How steps are recorded on a device; None where they are not."""
+    return CudaGraphs(device) if device.type == "cuda" and train.graph else None
+
+
+class HostReads(TorchDispatchMode):
+    """Notes in `found` the first operation that needs the host, which cannot be recorded.
+
+    It reads a value, has a shape that depends on one, or brings a tensor from Python.
+    """
+
+    NEEDING = frozenset(
+        {
+            "aten::_linalg_check_errors",
+            "aten::_local_scalar_dense",
+            "aten::_unique2",
+            "aten::bincount",
+            "aten::equal",
+            "aten::is_nonzero",
+            "aten::lift_fresh",
+            "aten::masked_select",
+            "aten::nonzero",
+            "aten::repeat_interleave",
+        }
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: str | None = None
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.name().split(".")[0]
+        indexed = name in ("aten::index", "aten::index_put", "aten::index_put_")
+        masked = indexed and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if self.found is None and (masked or name in self.NEEDING):
+            self.found = f"{name} in {_place(traceback.extract_stack()[:-1])}"
+        return function(*args, **(kwargs or {}))
+
+
+def _place(calls: Sequence[traceback.FrameSummary]) -> str:
+    """The innermost line of these calls that is not torch's; on a GPU gradients are not called from Python."""
+    torch_root = str(Path(torch.__file__).parent)
+    lines = [f"{Path(call.filename).name}, line {call.lineno}" for call in calls if torch_root not in call.filename]
+    return lines[-1] if lines else "the backward pass"

@@ -1,0 +1,190 @@
+"""Training steps launched kernel by kernel, or recorded once as a CUDA graph and replayed.
+
+At batch 64 a GPU is done with a kernel before Python has launched the next one. A recording holds the whole step:
+augmentation, teacher, students, losses, optimisers. It reads a step's samples where they are copied to, and
+everything else where it lies on the device. What Python decides (who trains, in which stage, at which rate, what a
+method sets when an epoch begins) is in it as it was, so another one is made where that changes.
+
+Before a training is replayed at all, one step is done both ways from the same state, and must come out alike.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.data import Draw, TrainBatches
+from benchmarks.errors import first_line
+from benchmarks.models import Network
+from benchmarks.training.graphs import Graphs, HostReads, Replay
+from benchmarks.training.member import Member
+from benchmarks.training.step import learn
+from benchmarks.training.view_table import ViewTable
+
+WARM_UP = 2  # steps launched before one is recorded: in them libraries choose kernels and optimisers make buffers
+# Of a step's length, how far a replayed step may end from a launched one: kernels that add in any order, or others
+# that a library chose, round differently. What is wrong in kind is off by about 1.
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A step, and the memory from which it reads its samples."""
+
+    draws: Sequence[Draw]
+    replay: Replay
+
+    def __call__(self, draws: Sequence[Draw]) -> None:
+        """Do the step with these samples."""
+        for place, draw in zip(self.draws, draws, strict=True):
+            place.index.copy_(draw.index)
+            place.crop.copy_(draw.crop)
+        self.replay()
+
+
+class Launcher:
+    """Takes a cohort's training steps.
+
+    Args:
+        teacher: frozen, in eval mode; None if no method needs one.
+        batches: of the training, on its device.
+        precision: the networks' autocast.
+        table: where the teacher's outputs can be looked up.
+        graphs: of the device; None: all steps are launched.
+        say: told why steps are not replayed after all.
+    """
+
+    def __init__(
+        self,
+        teacher: Network | None,
+        batches: TrainBatches,
+        precision: torch.autocast,
+        table: ViewTable | None = None,
+        graphs: Graphs | None = None,
+        say: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
+        self.graphs, self.say = graphs, say
+        self._decided: object = None  # what the recording holds, or will
+        self._launched = 0  # steps since that was decided
+        self._recording: Recording | None = None
+        self._proved = False
+
+    def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
+        """One step of every member.
+
+        Args:
+            members: all of them in the stage that `step` belongs to.
+            draws: its samples, in as many views as `num_views`.
+            step: counted from the main training's first.
+        """
+        for member in members:
+            member.advance(step)
+        whole = draws[0].index.numel() == self.batches.batch_size
+        if self.graphs is None or not whole:
+            self._launch(members, draws, step)
+        elif self._warm(members, step):
+            self._replay(self.graphs, members, draws, step)
+        else:
+            self._launched += 1
+            self._launch(members, draws, step)
+
+    def _launch(
+        self,
+        members: Sequence[Member],
+        draws: Sequence[Draw],
+        step: int,
+        lanes: Sequence[AbstractContextManager[object]] = (),
+    ) -> None:
+        views = [self.batches.batch(draw) for draw in draws]
+        learn(members, self.teacher, views, self.precision, step, self.table, lanes)
+
+    def _warm(self, members: Sequence[Member], step: int) -> bool:
+        """Whether enough steps were launched since Python last decided anything."""
+        decided = [member.decided(step) for member in members]
+        if decided != self._decided:
+            self._recording = None  # its memory goes back before another is made
+            self._decided, self._launched = decided, 0
+        return self._launched == WARM_UP
+
+    def _give_up(self, reason: str) -> None:
+        self.graphs, self._recording = None, None
+        self.say(f"note: steps are launched one by one, not replayed as a CUDA graph: {reason}")
+
+    def _replay(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
+        try:
+            if not self._proved:
+                self._prove(graphs, members, draws, step)
+                return
+            self._recording = self._recording or self._record(graphs, members, draws, step)
+        except RuntimeError as error:
+            self._give_up(first_line(error))
+            self._launch(members, draws, step)
+            return
+        self._recording(draws)
+
+    def _record(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> Recording:
+        places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
+
+        def work() -> None:
+            self._launch(members, places, step, graphs.lanes(len(members)))
+            graphs.join()
+
+        generators = [member.method.generator for member in members]
+        return Recording(places, graphs.record(work, generators))
+
+    def _prove(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
+        """Do a step both ways; where they differ, or it cannot be recorded, the launched one counts."""
+        before, start = states(members, step), [weights(member) for member in members]
+        self._launch(members, draws, step)
+        after, launched = states(members, step), [weights(member) for member in members]
+        load(members, before, step)
+        with HostReads() as reads:  # beside the training, as it is: watching changes a sum's last bits
+            self._launch(members, draws, step)
+        if reads.found:
+            load(members, after, step)
+            self._give_up(f"{reads.found} needs the host within a step")
+            return
+        load(members, before, step)
+        self._recording = self._record(graphs, members, draws, step)
+        self._recording(draws)
+        replayed = [weights(member) for member in members]
+        off = max(map(deviation, start, launched, replayed))
+        self._proved = off <= (0 if torch.are_deterministic_algorithms_enabled() else TOLERANCE)
+        if not self._proved:
+            load(members, after, step)
+            self._give_up(f"a replayed step ends off by {off:.2g} of its length")
+
+
+def states(members: Sequence[Member], step: int) -> list[dict[str, Any]]:
+    """Copies of everything that the members' next steps depend on."""
+    return [copy.deepcopy(member.state(step)) for member in members]
+
+
+def load(members: Sequence[Member], states: Sequence[dict[str, Any]], step: int) -> None:
+    """Go to these states, and keep them."""
+    for member, state in zip(members, states, strict=True):
+        member.load(copy.deepcopy(state), step)  # an optimiser goes on in what it is given
+
+
+def weights(member: Member) -> Tensor:
+    """All that a student and its method learn and remember, in one vector, copied."""
+    modules = (member.network, member.method)
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+
+
+def deviation(start: Tensor, launched: Tensor, replayed: Tensor) -> float:
+    """How far two steps from `start` end from each other, in lengths of the launched one; 0 where both diverge."""
+    if not torch.equal(launched.isfinite(), replayed.isfinite()):
+        return math.inf
+    if not launched.isfinite().all():
+        return 0.0
+    return float((replayed - launched).norm() / (launched - start).norm())

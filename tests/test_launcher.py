@@ -1,0 +1,343 @@
+"""Steps that are recorded and replayed do what launched ones do: on the CPU by a CUDA graph's twin, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+
+import pytest
+import torch
+from commands import TIMES, InjectedConfig, injected
+from helpers import same_state
+from tape import Tapes
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import methods
+from benchmarks import models
+from benchmarks.config import Device, Optimizer, PairConfig, Precision, TrainConfig
+from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
+from benchmarks.errors import Interrupted
+from benchmarks.protocol import StudentConfig
+from benchmarks.training import cohort as cohorts
+from benchmarks.training.build import build_member, feature_spec, frozen
+from benchmarks.training.cohort import Cohort, Observer, Seat
+from benchmarks.training.graphs import Graphs, HostReads
+from benchmarks.training.launcher import WARM_UP, Launcher, deviation
+from benchmarks.training.progress import Checkpoints
+from benchmarks.training.step import autocast, num_views, teacher_features
+from benchmarks.training.view_table import ViewTable
+from methods import Method
+from methods.schedules import LossConfig, Schedule
+
+CLASSES, CPU = 5, torch.device("cpu")
+TRAIN = TrainConfig(
+    epochs=3, batch_size=4, lr=0.05, milestones=[2], precision=Precision.fp32, device=Device.cpu, threads=1
+)
+WHOLE = 5  # steps of an epoch with a whole batch; a short one follows
+
+
+def dataset():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4 * WHOLE + 3, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.arange(len(images)) % CLASSES)
+    return DataSet(split, split, "test", CLASSES, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), Augmentation(4, True))
+
+
+DATA = dataset()
+SPECS = (feature_spec("resnet8", CLASSES),) * 2
+
+
+def batches():
+    return TrainBatches(DATA, TRAIN.batch_size, 0, CPU)
+
+
+def member(name, schedule=Schedule.default, train=TRAIN):
+    config = methods.configure(name).resolve(*SPECS)
+    loss = dataclasses.replace(LossConfig(), schedule=schedule, windows=5).resolve(config)
+    student = StudentConfig(config, PairConfig("p", "resnet8", "resnet8"), None, 0, train, loss)
+    source = batches()
+    return build_member(student, SPECS, source.targets, train.epochs * source.steps_per_epoch, teacher())
+
+
+def teacher():
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return frozen(models.create("resnet8", CLASSES))
+
+
+class Presence(TorchDispatchMode):
+    """Does nothing. That a mode is there changes how autograd lays out a sum of gradients, and so a last bit."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+def train(members, launch, epochs=range(3)):
+    """Train for these epochs; the rate falls before the last of the three."""
+    source = batches()
+    for epoch in epochs:
+        learning = [each for each in members if epoch >= -each.pretraining_epochs]
+        for each in learning:
+            each.begin_epoch(epoch, 0.05 if epoch < 2 else 0.005)
+        for step, draws in enumerate(source.epoch(epoch, num_views=num_views(learning))):
+            with Presence():
+                launch(learning, draws, epoch * source.steps_per_epoch + step)
+
+
+def launcher(graphs=None, said=None, table=None):
+    said = [] if said is None else said
+    return Launcher(teacher(), batches(), autocast(TRAIN, CPU), table, graphs, said.append)
+
+
+EVERY = [
+    (name, schedule)
+    for name in methods.available()
+    for schedule in (Schedule.default, Schedule.cosine, Schedule.adaptive)
+    if schedule == Schedule.default
+    or (name in ("kd", "aftkd", "crd") and not (schedule == Schedule.adaptive and methods.get(name).signed_terms))
+]
+
+
+@pytest.mark.parametrize(("name", "schedule"), EVERY)
+def test_replayed_steps_are_launched_ones_to_the_bit(name, schedule):
+    launched, replayed, said, tapes = member(name, schedule), member(name, schedule), [], Tapes()
+    epochs = range(-launched.pretraining_epochs, 3)
+    train([launched], launcher(), epochs)
+    train([replayed], launcher(tapes, said), epochs)
+    assert not said
+    assert same_state(launched.state(0), replayed.state(0))
+    assert tapes.played >= 3  # beside those that were the recording
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": Optimizer.dot}, {"precision": Precision.bf16}], ids=str)
+def test_replayed_steps_under_another_protocol(changes):
+    protocol = dataclasses.replace(TRAIN, **changes)
+    launched, replayed = member("aftkd", train=protocol), member("aftkd", train=protocol)
+    said = []
+    for each, graphs in ((launched, None), (replayed, Tapes())):
+        precision = autocast(protocol, CPU)
+        train([each], Launcher(teacher(), batches(), precision, None, graphs, said.append))
+    assert not said
+    assert same_state(launched.state(0), replayed.state(0))
+
+
+def test_a_cohort_is_replayed_as_one_and_each_member_as_if_alone():
+    names, tapes = ("none", "kd", "crd", "mlkd", "ft"), Tapes()  # ft begins before the others, mlkd sees two views
+    together = [member(name) for name in names]
+    train(together, launcher(tapes), range(-1, 3))
+    assert tapes.recorded == 3  # before the main training, in it, at the lower rate
+    for each in together:
+        alone = member(each.name)
+        train([alone], launcher(), range(-alone.pretraining_epochs, 3))
+        assert same_state(each.state(0), alone.state(0)), each.name
+
+
+def test_looked_up_outputs_are_replayed_too():
+    """The table is filled between the steps, and each replay reads what is there then."""
+    source, network, precision = batches(), teacher(), autocast(TRAIN, CPU)
+    parts = frozenset({"logits", "embedding"})
+    shown = teacher_features(network, parts, source.probe(4), precision)
+    table = ViewTable({part: getattr(shown, part) for part in parts}, source)
+    launched, replayed, tapes = member("crd"), member("crd"), Tapes()
+    launch = launcher(tapes, table=table)
+
+    def look_and_launch(members, draws, step):
+        for batch in table.unseen(draws[0]):
+            table.put(batch, teacher_features(network, parts, batch, precision))
+        launch(members, draws, step)
+
+    train([launched], launcher())
+    train([replayed], look_and_launch)
+    assert tapes.played
+    assert same_state(launched.state(0), replayed.state(0))
+
+
+# When a recording is made
+
+
+def test_a_recording_serves_until_python_decides_anew():
+    tapes = Tapes()
+    launch, pair = launcher(tapes), [member("kd"), member("at")]
+    train(pair, launch, range(2))
+    assert tapes.recorded == 1
+    train(pair, launch, range(2, 3))  # at a lower rate
+    assert tapes.recorded == 2
+    train(pair[:1], launch, range(2, 3))  # without the other
+    assert tapes.recorded == 3
+    train(pair[:1], launch, range(2, 3))
+    assert tapes.recorded == 3
+    num_whole = WHOLE * 5
+    assert tapes.played == num_whole - 3 * (WARM_UP + 1)
+
+
+def test_a_method_that_heeds_epochs_is_recorded_in_each():
+    tapes = Tapes()
+    train([member("ctkd"), member("kd")], launcher(tapes))
+    assert tapes.recorded == 3
+    assert {name for name in methods.available() if member(name).method.heeds_epochs} == {"ctkd"}
+
+
+# Where it cannot be
+
+
+class Reading(Method[InjectedConfig]):
+    """Reads a value back, as many implementations do."""
+
+    needs = frozenset({"logits"})
+
+    def forward(self, student, teacher, target, index):
+        term = student.logits.square().mean()
+        return {"injected": term * 2 if term.item() > 0 else term}
+
+
+def test_a_step_that_needs_the_host_is_launched_and_said_where(monkeypatch):
+    said, tapes = [], Tapes()
+    with injected(Reading):
+        launched, replayed = member("injected"), member("injected")
+        train([launched], launcher())
+        train([replayed], launcher(tapes, said))
+    (reason,) = said
+    assert "aten::_local_scalar_dense in test_launcher.py, line " in reason
+    assert "launched one by one" in reason
+    assert tapes.recorded == 0
+    assert same_state(launched.state(0), replayed.state(0))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda values: values[0].item(),
+        lambda values: bool(values[0] > 0),
+        lambda values: values[values > 0],
+        lambda values: values.nonzero(),
+        lambda values: values * torch.tensor([1.0, 2.0, 3.0]),
+        lambda values: torch.linalg.inv(torch.diag(values + 1)),
+        lambda values: values.repeat_interleave(values.long()),
+    ],
+)
+def test_what_needs_the_host_is_found(read):
+    with HostReads() as reads:
+        read(torch.arange(3.0))
+    assert "test_launcher.py" in reads.found
+    with HostReads() as reads:
+        torch.arange(3.0).softmax(0)[torch.tensor([0, 1])[:1]].sum()
+    assert "lift_fresh" in reads.found  # the index is a tensor from Python
+
+
+def test_what_does_not_need_the_host_is_let_pass():
+    index = torch.tensor([2, 0])
+    with HostReads() as reads:
+        torch.where(torch.arange(3.0) > 1, 1.0, 0.0)[index].softmax(0).sum()
+    assert reads.found is None
+
+
+class Refusing(Graphs):
+    def record(self, work, generators):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+
+class Drifting(Tapes):
+    """Replays that end elsewhere: what a recording would do that reads memory which others use again."""
+
+    def __init__(self, student, by):
+        super().__init__()
+        self.student, self.by = student, by
+
+    def record(self, work, generators):
+        replay = super().record(work, generators)
+
+        def drift():
+            replay()
+            with torch.no_grad():
+                self.student.network.bn1.bias.add_(self.by)
+
+        return drift
+
+
+@pytest.mark.parametrize(
+    ("by", "deterministic", "found"), [(1e-5, False, False), (1e-5, True, True), (3, False, True)]
+)
+def test_replays_that_end_elsewhere_are_found_out_and_do_not_count(by, deterministic, found, monkeypatch):
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    said = []
+    launched, replayed = member("crd"), member("crd")
+    train([launched], launcher())
+    train([replayed], launcher(Drifting(replayed, by), said))
+    assert ["off by" in reason for reason in said] == [True] * found
+    assert same_state(launched.state(0), replayed.state(0)) == found
+
+
+def test_a_device_that_cannot_record_launches_and_says_why():
+    said = []
+    launched, replayed = member("aftkd"), member("aftkd")
+    train([launched], launcher())
+    train([replayed], launcher(Refusing(), said))
+    assert said == [
+        "note: steps are launched one by one, not replayed as a CUDA graph: "
+        "operation not permitted when stream is capturing"
+    ]
+    assert same_state(launched.state(0), replayed.state(0))
+
+
+def test_deviation_is_in_lengths_of_the_step():
+    start, launched = torch.zeros(4, dtype=torch.float64), torch.tensor([3.0, 4.0, 0.0, 0.0], dtype=torch.float64)
+    assert deviation(start, launched, launched) == 0
+    assert deviation(start, launched, start) == pytest.approx(1)
+    assert deviation(start, launched, launched + torch.tensor([0.0, 0.0, 5.0, 0.0])) == pytest.approx(1)
+    lost = torch.tensor([math.nan, 1.0, 1.0, 1.0], dtype=torch.float64)
+    assert deviation(start, lost, lost + 1) == 0  # it diverges, which is found at the epoch's end
+    assert deviation(start, lost, launched) == deviation(start, launched, lost) == math.inf
+
+
+# In a training
+
+
+class Notices(Observer):
+    def __init__(self):
+        self.said = []
+
+    def on_notice(self, notice):
+        self.said.append(notice)
+
+
+def cohort(folder, graphs, monkeypatch, observers=()):
+    monkeypatch.setattr(cohorts, "graphs_of", lambda train, device: graphs)
+    seats = [Seat(member(name), Checkpoints(folder / name)) for name in ("kd", "aftkd")]
+    return Cohort(teacher(), seats, batches(), EvaluationBatches(DATA, CPU), TRAIN, observers)
+
+
+def outcome(training):
+    return [(seat.member.network.state_dict(), seat.member.method.state_dict()) for seat in training.seats]
+
+
+def test_a_training_is_the_same_replayed_and_continued(tmp_path, monkeypatch):
+    launched = cohort(tmp_path / "launched", None, monkeypatch)
+    with Presence():
+        launched.run()
+
+    class Stop(Observer):
+        def on_step(self, step):
+            if step == 10:
+                signal.raise_signal(signal.SIGTERM)
+
+    stopped, continued = Tapes(), Tapes()
+    with Presence():
+        with pytest.raises(Interrupted):
+            cohort(tmp_path / "replayed", stopped, monkeypatch, [Stop()]).run()
+        replayed = cohort(tmp_path / "replayed", continued, monkeypatch)
+        replayed.run()
+    assert stopped.played
+    assert continued.played
+    assert same_state(outcome(launched), outcome(replayed))
+    for one, other in zip(launched.seats, replayed.seats, strict=True):
+        for ours, theirs in zip(one.member.history, other.member.history, strict=True):
+            assert {key: ours[key] for key in ours if key not in TIMES} == {
+                key: theirs[key] for key in theirs if key not in TIMES
+            }
+
+
+def test_observers_hear_why_steps_are_not_replayed(tmp_path, monkeypatch):
+    notices = Notices()
+    cohort(tmp_path, Refusing(), monkeypatch, [notices]).run()
+    assert len(notices.said) == 1
