@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPS = 1e-12  # the square of a distance between rows that coincide
+SAME = 1e-14  # of the rows' squares: a squared distance that is but their rounding to float32
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -15,20 +15,28 @@ def gram(rows: Tensor) -> Tensor:
 
 
 def squared_distances(rows: Tensor) -> Tensor:
-    """Squared Euclidean distances of all pairs in float64, `[B, D]` to `[B, B]`; about 0 where rows coincide.
+    """Squared Euclidean distances of all pairs in float64, `[B, D]` to `[B, B]`.
+
+    0 where rows coincide, and so is their gradient.
 
     From the inner products: B² values instead of B² D. In float32 their cancellation would leave nothing of the
     distance between near rows.
     """
     products = gram(rows.double())
     squares = products.diagonal()
-    return squares[:, None] + squares[None, :] - 2 * products
+    sums = squares[:, None] + squares[None, :]
+    squared = sums - 2 * products
+    return torch.where(squared > SAME * sums, squared, 0.0)
 
 
-def pairwise_distances(rows: Tensor) -> Tensor:
-    """Euclidean distances of all pairs in float64, `[B, D]` to `[B, B]`; 0, gradient too, where rows coincide."""
-    squared = squared_distances(rows)
-    return torch.where(squared > EPS, squared.clamp_min(EPS).sqrt(), 0.0)
+def root(squared: Tensor) -> Tensor:
+    """The square root, whose gradient is 0 at 0."""
+    return torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0)
+
+
+def inverse(distance: Tensor) -> Tensor:
+    """The inverse, which is 0 at 0, its gradient too."""
+    return torch.where(distance > 0, distance, 1.0).reciprocal() * (distance > 0)
 
 
 def channel_products(first: Tensor, second: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,14 +23,14 @@ from methods.config import DistillConfig, Search, option
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import EPS, pairwise_distances, squared_distances
+from methods.relations import inverse, root, squared_distances
 
 
 def relative_distances(embedding: Tensor) -> Tensor:
     """Distances of all pairs over their mean, `[B, D]` to `[B, B]`; 0 where all samples coincide."""
-    distances = pairwise_distances(embedding)
+    distances = root(squared_distances(embedding))
     num_pairs = distances.numel() - len(distances)
-    return (distances * num_pairs / distances.sum().clamp_min(EPS)).to(embedding.dtype)
+    return (distances * num_pairs * inverse(distances.sum())).to(embedding.dtype)
 
 
 def angles(embedding: Tensor) -> Tensor:
@@ -40,11 +39,10 @@ def angles(embedding: Tensor) -> Tensor:
     0, with no gradient, where one of the other two coincides with the sample that the angle is at.
     """
     squared = squared_distances(embedding)
-    inverse = torch.where(squared > EPS, squared.clamp_min(EPS).rsqrt(), 0.0)
     # By the law of cosines; once the near samples' distances are taken off each other, float32 will do again.
     products = (squared[:, :, None] + squared[:, None, :] - squared[None]).to(embedding.dtype) / 2
-    inverse = inverse.to(embedding.dtype)
-    return products * inverse[:, :, None] * inverse[:, None, :]
+    scale = inverse(root(squared)).to(embedding.dtype)
+    return products * scale[:, :, None] * scale[:, None, :]
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
