@@ -438,6 +438,22 @@ def test_runs_without_arrays_say_how_to_write_them(distil, tmp_path, capsys):
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.parametrize("kind", [Kind.correlation, Kind.tsne, Kind.attention])
+def test_runs_without_arrays_among_others_are_named(kind, output, tmp_path):
+    path, want = tmp_path / "a.svg", "not shown, for want of arrays: "
+    assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0
+    assert want not in path.read_text()
+    hidden = list(output.glob("*/kd/*/artifacts.safetensors"))
+    for file in hidden:
+        file.rename(file.with_suffix(".hidden"))
+    try:
+        assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0
+    finally:
+        for file in hidden:
+            file.with_suffix(".hidden").rename(file)
+    assert f"{want}kd<" in path.read_text()
+
+
 def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
     assert plot("kind=gain", f"source={output}", "methods=[kd,none]", f"out={tmp_path / 'a.svg'}") == 0
     drawn = analysis.figure(_logs(output), "gain", methods=["kd", "none"])

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.artifacts import Arrays
-from analysis.figures.inside import Inside, insides
+from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View, shown
 
@@ -43,7 +43,9 @@ def draw(view: View, options: PlotConfig) -> Figure:
         _mosaic(axis, strips, rows, most)
         axis.set_title(f"{shown(cell.row)}, {cell.column.name}, seed {cell.seed}", loc="left", pad=15)
     style.note(
-        figure, "T: teacher, S: student, with the number of the stage; every map is scaled to its own maximum"
+        figure,
+        "T: teacher, S: student, with the number of the stage; every map is scaled to its own maximum",
+        *left_out(view, cells),
     )
     return figure
 

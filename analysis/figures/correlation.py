@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.figures.inside import Inside, by_column, insides
+from analysis.figures.inside import Inside, by_column, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, shown
 from analysis.statistics import std
@@ -40,6 +40,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     style.note(
         figure,
         f"{_pairs_of(view)}classes by classes; matrix of the lowest seed ({seed}), mean over seeds ± sample std",
+        *left_out(view, cells),
     )
     return figure
 

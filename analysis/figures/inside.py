@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.artifacts import REMEDY, Arrays, path_of
 from analysis.cells import Column
-from analysis.figures.view import NothingToDraw, View
+from analysis.figures.view import NothingToDraw, View, shown
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,18 @@ def insides(view: View, seed: int | None) -> list[Inside]:
         which = "" if seed is None else f" of seed {seed}"
         raise NothingToDraw(f"no arrays{which} are here: {REMEDY} (a complete run with rerun=true as well)")
     return found
+
+
+def left_out(view: View, cells: Sequence[Inside]) -> list[str]:
+    """A note on cells whose runs wrote no arrays, where there are any."""
+    drawn = {(cell.row, cell.column.name) for cell in cells}
+    missing = [
+        shown(row) if len(view.columns) == 1 else f"{shown(row)} on {column.name}"
+        for column in view.columns
+        for row in view.rows
+        if (row, column.name) not in drawn and view.runs_of(row, column)
+    ]
+    return [f"not shown, for want of arrays: {', '.join(missing)}"] if missing else []
 
 
 def by_column(cells: Sequence[Inside]) -> list[int]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.artifacts import Arrays
-from analysis.figures.inside import Inside, insides
+from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View, shown
 
@@ -40,7 +40,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     style.legend(figure, axes)
     seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
     images = f"{len(panels[0][0].targets)} evaluation images of {options.classes} classes"
-    style.note(figure, f"{images}, seed {seeds}; the distances between clusters mean little in t-SNE")
+    little = f"{images}, seed {seeds}; the distances between clusters mean little in t-SNE"
+    style.note(figure, little, *left_out(view, cells))
     return figure
 
 
