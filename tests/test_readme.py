@@ -1,13 +1,16 @@
-"""What README says can be typed, and its example of a method works."""
+"""What README says can be typed, and its examples in Python work."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,12 +72,15 @@ def test_the_table_is_what_its_command_prints(capsys, monkeypatch):
     assert re.sub("^    ", "", shown, flags=re.M).strip("\n") in printed
 
 
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+METHOD, LOOP = EXAMPLES
+
+
 @pytest.fixture
 def example(tmp_path):
     """README's method, as a module of its own; gone from the registry afterwards."""
-    code = re.search(r"```python\n(.*?)```", README, flags=re.S)[1]
     path = tmp_path / "l1.py"
-    path.write_text(code)
+    path.write_text(METHOD)
     registry.available()
     before = dict(registry._METHODS)
     spec = importlib.util.spec_from_file_location("l1", path)
@@ -94,3 +100,27 @@ def test_the_example_method_distils(example, distil, tmp_path):
     from commands import TINY
 
     assert main(command, [*TINY, "method=l1", "train.lr=0.01", f"output={tmp_path / 'runs'}"]) == 0
+
+
+def test_the_example_method_passes_the_contract_tests(tmp_path):
+    (tmp_path / "l1.py").write_text(METHOD)
+    contract = str(ROOT / "tests" / "test_method_contract.py")
+    code = f"import l1, pytest; raise SystemExit(pytest.main(['-q', '-k', 'l1', {contract!r}]))"
+    paths = os.pathsep.join([str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_example_loop_trains_student_and_connectors():
+    scope: dict[str, Any] = {}
+    exec(LOOP, scope)
+    assert scope["optimizer"].state  # it made a step
+    assert all(parameter.grad is None for parameter in scope["teacher"].parameters())
+    for trained in ("student", "method"):
+        assert all(parameter.grad is not None for parameter in scope[trained].parameters())
