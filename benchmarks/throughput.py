@@ -6,7 +6,6 @@ import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -30,7 +29,9 @@ from benchmarks.protocol import MOST_THREADS, StudentConfig, check_path, plain, 
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.launcher import WARM_UP
+from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, matrix_product_peak, operations, parts, seconds
+from benchmarks.views import empty_table
 from benchmarks.workbench import prepare_torch
 from methods import option
 
@@ -81,24 +82,30 @@ class Throughput:
             PlainLoop(student, self.specs, dataset, self.device, config.workers) for student in self.students
         ]
         self.plain = dict(zip(labels, plain_loops, strict=True))
-        self.alone = {student.label: self._loop([student]) for student in self.students}
-        self.cohort = self._loop(self.students)
+        train = config.train
+        self.batches = TrainBatches(dataset, train.batch_size, config.seed, self.device, train.max_steps)
+        alone = {student.label: self._members([student]) for student in self.students}
+        together = self._members(self.students)
         fold_batch_norms(self.teacher)  # once the methods have seen it as it is
+        self.table = empty_table(config, self.teacher, self.batches)
+        self.alone = {label: self._loop(members) for label, members in alone.items()}
+        self.cohort = self._loop(together)
 
-    def _loop(self, students: list[StudentConfig]) -> Loop:
-        train = self.config.train
-        batches = TrainBatches(self.dataset, train.batch_size, self.config.seed, self.device, train.max_steps)
+    def _members(self, students: list[StudentConfig]) -> list[Member]:
         members = [
-            build_member(student, self.specs, batches.targets, num_steps=1, teacher=self.teacher)
+            build_member(student, self.specs, self.batches.targets, num_steps=1, teacher=self.teacher)
             for student in students
         ]
         for member in members:
-            member.begin_epoch(0, train.lr)
-        return Loop(self.teacher, members, batches, train)
+            member.begin_epoch(0, self.config.train.lr)
+        return members
+
+    def _loop(self, members: list[Member]) -> Loop:
+        return Loop(self.teacher, members, self.batches, self.config.train, self.table)
 
     def rounds(self) -> Rounds:
         """Measure all loops in turn, after one round that does not count."""
-        loops: dict[tuple[str, str], Any] = {
+        loops: dict[tuple[str, str], Loop | PlainLoop] = {
             (kind, label): loop
             for label in self.alone
             for kind, loop in (("plain", self.plain[label]), ("alone", self.alone[label]))
@@ -106,15 +113,22 @@ class Throughput:
         loops["cohort", ""] = self.cohort
         times: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
         for loop in loops.values():
+            _look_ahead(loop, WARM_UP + 1)
             loop.run(WARM_UP + 1)
         for _ in range(self.config.repeats):
             for key, loop in loops.items():
+                _look_ahead(loop, self.config.steps)
                 times[key].append(seconds(loop.run, self.config.steps, self.device))
         return Rounds(
             {label: times["plain", label] for label in self.plain},
             {label: times["alone", label] for label in self.alone},
             times["cohort", ""],
         )
+
+
+def _look_ahead(loop: Loop | PlainLoop, num_steps: int) -> None:
+    if isinstance(loop, Loop):
+        loop.look_ahead(num_steps)
 
 
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
@@ -138,6 +152,8 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
         f"{config.train.precision}, on {device_name(bench.device, config.train.threads)}; "
         f"{config.repeats} rounds of {config.steps} steps"
     )
+    if bench.table is not None:
+        console.print(f"teacher.views={config.teacher.views}: what the teacher shows in the steps of ours is known")
     rounds = bench.rounds()
     _print_rates(console, bench, rounds)
     shares = _print_parts(console, bench, rounds)

@@ -87,6 +87,21 @@ def kept_views(
     return KeptViews(folder, card, ViewTable(like, batches), teacher, copy_state(teacher), console)
 
 
+def empty_table(run: RunConfig, teacher: Network, batches: TrainBatches) -> ViewTable | None:
+    """A table of what `teacher.views` asks for by name, of which nothing is known yet.
+
+    Raises:
+        UserError: it cannot be kept.
+    """
+    if run.teacher.views not in KEPT:
+        return None
+    like = _try(run, run.teacher.views, teacher, batches)
+    assert like is not None  # or an error
+    size = batches.targets.numel() * batches.augmentation.num_crops * _row_bytes(like)
+    _fits(run.teacher.views, size, Path(run.teacher.root), batches.device)
+    return ViewTable(like, batches)
+
+
 def choose(views: Views, needs: frozenset[str]) -> Views:
     """What to keep for a cohort that reads `needs`; `auto` is the least that has it, or none."""
     allowed = [choice for choice in KEPT if views in (choice, Views.auto)]

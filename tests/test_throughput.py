@@ -15,9 +15,10 @@ from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
+from benchmarks.training import step
 from benchmarks.training.build import build_member
 from benchmarks.training.step import teacher_features
-from benchmarks.training.stopwatch import operations
+from benchmarks.training.stopwatch import operations, seconds
 
 WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")
 
@@ -51,6 +52,37 @@ def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
     parts = raw["parts"]["kd"]
     names = ("data", "teacher", "student", "optimiser", "method")
     assert sum(parts[name] for name in names) == pytest.approx(parts["step"])
+
+
+def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys, tmp_path, monkeypatch):
+    looks = []
+
+    def teacher_features_watched(teacher, needs, batch, precision, table=None):
+        looked_up = table is not None and table.answers(needs, batch)
+        looks.append((looked_up, within))
+        return teacher_features(teacher, needs, batch, precision, table)
+
+    def timed(work, num_steps, device):
+        nonlocal within
+        within = True
+        elapsed = seconds(work, num_steps, device)
+        within = False
+        return elapsed
+
+    within = False
+    monkeypatch.setattr(step, "teacher_features", teacher_features_watched)
+    monkeypatch.setattr(throughput, "seconds", timed)
+    out = tmp_path / "raw.json"
+    words = merge(WORDS, ["methods=[kd,dkd]", "teacher.views=logits", "train.batch_size=16", f"out={out}"])
+    with few_digits():
+        assert main(throughput.COMMAND, words) == 0
+    assert "what the teacher shows in the steps of ours is known" in capsys.readouterr().out
+    measured = [looked_up for looked_up, timing in looks if timing]
+    assert len(measured) == 2 * 3  # rounds of kd alone, dkd alone, the cohort
+    assert all(measured)
+    shown = {label: parts["operations"] for label, parts in json.loads(out.read_text())["parts"].items()}
+    macs = costs.cost("resnet8", 10).macs
+    assert shown["kd"] / (2 * 16 * macs) < 3  # the student's alone
 
 
 @pytest.mark.parametrize("word", ["repeats=0", "steps=-1", "workers=-1"])

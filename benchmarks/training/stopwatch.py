@@ -18,6 +18,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
+from benchmarks.training.view_table import ViewTable
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
 
@@ -30,16 +31,34 @@ class Loop:
         members: of the cohort.
         batches: on the members' device.
         train: the protocol.
+        table: of what the teacher shows, to be filled by `look_ahead`.
     """
 
     def __init__(
-        self, teacher: Network | None, members: Sequence[Member], batches: TrainBatches, train: TrainConfig
+        self,
+        teacher: Network | None,
+        members: Sequence[Member],
+        batches: TrainBatches,
+        train: TrainConfig,
+        table: ViewTable | None = None,
     ) -> None:
         self.teacher, self.members, self.device = teacher, list(members), batches.device
         self.needs = union_of_needs(members)
         self.precision = autocast(train, batches.device)
         self.batches, self.draws = batches, _endless(batches, num_views(members))
-        self.launch = Launcher(teacher, batches, self.precision, graphs=graphs_of(train, batches.device))
+        self.table = table if table is not None and table.covers(self.needs) else None
+        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs_of(train, batches.device))
+
+    def look_ahead(self, num_steps: int) -> None:
+        """Let the teacher look at the views of the next steps, which it then need not in them."""
+        if self.table is None:
+            return
+        ahead = list(itertools.islice(self.draws, num_steps))
+        self.draws = itertools.chain(ahead, self.draws)
+        for batch in self.table.unseen(Draw.join([draw for draws in ahead for draw in draws])):
+            shown = teacher_features(self.teacher, self.table.parts, batch, self.precision)
+            assert shown is not None
+            self.table.put(batch, shown)
 
     def run(self, num_steps: int) -> None:
         """Train for `num_steps` steps."""
@@ -53,7 +72,7 @@ class Loop:
     def look(self, views: Sequence[Batch]) -> None:
         """The teacher's part of it."""
         for view in views:
-            teacher_features(self.teacher, self.needs, view, self.precision)
+            teacher_features(self.teacher, self.needs, view, self.precision, self.table)
 
 
 def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]]:
@@ -79,6 +98,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         is the method's.
     """
     (member,) = loop.members
+    loop.look_ahead(1)
     views = loop.views()
     batch = Batch.join(views)
 
@@ -109,7 +129,7 @@ def operations(loop: Loop) -> int:
     """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
     views = loop.views()
     with FlopCounterMode(display=False) as counter:
-        train_step(loop.members, loop.teacher, views, loop.precision, step=0)
+        train_step(loop.members, loop.teacher, views, loop.precision, step=0, table=loop.table)
     return int(counter.get_total_flops())
 
 
