@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
+import sys
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,7 @@ SETTINGS: Any = {
     "svg.hashsalt": "kd-benchmarks",
     "text.parse_math": False,  # a label may hold a dollar sign
 }
+MISSING = re.compile(r"Glyph (\d+) .* missing from")  # matplotlib's warning
 FORMATS = ("png", "pdf", "svg")
 # What would say when a file was made.
 METADATA: dict[str, dict[str, Any]] = {
@@ -95,8 +99,15 @@ def svg(figure: Figure) -> str:
 
 
 def _print(figure: Figure, to: Any, form: str) -> None:
-    with applied():
+    with applied(), warnings.catch_warnings(record=True) as caught:
         figure.savefig(to, format=form, metadata=METADATA[form])
+    missing = dict.fromkeys(found[1] for each in caught if (found := MISSING.match(str(each.message))))
+    if missing and form != "svg":  # there text stays text, for the reader's own fonts
+        characters = "".join(chr(int(code)) for code in missing)
+        print(f"note: matplotlib's font has no {characters}; in SVG the reader's fonts draw them", file=sys.stderr)
+    for each in caught:
+        if not MISSING.match(str(each.message)):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def looks(names: Sequence[str], plain: str | None = None) -> dict[str, dict[str, Any]]:

@@ -463,6 +463,19 @@ def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
 # Style and command line
 
 
+@pytest.mark.parametrize("form", style.FORMATS)
+def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, recwarn):
+    figure, (axis,) = style.panels([1])
+    axis.set(title="蒸馏 é", xlabel="蒸")
+    style.save(figure, tmp_path / f"a.{form}")
+    said = capsys.readouterr().err
+    assert said.count("蒸馏") == (form != "svg")
+    assert "é" not in said
+    assert not recwarn
+    if form == "svg":
+        assert "蒸馏 é" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("count", [1, 6, 7, 24])
 def test_no_two_names_look_alike_even_without_colours(count):
     looks = style.looks([str(k) for k in range(count)], plain="0")
