@@ -354,6 +354,31 @@ def test_defaults_are_the_published_ones(name):
     assert {key: getattr(config, key) for key in settings} == settings
 
 
+@pytest.mark.parametrize(
+    ("name", "pair_name", "settings"),
+    [
+        ("reviewkd", "resnet56_resnet20", {"reviewkd": 0.6}),
+        ("reviewkd", "resnet110_resnet32", {"reviewkd": 1}),
+        ("reviewkd", "resnet32x4_shufflev2", {"reviewkd": 8}),
+        ("dkd", "resnet56_resnet20", {"nckd": 2}),
+        ("dkd", "vgg13_vgg8", {"nckd": 6}),
+        ("catkd", "vgg13_vgg8", {"catkd": 4.5, "resolution": 2, "normalise": False}),
+        ("catkd", "resnet32x4_shufflev1", {"catkd": 600, "resolution": 4, "normalise": True}),
+        ("catkd", "wrn40_2_shufflev1", {"catkd": 80, "resolution": 4, "normalise": True}),
+    ],
+)
+def test_settings_of_a_pair_are_the_published_ones(name, pair_name, settings):
+    config = configure(name).for_pair(pair_name, ())
+    found = {key: config.weights.get(key, getattr(config, key, None)) for key in settings}
+    assert found == settings
+
+
+def test_settings_of_a_pair_that_cannot_act_are_left_alone():
+    weights = {"catkd": 0.0, "kd": 1.0}
+    config = configure("catkd", weights=weights).for_pair("vgg13_vgg8", ["weights.catkd", "weights.kd"])
+    assert config == configure("catkd", weights=weights)
+
+
 @every_method
 def test_defaults_lie_in_their_search_ranges(name):
     specs = tuple(map(FeatureSpec.of, pair(name)))

@@ -119,3 +119,12 @@ def test_a_value_alone_is_normalised_by_what_was_seen_before(shape):
     torch.testing.assert_close(norm(values), plain.train(not alone)(values))
     state = norm.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in before.items()) == alone
+
+
+def test_convolutions_start_as_wide_as_the_authors():
+    """Uniform within sqrt(3 / inputs), where torch's own start is narrower, within sqrt(1 / inputs)."""
+    method = make("reviewkd", student_features(), teacher_features())
+    for block in method.blocks:
+        for convolution in (block.enter[0], block.leave[0]):
+            inputs = convolution.weight[0].numel()
+            assert (1 / inputs) ** 0.5 < convolution.weight.abs().max() <= (3 / inputs) ** 0.5

@@ -70,3 +70,10 @@ def test_a_batch_that_is_too_long_is_refused_by_name():
     method = make("semckd", student, teacher, batch_size=5)
     with pytest.raises(InvalidSetting, match="batch_size=5"):
         terms_of(method, student, teacher)
+
+
+@pytest.mark.parametrize(("batch_size", "dim"), [(64, 16), (6, 1), (2, 1)])
+def test_embedded_similarities_have_a_quarter_of_the_batchs_length(batch_size, dim):
+    method = make("semckd", student_features(), teacher_features(), batch_size=batch_size, max_width=8)
+    for module in (*method.queries, *method.keys):
+        assert [layer.out_features for layer in module.embed[::2]] == [2 * dim, dim]
