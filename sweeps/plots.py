@@ -58,6 +58,7 @@ def history(findings: Findings) -> Figure:
     if findings.default is not None:
         axes.axhline(score_of(findings.default), color=DEFAULT, linestyle="--", label="defaults")
     _mark_pruned(axes, [trial.number for trial in findings.of(TrialState.PRUNED)])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=SCORE)
     figure.legend(loc="outside right upper")
     return figure

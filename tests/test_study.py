@@ -27,7 +27,7 @@ from benchmarks.data import EvaluationBatches, cifar100
 from benchmarks.display import Display
 from benchmarks.errors import RunFailed
 from benchmarks.files import read_record
-from sweeps import fair, findings, processes
+from sweeps import fair, findings, plots, processes
 from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
@@ -135,6 +135,12 @@ def test_every_trial_is_a_run_of_the_studys_group_in_the_logs(made, found):
         assert (logged["state"] == "complete") == (trial.state == TrialState.COMPLETE)
         history = logs.history[logs.history["run_id"] == logged["run_id"]]
         assert dict(zip(history["epoch"], history["val/top1"], strict=True)) == trial.intermediate_values
+
+
+def test_trials_stand_at_whole_numbers(found):
+    first_two = findings.Findings(found.study, None)
+    first_two.__dict__["trials"] = found.trials[:2]
+    assert all(tick.is_integer() for tick in plots.history(first_two).axes[0].get_xticks().tolist())
 
 
 def test_show_tells_draws_and_exports_what_can_be_run(made, found, tmp_path, capsys):
