@@ -114,7 +114,7 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise UserError(f"{path} holds no state dict, plain or under 'model'")
+        raise UserError(f"{path} holds no state dict, plain or under 'model' or 'state_dict'")
     return _plain_names(content)
 
 

@@ -115,7 +115,7 @@ def _plan(config: DictConfig) -> TeacherPlan:
 def _network(config: DictConfig) -> str:
     named = not OmegaConf.is_missing(config, "network")
     if named == (config.pair is not None):
-        raise UserError("name the teacher by network=… or by pair=…")
+        raise UserError("name the teacher by network=… or by pair=…" + (", not both" if named else ""))
     if not named:
         config.network = config.pair.teacher
     if config.network not in models.available():
@@ -144,7 +144,7 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
             f"{path.parent.name}, {card['source']}",
         )
     console = make_console()
-    console.print(f"{len(cards)} teachers in {root}")
+    console.print(f"teachers in {root}: {len(cards)}")
     if cards:
         console.print(table)
     return 0

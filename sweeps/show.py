@@ -151,7 +151,7 @@ def show_list(config: DictConfig, given: frozenset[str]) -> int:
     """List the studies of a storage."""
     fill_storage(config)
     console, names = make_console(), findings.names(config.storage)
-    console.print(f"{len(names)} studies in {hidden(config.storage)}")
+    console.print(f"studies in {hidden(config.storage)}: {len(names)}")
     for name in names:
         console.print(f"  {name}")
     return 0
