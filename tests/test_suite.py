@@ -228,6 +228,27 @@ def test_a_method_that_the_rehearsal_refuses_leaves_and_the_others_are_trained(s
     assert trained == [["none", "kd"]]
 
 
+class Particular(Method[InjectedConfig]):
+    """Wants a second sample in a batch."""
+
+    needs = frozenset({"logits"})
+
+    def forward(self, student, teacher, target, index):
+        if len(target) < 2:
+            raise ValueError("a sample has no neighbour")
+        return {"injected": (student.logits - teacher.logits).square().mean()}
+
+
+def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, output, trained, capsys):
+    with injected(Particular):  # of 400 images
+        assert suite("methods=[injected,kd]", "train.batch_size=21", "train.max_steps=20") == 1
+    reason = "injected cannot serve the pair resnet8_resnet8 in batches of 1: a sample has no neighbour"
+    assert reason in capsys.readouterr().err
+    assert trained[-1] == ["kd"]
+    with injected(Particular):
+        assert suite("methods=[injected]", "train.batch_size=21", "train.max_steps=19") == 0
+
+
 def test_a_failed_teacher_fails_those_that_need_it(suite, output, tmp_path, monkeypatch, capsys):
     def train_teacher(self, plan, observers):
         raise RunFailed("teacher resnet8: the loss term ce is not finite at step 3")

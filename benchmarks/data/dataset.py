@@ -206,6 +206,11 @@ class TrainBatches:
         full = -(-len(split) // batch_size)
         self.steps_per_epoch = full if max_steps is None else min(full, max_steps)
 
+    @property
+    def last_batch_size(self) -> int:
+        """Samples of an epoch's last batch."""
+        return min(self.batch_size, self.targets.numel() - (self.steps_per_epoch - 1) * self.batch_size)
+
     def epoch(self, epoch: int, start: int = 0, num_views: int = 1) -> Iterator[tuple[Draw, ...]]:
         """What the steps of `epoch` from `start` on are made of: the same samples in so many views."""
         draws = [self.draws(epoch, start, view).split(self.batch_size) for view in range(num_views)]

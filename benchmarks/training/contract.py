@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import models
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
-from benchmarks.errors import RunFailed, UserError
+from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
@@ -61,7 +61,7 @@ def rehearse(
         RunFailed: a method breaks the contract.
     """
     train = students[0].train
-    batch = batches.probe(train.batch_size)
+    sizes = sorted({train.batch_size, batches.last_batch_size}, reverse=True)
     teacher = None
     if any(get(student.method.name).needs for student in students):
         teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
@@ -70,7 +70,8 @@ def rehearse(
         fold_batch_norms(teacher)
     for student, member in zip(students, members, strict=True):
         try:
-            _check_member(student, member, teacher, batch)
+            for size in sizes:
+                _check_member(student, member, teacher, batches.probe(size))
         except (UserError, RunFailed) as error:
             error.student = member.name
             raise
@@ -92,7 +93,7 @@ def _check_stage(
 ) -> set[Tensor]:
     """Check the stage that `step` belongs to; what learns in it."""
     before = None if teacher is None else copy_state(teacher)
-    precision = autocast(student.train, batch.images.device)
+    precision, size = autocast(student.train, batch.images.device), batch.targets.numel()
     batch = Batch.join([batch] * member.num_views)
     shown = teacher_features(teacher, member.stage(step).needs, batch, precision)
     versions = [tensor._version for tensor in _tensors(shown)]
@@ -105,9 +106,9 @@ def _check_stage(
         member.step(batch, shown, precision, step)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, InvalidSetting) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{member.name} cannot serve the pair {student.pair.name}: {reason}") from error
+    except (RuntimeError, ValueError, InvalidSetting) as error:
+        what = f"{member.name} cannot serve the pair {student.pair.name} in batches of {size}"
+        raise UserError(f"{what}: {first_line(error)}") from error
     if [tensor._version for tensor in _tensors(shown)] != versions:
         raise RunFailed(f"{member.name} writes into the teacher's features, which other students read")
     if teacher is not None and before is not None:
