@@ -33,7 +33,7 @@ from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
-from methods import get
+from methods import acts, get
 
 # In the place of a checkpoint's step, which is negative in a stage before the main training.
 NOT_BEGUN = -sys.maxsize
@@ -261,9 +261,11 @@ def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _settings(student: StudentConfig) -> str:
-    """The resolved settings of a student's method, in the words of the command line."""
+    """The resolved settings of a student's method that act, in the words of the command line."""
     settings = {
-        key: value for key, value in plain(student.method).items() if key not in ("name", "label", "weights")
+        key: value
+        for key, value in plain(student.method).items()
+        if key not in ("name", "label", "weights") and acts(student.method, key)
     }
     weights = {f"weights.{term}": f"{weight:g}" for term, weight in student.method.weights.items()}
     warm_up = student.loss.warm_up

@@ -149,6 +149,12 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     return value
 
 
+def acts(config: Any, name: str) -> bool:
+    """Whether a field made by `option` can act under this configuration."""
+    live = config.__dataclass_fields__[name].metadata.get("live")
+    return live is None or live(config)
+
+
 def dead_settings(config: Any, given: Iterable[str] = ()) -> list[str]:
     """Complaints about fields that were set although they cannot act under this configuration.
 
@@ -159,10 +165,9 @@ def dead_settings(config: Any, given: Iterable[str] = ()) -> list[str]:
     given = set(given)
     complaints = []
     for field in dataclasses.fields(config):
-        live = field.metadata.get("live")
         value = getattr(config, field.name)
         was_set = field.name in given or value != default_of(field)
-        if live is not None and was_set and not live(config):
+        if was_set and not acts(config, field.name):
             complaints.append(f"{field.name}={value} has no effect: it acts only {field.metadata['live_when']}")
     return complaints
 
@@ -196,8 +201,7 @@ class MethodConfig:
         config = self
         for key, value in self.by_pair.get(pair, {}).items():
             name, _, term = key.partition(".")
-            live = self.__dataclass_fields__[name].metadata["live"]
-            if {name, key}.isdisjoint(given) and (live is None or live(self)):
+            if {name, key}.isdisjoint(given) and acts(self, name):
                 setting: dict[str, Any] = {name: {**config.weights, term: value} if term else value}
                 config = dataclasses.replace(config, **setting)
         return config

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.config import InvalidSetting, MethodConfig, Search, coerce_types, option, require
+from methods.config import InvalidSetting, MethodConfig, Search, acts, coerce_types, option, require
 from methods.registry import get
 
 SLOWEST, FASTEST = 1.25, 0.8  # bounds of a rate from one window to the next
@@ -107,9 +107,7 @@ class LossConfig:
             schedule, warm_up = Schedule.fixed, 0.0
         resolved = dataclasses.replace(self, schedule=Schedule(schedule), warm_up=float(warm_up))
         dead: Any = {
-            field.name: field.default
-            for field in dataclasses.fields(self)
-            if field.metadata["live"] and not field.metadata["live"](resolved)
+            field.name: field.default for field in dataclasses.fields(self) if not acts(resolved, field.name)
         }
         resolved = dataclasses.replace(resolved, **dead)
         resolved._check(method)

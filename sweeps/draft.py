@@ -18,7 +18,7 @@ from benchmarks.config import RunConfig
 from benchmarks.errors import UserError, require
 from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.teachers import Specs
-from methods import Search, SearchEach
+from methods import Search, SearchEach, acts
 
 Point = dict[str, Any]  # values of parameters
 Pick = Callable[[str, Search, Any], Any]  # the value of a parameter, given its name, range and default
@@ -103,8 +103,8 @@ class Draft:
         return next(field for field in fields if field.name == name)
 
     def _acts(self, key: str) -> bool:
-        live = self._field(key).metadata["live"]
-        return live is None or live(getattr(self.base.resolve(self.variant), _owner(key)[0]))
+        owner, name = _owner(key)
+        return acts(getattr(self.base.resolve(self.variant), owner), name)
 
     def _entries(self, key: str, search: Any) -> Iterator[tuple[str, Search, Any]]:
         """Name and range of each parameter of a field, and its index in the field's dict or list."""
