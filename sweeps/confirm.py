@@ -75,7 +75,8 @@ class Confirmation:
             except (ValueError, UpdateFinishedTrialError):
                 say_lost(self.console, trial.number)
                 continue
-            self.console.print(f"fresh seed {seed}: best trial {tuned:.2f} %, defaults {default:.2f} %")
+            best = f"best trial {tuned:.2f} %, " if len(jobs) > 1 else ""
+            self.console.print(f"fresh seed {seed}: {best}defaults {default:.2f} %")
 
 
 @dataclass(frozen=True)

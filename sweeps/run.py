@@ -49,7 +49,9 @@ def _print_end(console: Console, plan: Plan) -> None:
         console.print("no trial is complete: all diverged or were pruned")
         return
     console.print(f"best: trial {found.best.number}, {score_of(found.best):.2f} %  {shown(found.best.params)}")
-    if found.gain is not None:
+    if found.best == found.default:
+        console.print("no trial is better than the defaults")
+    elif found.gain is not None:
         console.print(f"on fresh seeds: {found.gain}")
     console.print(f"more, figures and a preset: {_show_command(plan)}")
 

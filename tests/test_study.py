@@ -471,6 +471,15 @@ def test_the_best_of_noise_is_not_called_better(tmp_path, capsys):
     assert "not shown to be better than the defaults" in capsys.readouterr().out
 
 
+def test_defaults_that_are_the_best_are_not_compared_with_themselves(tmp_path, capsys):
+    with few_digits(), formula(lambda variant, seed: 60.0):  # of equals the first, the defaults
+        assert study(*merge(BLOCKS, ["confirm=1", "trials=2"]), f"output={tmp_path}") == 0
+    printed = capsys.readouterr().out
+    assert "no trial is better than the defaults" in printed
+    assert "fresh seed 1: defaults 60.00 %" in printed
+    assert "shown to be better" not in printed
+
+
 def test_a_gains_interval_is_that_of_a_paired_t_test():
     tuned, default = [70.1, 71.5, 69.9, 70.8], [69.5, 70.9, 70.0, 69.7]
     gain, oracle = Gain(dict(enumerate(tuned)), dict(enumerate(default))), stats.ttest_rel(tuned, default)
