@@ -63,10 +63,12 @@ def test_settings_resolve(words):
     assert resolve(*compose_config(run.COMMAND, arguments))
 
 
-def test_the_table_is_what_its_command_prints(capsys, monkeypatch):
+TABLES = re.findall(r"^    python -m analysis\.table (source=results/.*)\n\n((?:    .*\n|\n)+)", README, flags=re.M)
+
+
+@pytest.mark.parametrize(("command", "shown"), TABLES, ids=[command for command, _ in TABLES])
+def test_a_table_is_what_its_command_prints(command, shown, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    block = r"^    python -m analysis\.table (source=results/.*)\n\n((?:    .*\n|\n)+)"
-    command, shown = re.search(block, README, flags=re.M).groups()
     assert main(table.COMMAND, shlex.split(command)) == 0
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
     assert re.sub("^    ", "", shown, flags=re.M).strip("\n") in printed
