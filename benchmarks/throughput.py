@@ -30,7 +30,7 @@ from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
-from benchmarks.training.stopwatch import Loop, matrix_product_peak, operations, parts, seconds
+from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
 from benchmarks.views import empty_table
 from benchmarks.workbench import prepare_torch
 from methods import option
@@ -206,16 +206,19 @@ def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[st
     for label, loop in bench.alone.items():
         step, count = statistics.median(rounds.alone[label]), operations(loop)
         spent = parts(loop, bench.config.steps)
-        spent["method"] = step - sum(spent.values())
-        figures[label] = spent | {"step": step, "operations": count, "peak": peak}
+        launched = step if loop.launch.graphs is None else launched_step(loop, bench.config.steps)
+        spent["method"] = launched - sum(spent.values())
+        figures[label] = spent | {"launched": launched, "step": step, "operations": count, "peak": peak}
         table.add_row(
             label,
-            *(f"{100 * spent[name] / step:.0f}" for name in columns),
+            *(f"{100 * spent[name] / launched:.0f}" for name in columns),
             f"{1000 * step:.0f}",
             f"{count / 1e9:.1f}",
             f"{100 * count / step / peak:.0f}",
         )
     console.print(table)
+    if any(loop.launch.graphs for loop in bench.alone.values()):
+        console.print("parts are of steps launched kernel by kernel: replayed ones can be measured as a whole only")
     console.print(
         "each part was measured by itself; the method's is what remains of a step, and so takes in their noise; "
         f"peak: the best {str(dtype).removeprefix('torch.')} matrix product, {peak / 1e12:.2f} TFLOP/s"

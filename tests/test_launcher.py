@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import signal
@@ -218,6 +219,8 @@ def test_a_step_that_needs_the_host_is_launched_and_said_where(monkeypatch):
         lambda values: values * torch.tensor([1.0, 2.0, 3.0]),
         lambda values: torch.linalg.inv(torch.diag(values + 1)),
         lambda values: values.repeat_interleave(values.long()),
+        lambda values: values.to("meta"),
+        lambda values: values.unique_consecutive(),
     ],
 )
 def test_what_needs_the_host_is_found(read):
@@ -238,36 +241,65 @@ def test_what_does_not_need_the_host_is_let_pass():
 
 class Refusing(Graphs):
     def record(self, work, generators):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+        finally:
+            raise RuntimeError("what the end of a recording says then")
 
 
-class Drifting(Tapes):
-    """Replays that end elsewhere: what a recording would do that reads memory which others use again."""
+class Wrong(Tapes):
+    """Replays after which something is done to the student."""
 
-    def __init__(self, student, by):
+    def __init__(self, student, harm):
         super().__init__()
-        self.student, self.by = student, by
+        self.student, self.harm = student, harm
 
     def record(self, work, generators):
-        replay = super().record(work, generators)
+        replay, before = super().record(work, generators), copy.deepcopy(self.student.state(0))
 
-        def drift():
+        def wrong():
             replay()
             with torch.no_grad():
-                self.student.network.bn1.bias.add_(self.by)
+                self.harm(self.student, before)
 
-        return drift
+        return wrong
+
+
+def drift(student, before):
+    student.network.bn1.bias.add_(1e-5)
+
+
+def forget_weights(student, before):
+    """Nothing but what batch norms and the bank keep has moved."""
+    for parameter in (*student.network.parameters(), *student.method.parameters()):
+        parameter.add_(student.main.optimizer.state[parameter]["momentum_buffer"], alpha=student.main.lr)
+
+
+def forget_momentum(student, before):
+    for state in student.main.optimizer.state.values():
+        state["momentum_buffer"].zero_()
+
+
+def draw_once_more(student, before):
+    torch.rand(1, generator=student.method.generator)
 
 
 @pytest.mark.parametrize(
-    ("by", "deterministic", "found"), [(1e-5, False, False), (1e-5, True, True), (3, False, True)]
+    ("harm", "deterministic", "found"),
+    [
+        (drift, False, False),
+        (drift, True, True),
+        (forget_weights, False, True),
+        (forget_momentum, False, True),
+        (draw_once_more, False, True),
+    ],
 )
-def test_replays_that_end_elsewhere_are_found_out_and_do_not_count(by, deterministic, found, monkeypatch):
+def test_replays_that_do_something_else_are_found_out_and_do_not_count(harm, deterministic, found, monkeypatch):
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
     said = []
     launched, replayed = member("crd"), member("crd")
     train([launched], launcher())
-    train([replayed], launcher(Drifting(replayed, by), said))
+    train([replayed], launcher(Wrong(replayed, harm), said))
     assert ["off by" in reason for reason in said] == [True] * found
     assert same_state(launched.state(0), replayed.state(0)) == found
 
@@ -284,14 +316,26 @@ def test_a_device_that_cannot_record_launches_and_says_why():
     assert same_state(launched.state(0), replayed.state(0))
 
 
-def test_deviation_is_in_lengths_of_the_step():
-    start, launched = torch.zeros(4, dtype=torch.float64), torch.tensor([3.0, 4.0, 0.0, 0.0], dtype=torch.float64)
-    assert deviation(start, launched, launched) == 0
-    assert deviation(start, launched, start) == pytest.approx(1)
-    assert deviation(start, launched, launched + torch.tensor([0.0, 0.0, 5.0, 0.0])) == pytest.approx(1)
-    lost = torch.tensor([math.nan, 1.0, 1.0, 1.0], dtype=torch.float64)
-    assert deviation(start, lost, lost + 1) == 0  # it diverges, which is found at the epoch's end
-    assert deviation(start, lost, launched) == deviation(start, launched, lost) == math.inf
+def test_deviation_is_the_largest_of_the_parts_in_lengths_of_the_step():
+    def state(weight=(0.0, 0.0), mean=(0.0,), count=0, momentum=(0.0, 0.0)):
+        network = {"a.weight": torch.tensor(weight[:1]), "b.weight": torch.tensor(weight[1:])}
+        network |= {"n.running_mean": torch.tensor(mean), "n.count": torch.tensor(count)}
+        return {"network": network, "optimizer": {"state": {0: {"m": torch.tensor(momentum)}}}, "history": [{}]}
+
+    start = state()
+    launched = state((3.0, 4.0), (1000.0,), 1, (6.0, 8.0))
+    assert deviation(start, launched, launched)[0] == 0
+    assert deviation(start, launched, state((3.0, 4.5), (1000.0,), 1, (6.0, 8.0))) == (
+        pytest.approx(0.1),
+        "network.weight",
+    )
+    # Were all in one, the mean's step would drown the weights'.
+    assert deviation(start, launched, state((0.0, 0.0), (1000.0,), 1, (6.0, 8.0))) == (1, "network.weight")
+    assert deviation(start, launched, state((3.0, 4.0), (1000.0,), 1)) == (1, "optimizer.m")
+    assert deviation(start, launched, state((3.0, 4.0), (1000.0,), 2, (6.0, 8.0))) == (math.inf, "network.count")
+    lost = state((math.nan, 4.0), (1000.0,), 1, (6.0, 8.0))
+    assert deviation(start, lost, lost)[0] == 0  # it diverges, which is found at the epoch's end
+    assert deviation(start, lost, launched) == deviation(start, launched, lost) == (math.inf, "network.weight")
 
 
 # In a training

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from commands import TINY, few_digits, merge
+from tape import Tapes
 
 from benchmarks import costs, throughput
 from benchmarks.cli import compose_config, main
@@ -15,12 +16,14 @@ from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
-from benchmarks.training import step
+from benchmarks.training import step, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations, seconds
 
 WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")
+
+PARTS = ("data", "teacher", "student", "optimiser", "method")
 
 
 def run(*words):
@@ -50,8 +53,7 @@ def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
     assert len(re.findall(r"^ aftkd ", printed, re.MULTILINE)) == 2
     assert raw["environment"]["libraries"]["torch"] == torch.__version__
     parts = raw["parts"]["kd"]
-    names = ("data", "teacher", "student", "optimiser", "method")
-    assert sum(parts[name] for name in names) == pytest.approx(parts["step"])
+    assert sum(parts[name] for name in PARTS) == pytest.approx(parts["step"])
 
 
 def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys, tmp_path, monkeypatch):
@@ -83,6 +85,17 @@ def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys,
     shown = {label: parts["operations"] for label, parts in json.loads(out.read_text())["parts"].items()}
     macs = costs.cost("resnet8", 10).macs
     assert shown["kd"] / (2 * 16 * macs) < 3  # the student's alone
+
+
+def test_parts_of_replayed_steps_are_those_of_launched_ones(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(stopwatch, "graphs_of", lambda train, device: Tapes())
+    out = tmp_path / "raw.json"
+    words = merge(WORDS, ["methods=[kd]", "train.optimizer=dot", f"out={out}"])
+    with few_digits():
+        assert main(throughput.COMMAND, words) == 0
+    assert "replayed ones can be measured as a whole only" in " ".join(capsys.readouterr().out.split())
+    parts = json.loads(out.read_text())["parts"]["kd"]
+    assert sum(parts[name] for name in PARTS) == pytest.approx(parts["launched"])
 
 
 @pytest.mark.parametrize("word", ["repeats=0", "steps=-1", "workers=-1"])

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.config import TrainConfig
+from benchmarks.errors import RunFailed, first_line
 
 Replay = Callable[[], object]
+
+# Before it, a recording that fails leaves generators and the allocator behind as if it went on.
+SOUND = "2.13"
 
 
 class Graphs:
@@ -39,27 +44,45 @@ class Graphs:
         """Behind the lanes' work, go on together."""
 
 
+def cause(error: BaseException) -> BaseException:
+    """The error that others followed: a recording that was broken off ends in one of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
 class CudaGraphs(Graphs):
     """Records CUDA graphs, in which a cohort's students work on streams of their own."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.streams: list[torch.cuda.Stream] = []
+        # The same for every recording: libraries keep memory for each stream that they have seen.
+        self.stream, self.sides = torch.cuda.Stream(device), [torch.cuda.Stream(device)]
+        self.used: list[torch.cuda.Stream] = []
 
     def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self.device)
+        graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):  # left on errors, too
-            work()
+        try:
+            with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):  # left on errors, too
+                work()
+        except RuntimeError as error:
+            if torch.__version__ >= SOUND:
+                raise
+            raise RunFailed(
+                f"a step cannot be recorded as a CUDA graph ({first_line(cause(error))}), and torch before {SOUND} "
+                "cannot go on after that; train.graph=false does without"
+            ) from error
         return graph.replay
 
     def lanes(self, count: int) -> list[AbstractContextManager[object]]:
-        self.streams = [torch.cuda.Stream(self.device) for _ in range(count)] if count > 1 else []
-        return [_behind(stream) for stream in self.streams]
+        self.sides += [torch.cuda.Stream(self.device) for _ in range(count - len(self.sides))]
+        self.used = self.sides[:count] if count > 1 else []
+        return [_behind(stream) for stream in self.used]
 
     def join(self) -> None:
-        for stream in self.streams:
+        for stream in self.used:
             torch.cuda.current_stream(self.device).wait_stream(stream)
 
 
@@ -79,7 +102,7 @@ def graphs_of(train: TrainConfig, device: torch.device) -> Graphs | None:
 class HostReads(TorchDispatchMode):
     """Notes in `found` the first operation that needs the host, which cannot be recorded.
 
-    It reads a value, has a shape that depends on one, or brings a tensor from Python.
+    It reads a value, has a shape that depends on one, or moves a tensor from Python or between devices.
     """
 
     NEEDING = frozenset(
@@ -87,6 +110,8 @@ class HostReads(TorchDispatchMode):
             "aten::_linalg_check_errors",
             "aten::_local_scalar_dense",
             "aten::_unique2",
+            "aten::unique_consecutive",
+            "aten::unique_dim",
             "aten::bincount",
             "aten::equal",
             "aten::is_nonzero",
@@ -105,9 +130,12 @@ class HostReads(TorchDispatchMode):
         name = function.name().split(".")[0]
         indexed = name in ("aten::index", "aten::index_put", "aten::index_put_")
         masked = indexed and any(each is not None and each.dtype == torch.bool for each in args[1])
-        if self.found is None and (masked or name in self.NEEDING):
+        result = function(*args, **(kwargs or {}))
+        copied = name in ("aten::_to_copy", "aten::copy_")
+        moved = copied and len({each.device.type for each in (*args[:2], result) if isinstance(each, Tensor)}) > 1
+        if self.found is None and (masked or moved or name in self.NEEDING):
             self.found = f"{name} in {_place(traceback.extract_stack()[:-1])}"
-        return function(*args, **(kwargs or {}))
+        return result
 
 
 def _place(calls: Sequence[traceback.FrameSummary]) -> str:

@@ -17,6 +17,8 @@ from torch.optim.sgd import sgd
 
 from benchmarks.config import Optimizer, TrainConfig
 
+Gradients = tuple[Tensor | None, ...]
+
 
 class SGD(torch.optim.SGD):
     """torch's, fused."""
@@ -30,6 +32,10 @@ class SGD(torch.optim.SGD):
         """One step down the sum of weighted losses, `[terms]`."""
         self.zero_grad(set_to_none=True)
         losses.sum().backward()
+        self.move()
+
+    def move(self) -> None:
+        """Move by the gradients that the parameters have."""
         self.step()
 
 
@@ -46,16 +52,22 @@ class DOT(torch.optim.Optimizer):
         defaults = {"lr": train.lr, "momentum": train.momentum, "weight_decay": train.weight_decay}
         super().__init__(parameters, defaults)
         self.task, self.delta = task, train.delta
+        self._gradients: tuple[Gradients, Gradients] = ((), ())
 
     def descend(self, losses: Tensor) -> None:
         """One step down the sum of weighted losses, `[terms]`."""
-        (group,) = self.param_groups
-        parameters, momentum, weight_decay = group["params"], group["momentum"], group["weight_decay"]
+        parameters = self.param_groups[0]["params"]
         others = torch.cat([losses[: self.task], losses[self.task + 1 :]]).sum()
         of_task = torch.autograd.grad(losses[self.task], parameters, retain_graph=True, allow_unused=True)
-        of_others = torch.autograd.grad(others, parameters, allow_unused=True)
+        self._gradients = of_task, torch.autograd.grad(others, parameters, allow_unused=True)
+        self.move()
+
+    def move(self) -> None:
+        """Move by the gradients of the last descent."""
+        (group,) = self.param_groups
+        parameters, momentum, weight_decay = group["params"], group["momentum"], group["weight_decay"]
         task, distillation, alone = [], [], []
-        for parameter, ours, theirs in zip(parameters, of_task, of_others, strict=True):
+        for parameter, ours, theirs in zip(parameters, *self._gradients, strict=True):
             if ours is not None and theirs is not None:
                 task.append((parameter, ours))
                 distillation.append((parameter, theirs))

@@ -112,9 +112,19 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         "data": loop.views,
         "teacher": lambda: loop.look(views),
         "student": student,
-        "optimiser": member.main.optimizer.step,
+        "optimiser": member.main.optimizer.move,
     }
     return {name: seconds(_times(each), num_steps, loop.device) for name, each in work.items()}
+
+
+def launched_step(loop: Loop, num_steps: int) -> float:
+    """Seconds of a whole step where nothing is replayed."""
+    loop.look_ahead(num_steps)
+
+    def step() -> None:
+        train_step(loop.members, loop.teacher, loop.views(), loop.precision, step=0, table=loop.table)
+
+    return seconds(_times(step), num_steps, loop.device)
 
 
 def _times(work: Callable[[], object]) -> Callable[[int], None]:
