@@ -15,7 +15,12 @@ def pool_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 def pool_to(feature: Tensor, side: int) -> Tensor:
     """Block means, `[B, C, side, side]`; a map of this side as it is."""
-    return feature if feature.shape[-1] == side else F.adaptive_avg_pool2d(feature, side)
+    if feature.shape[-1] == side:
+        return feature
+    if feature.shape[-1] % side:
+        return F.adaptive_avg_pool2d(feature, side)
+    # The same; but on a GPU the gradient of the other is not repeatable.
+    return F.avg_pool2d(feature, feature.shape[-1] // side)
 
 
 def magnitude(feature: Tensor, p: float) -> Tensor:
