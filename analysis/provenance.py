@@ -90,8 +90,8 @@ def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """A short hash of everything that was configured and can change the result, the seed included."""
-    content = {part: config.get(part) for part in ("method", "pair", "seed", "train", "loss")}
-    content["data"] = without(config.get("data"), PLACES)
+    content = {part: config.get(part) for part in ("method", "pair", "seed", "loss")}
+    content |= {"train": without(config.get("train"), {"graph"}), "data": without(config.get("data"), PLACES)}
     return short_hash(content | {"teacher": get(config, "teacher", "sha256")})
 
 

@@ -26,7 +26,7 @@ from methods.schedules import LossConfig
 
 SHA256 = "ab" * 32
 # Where images are read from; everything else that a student's configuration holds can change its result.
-WITHOUT_EFFECT = {"data.root", "data.cache"}
+WITHOUT_EFFECT = {"data.root", "data.cache", "train.graph"}
 
 
 def student(name: str = "aftkd") -> StudentConfig:
@@ -96,6 +96,7 @@ def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
         "output",
         "rerun",
         "checkpoint.every_steps",
+        "train.graph",
         *(f"teacher.{name}" for name in ("root", "checkpoint", "epochs", "seed", "views")),
         *(f"tracking.{name}" for name in ("mode", "project", "entity", "group", "artifacts")),
     }

@@ -17,6 +17,7 @@ from benchmarks.data.dataset import TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import RunFailed
 from benchmarks.training import cohort
+from benchmarks.training.launcher import Launcher
 from benchmarks.training.progress import Checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -139,9 +140,9 @@ def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, mon
     starts = []
     original = TrainBatches.epoch
 
-    def epoch(self, number, start=0, view=0):
+    def epoch(self, number, start=0, num_views=1):
         starts.append((number, start))
-        return original(self, number, start, view)
+        return original(self, number, start, num_views)
 
     monkeypatch.setattr(TrainBatches, "epoch", epoch)
     assert distil(*lines) == 0
@@ -364,16 +365,15 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
 
 def test_checkpoints_within_an_epoch(distil, lines, output, monkeypatch, uninterrupted, capsys):
     """Killed at step 7 of epochs of 4 steps, it goes on at step 6."""
-    original = TrainBatches.epoch
+    original = Launcher.__call__
 
-    def epoch(self, number, start=0, view=0):
-        for k, batch in enumerate(original(self, number, start, view), start):
-            if (number, k) == (1, 3):
-                raise Killed
-            yield batch
+    def launch(self, members, draws, step):
+        if step == 7:
+            raise Killed
+        original(self, members, draws, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainBatches, "epoch", epoch)
+        patch.setattr(Launcher, "__call__", launch)
         with pytest.raises(Killed):
             distil(*lines, "checkpoint.every_steps=3")
     capsys.readouterr()

@@ -484,9 +484,9 @@ def test_lines_without_a_terminal_have_no_control_characters(distil, capsys):
     assert len({line.index(" test ") for line in epochs}) <= 2  # one column a student
 
 
-def test_the_settings_that_are_announced_are_those_that_act(distil, capsys):
+def test_the_settings_that_are_announced_are_those_that_act(distil, capsys, tmp_path):
     variants = "methods=[at,{name: at, label: both, weights: {kd: 1}},{name: aftkd, content: features}]"
-    assert distil(variants, "train.max_steps=1", "train.epochs=1") == 0
+    assert distil(variants, "train.max_steps=1", "train.epochs=1", f"teacher.root={tmp_path / 'teachers'}") == 0
     printed = capsys.readouterr().out.splitlines()
     lines = {line.split(":")[0]: line for line in printed if " loss.schedule=" in line}
     assert ("temperature=" in lines["at"], "temperature=" in lines["both"]) == (False, True)

@@ -239,14 +239,15 @@ class Particular(Method[InjectedConfig]):
         return {"injected": (student.logits - teacher.logits).square().mean()}
 
 
-def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, output, trained, capsys):
+def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, tmp_path, trained, capsys):
+    words = ("train.batch_size=21", f"teacher.root={tmp_path / 'teachers'}")
     with injected(Particular):  # of 400 images
-        assert suite("methods=[injected,kd]", "train.batch_size=21", "train.max_steps=20") == 1
+        assert suite("methods=[injected,kd]", *words, "train.max_steps=20") == 1
     reason = "injected cannot serve the pair resnet8_resnet8 in batches of 1: a sample has no neighbour"
     assert reason in capsys.readouterr().err
     assert trained[-1] == ["kd"]
     with injected(Particular):
-        assert suite("methods=[injected]", "train.batch_size=21", "train.max_steps=19") == 0
+        assert suite("methods=[injected]", *words, "train.max_steps=19") == 0
 
 
 def test_a_failed_teacher_fails_those_that_need_it(suite, output, tmp_path, monkeypatch, capsys):
