@@ -11,6 +11,7 @@ import math
 import pickle
 import re
 import shlex
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ def _number(claimed: Any) -> float | None:
 def _unpickle(path: Path) -> Any:
     try:
         _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of a pickle's protocol: what matters is an error
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler meets damage with almost any of them
         if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
             raise UserError(_way_out(path)) from None
