@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -48,7 +49,7 @@ class Display(Observer):
         self.progress.stop()
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
-        self.width = max(len(member.name) for member in members)
+        self.width = max(cell_len(member.name) for member in members)
         self.pretraining_epochs = max(member.pretraining_epochs for member in members)
         self.steps_per_epoch = num_steps // (self.pretraining_epochs + self.epochs)
         self.clock = Clock(step, num_steps)
@@ -84,7 +85,7 @@ class Display(Observer):
     def _line(self, epoch: str, name: str, row: Row, accuracy: str = "") -> str:
         left = "" if self.clock.left is None else f"  {duration(self.clock.left)} left"
         return (
-            f"{epoch}  {name:{self.width}}  lr {row[metrics.LR]:<7.3g} {terms(row)}  {accuracy}"
+            f"{epoch}  {set_cell_size(name, self.width)}  lr {row[metrics.LR]:<7.3g} {terms(row)}  {accuracy}"
             f"{row[metrics.EPOCH_SECONDS]:6.1f} s  {row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
         )
 

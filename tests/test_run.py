@@ -19,6 +19,7 @@ from commands import (
     weights,
     without_times,
 )
+from rich.cells import cell_len
 from torch import nn
 
 import methods
@@ -482,6 +483,15 @@ def test_lines_without_a_terminal_have_no_control_characters(distil, capsys):
     epochs = [line for line in shown.splitlines() if line.startswith("epoch ")]
     assert len(epochs) == 4
     assert len({line.index(" test ") for line in epochs}) <= 2  # one column a student
+
+
+def test_rows_stand_in_columns_whatever_the_script_of_a_label(distil, capsys, tmp_path):
+    variants = "methods=[kd,{name: kd, label: '蒸馏法', temperature: 2}]"
+    assert distil(variants, "train.max_steps=1", "train.epochs=1", f"teacher.root={tmp_path / 'teachers'}") == 0
+    rows = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ") and "teacher" not in line
+    ]
+    assert len({cell_len(row.split("lr ")[0]) for row in rows}) == 1 < len(rows)
 
 
 def test_the_settings_that_are_announced_are_those_that_act(distil, capsys, tmp_path):
