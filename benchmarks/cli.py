@@ -160,6 +160,9 @@ def _unparsable(argument: str) -> str:
     key, value = argument.split("=", 1)
     if any(value.count(opened) != value.count(closed) for opened, closed in ("[]", "{}")):
         return f"cannot read '{argument}': a list or mapping with blanks needs quotes around it all: '{key}=[…]'"
+    if value.startswith(("[", "{")):
+        within = "text in it that is more than Latin letters, digits and blanks needs quotes of its own"
+        return f"cannot read '{argument}': {within}, as in {{label: 'a (b)'}}"
     if "=" in value or any(character in value for character in "()&;'\" "):
         return f"{key}: a value with = or other special characters needs quotes: \"{key}='{value}'\""
     return f"cannot read '{argument}': expected key=value, a list as [a,b], a mapping as {{a: 1}}"

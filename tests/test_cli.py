@@ -168,6 +168,7 @@ WRONG = [
     (["method=kd,at"], ["method=kd,at"]),
     (["seed=range(1,3)"], ["seed"]),
     (["tracking.project=a=b"], ["tracking.project", "quotes", "tracking.project='a=b'"]),
+    (["methods=[{name: kd, label: 蒸馏}]"], ["methods=", "quotes of its own", "label: 'a (b)'"]),
     (["pair.name=mine"], ["pair.name", "pair="]),
     (["method.name=at"], ["method.name", "method="]),
     (["data.name=cifar100"], ["data.name", "data="]),
