@@ -40,7 +40,7 @@ from methods.config import Search, SearchEach, StageConfig, acts_with, option, r
 from methods.connectors import conv_bn
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
-from methods.maps import magnitude
+from methods.maps import magnitude, pool_to
 from methods.registry import register
 
 EPS = 1e-6
@@ -256,7 +256,7 @@ class BlockTransfer(nn.Module):
         if config.content == Content.attention:
             parts = []
             if spatial:
-                parts.append(self._pool(spatial_attention(raw, config.p)).flatten(1))
+                parts.append(pool_to(spatial_attention(raw, config.p), self.grid).flatten(1))
             if channel:
                 parts.append(channel_attention(connected, config.p).flatten(1))
             return parts
@@ -264,13 +264,10 @@ class BlockTransfer(nn.Module):
         block = connected
         if degree and spatial:
             block = block * (1 - degree + degree * spatial_attention(raw, config.p))
-        block = self._pool(block)
+        block = pool_to(block, self.grid)
         if degree and channel:  # constant over positions, so it may act after the pooling
             block = block * (1 - degree + degree * channel_attention(connected, config.p))
         return [block.flatten(1)]
-
-    def _pool(self, feature: Tensor) -> Tensor:
-        return F.avg_pool2d(feature, feature.shape[-1] // self.grid)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance of the normalised AFBs, averaged over the batch: a scalar in [0, 4] for each part.
