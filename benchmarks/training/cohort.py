@@ -23,7 +23,7 @@ from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
-from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
+from benchmarks.training.step import autocast, look_ahead, num_views, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
@@ -197,10 +197,7 @@ class Cohort:
     def _look_ahead(self, table: ViewTable, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
         """Let the teacher look at what it has not seen of the views of these steps."""
         for draws in zip(*steps, strict=True):  # view by view
-            for batch in table.unseen(Draw.join(draws)):
-                shown = teacher_features(self.teacher, table.parts, batch, self.precision)
-                assert shown is not None
-                table.put(batch, shown)
+            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision):
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:

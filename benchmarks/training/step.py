@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from benchmarks.config import TrainConfig
-from benchmarks.data import Batch
+from benchmarks.data import Batch, Draw
 from benchmarks.models import Network
 from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
@@ -87,6 +87,15 @@ def teacher_features(
     with precision:
         features = teacher.features(batch.images, preacts="preacts" in needs)
     return features.for_loss(needs)
+
+
+def look_ahead(teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast) -> Iterator[None]:
+    """Let the teacher look at what it has not seen of these views, for `table`; yields behind each batch."""
+    for batch in table.unseen(draw):
+        shown = teacher_features(teacher, table.parts, batch, precision)
+        assert shown is not None
+        table.put(batch, shown)
+        yield
 
 
 def join_features(views: Sequence[Features | None]) -> Features | None:

@@ -17,7 +17,7 @@ from benchmarks.training.device import wait_for
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
+from benchmarks.training.step import autocast, look_ahead, num_views, teacher_features, train_step, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
@@ -55,10 +55,9 @@ class Loop:
             return
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
-        for batch in self.table.unseen(Draw.join([draw for draws in ahead for draw in draws])):
-            shown = teacher_features(self.teacher, self.table.parts, batch, self.precision)
-            assert shown is not None
-            self.table.put(batch, shown)
+        views = Draw.join([draw for draws in ahead for draw in draws])
+        for _ in look_ahead(self.teacher, self.table, views, self.precision):
+            pass
 
     def run(self, num_steps: int) -> None:
         """Train for `num_steps` steps."""
