@@ -1,4 +1,4 @@
-"""The plain distillation loop that throughput is measured against: as KD repositories write it, no slower.
+"""The plain distillation loop that ours is measured against: as KD repositories write it, no slower.
 
 Images are augmented one by one by torchvision in the workers of a DataLoader; everything is float32, eager, in
 torch's default layout; each student has a teacher forward of its own; the loss and the accuracy are read at every
@@ -7,6 +7,8 @@ step. Networks, methods and protocol are the suite's own, so that the loops diff
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -17,29 +19,39 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks import models
-from benchmarks.data import DataSet
+from benchmarks.data import DataSet, Split
+from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig
+from benchmarks.streams import stream
 from benchmarks.teachers import Specs
-from benchmarks.training.build import frozen
+from benchmarks.training.build import build_network
 from benchmarks.vision import torchvision
-from methods import build
+from methods import Features, build
+from methods.schedules import LossWeights
 
 TRIAL_STEPS = 4  # to find out how many workers serve best
+EVALUATION_BATCH = 500
 
 
 class PlainImages(Dataset[tuple[list[Tensor], int, int]]):
-    """Training images, augmented one at a time, in as many views as are asked for."""
+    """Images of a split as float32, one at a time.
 
-    def __init__(self, data: DataSet, num_views: int) -> None:
+    Args:
+        data: the data set.
+        split: of it.
+        num_views: augmented views of each image; None: the image itself.
+    """
+
+    def __init__(self, data: DataSet, split: Split, num_views: int | None = None) -> None:
         transforms = torchvision().transforms
         augmentation = data.augmentation
-        steps = [transforms.RandomCrop(data.train.images.shape[-1], padding=augmentation.padding)]
-        steps += [transforms.RandomHorizontalFlip()] * augmentation.flip
-        steps += [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
+        steps = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
+        if num_views:
+            flip = [transforms.RandomHorizontalFlip()] * augmentation.flip
+            steps = [transforms.RandomCrop(split.images.shape[-1], padding=augmentation.padding), *flip, *steps]
         self.transform = transforms.Compose(steps)
-        self.images = data.train.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.targets, self.num_views = data.train.targets.tolist(), num_views
+        self.images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.targets, self.num_views = split.targets.tolist(), num_views or 1
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -55,11 +67,12 @@ class PlainLoop:
     """One student under one teacher.
 
     Args:
-        config: resolved.
+        config: resolved; the main training's optimiser is plain SGD, and a stage before it is left out.
         specs: of student and teacher.
         data: the data set.
+        teacher: frozen; it is laid out as torch does by default. None where the method needs none.
         device: of the training.
-        num_workers: of the DataLoader; None: as many as serve best here, by trial.
+        num_workers: of the DataLoader; None: as many as serve best here, by trial, which trains a little.
     """
 
     def __init__(
@@ -67,44 +80,52 @@ class PlainLoop:
         config: StudentConfig,
         specs: Specs,
         data: DataSet,
+        teacher: Network | None,
         device: torch.device,
         num_workers: int | None = None,
     ) -> None:
-        self.device, self.batch_size = device, config.train.batch_size
-        self.student = models.create(config.pair.student, data.num_classes).to(device)
-        self.teacher = frozen(models.create(config.pair.teacher, data.num_classes)).to(device)
+        self.config, self.data, self.device, train = config, data, device, config.train
+        self.student = _default_layout(build_network(config.pair.student, data.num_classes, config.seed, device))
+        generator = stream(config.seed, "method", config.method.name, device=device)
         targets = data.train.targets.to(device)
-        self.method = build(
-            config.method, *specs, data.num_classes, targets, torch.Generator(device).manual_seed(0)
-        )
-        self.method.prepare(self.teacher, self.student)
-        self.method.epoch(0)
-        train = config.train
+        self.method = build(config.method, *specs, data.num_classes, targets, generator)
+        self.teacher = teacher
+        if teacher is not None:
+            self.method.prepare(_default_layout(teacher), self.student)
         self.optimizer = torch.optim.SGD(
             [*self.student.parameters(), *self.method.parameters()],
             lr=train.lr,
             momentum=train.momentum,
             weight_decay=train.weight_decay,
         )
-        self.images = PlainImages(data, self.method.num_views)
+        self.rates = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, train.milestones, train.decay)
+        self.images = PlainImages(data, data.train, self.method.num_views)
+        self.steps_per_epoch = math.ceil(len(self.images) / train.batch_size)
+        if train.max_steps is not None:
+            self.steps_per_epoch = min(self.steps_per_epoch, train.max_steps)
+        self.weights = torch.tensor([self.method.config.weights[term] for term in self.method.terms], device=device)
+        num_steps = train.epochs * self.steps_per_epoch
+        self.schedule = LossWeights(config.loss, self.method.terms, num_steps).to(device)
+        self.epoch = self.step = 0
+        self.method.epoch(0)
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
         self.batches = self._endless(self.num_workers)
 
     def _endless(self, num_workers: int) -> Iterator[Any]:
         loader = DataLoader(
             self.images,
-            self.batch_size,
+            self.config.train.batch_size,
             shuffle=True,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=self.device.type == "cuda",
         )
         while True:
-            yield from loader
+            yield from itertools.islice(loader, self.steps_per_epoch)
 
     def _best_num_workers(self) -> int:
-        cores = len(os.sched_getaffinity(0))
-        candidates = sorted({0, 1, 2, cores // 2, cores} & set(range(min(cores, 16) + 1)))
+        most = most_workers()
+        candidates = sorted({0, 1, 2, most // 2, most} & set(range(most + 1)))
         return min(candidates, key=self._seconds_with)
 
     def _seconds_with(self, num_workers: int) -> float:
@@ -114,10 +135,17 @@ class PlainLoop:
         self.run(TRIAL_STEPS)
         return time.perf_counter() - started
 
-    def run(self, num_steps: int) -> None:
-        """Train for `num_steps` steps."""
-        for _ in range(num_steps):
-            self._step(*self.next_batch())
+    def run(self, num_steps: int) -> float:
+        """Train for `num_steps` steps; returns the student's accuracy in them, in percent."""
+        return 100 * sum(self._step(*self.next_batch())[1] for _ in range(num_steps)) / num_steps
+
+    def run_epoch(self) -> float:
+        """Train for the next epoch of the protocol; returns the student's accuracy in it, in percent."""
+        self.method.epoch(self.epoch)
+        top1 = self.run(self.steps_per_epoch)
+        self.rates.step()
+        self.epoch += 1
+        return top1
 
     def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and indices on the device, with several views one behind the other."""
@@ -127,16 +155,55 @@ class PlainLoop:
         return images, targets, index
 
     def _step(self, images: Tensor, targets: Tensor, index: Tensor) -> tuple[float, float]:
-        preacts = "preacts" in self.method.needs
-        with torch.no_grad():
-            teacher = self.teacher.features(images, preacts=preacts)
-        student = self.method.predict(self.student.features(images, preacts=preacts))
-        terms = self.method(student, teacher, targets, index)
+        """One step; returns the loss and the accuracy in [0, 1]."""
+        self.schedule.advance(self.step % self.schedule.num_steps)  # timing may go on behind the end
+        student = self._shown(images)
+        taught = self._taught(images)
+        terms = {} if taught is None else self.method(student, taught, targets, index)
         if self.method.active("ce"):
             terms["ce"] = F.cross_entropy(student.logits, targets)
-        loss = torch.stack([self.method.config.weights[term] * terms[term] for term in self.method.terms]).sum()
+        losses = torch.stack([terms[term] for term in self.method.terms])
+        loss = (self.weights * self.schedule.factors * losses).sum()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.schedule.observe(losses.detach())
+        self.step += 1
         top1 = (student.logits.argmax(dim=1) == targets).float().mean()
         return loss.item(), top1.item()
+
+    def _shown(self, images: Tensor) -> Features:
+        preacts = "preacts" in self.method.needs
+        return self.method.predict(self.student.features(images, preacts=preacts))
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Features | None:
+        if self.teacher is None or not self.method.needs:
+            return None
+        return self.teacher.features(images, preacts="preacts" in self.method.needs)
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Top-1 on the evaluation split, in percent."""
+        modules = (self.student, self.method)
+        for module in modules:
+            module.eval()
+        loader = DataLoader(PlainImages(self.data, self.data.evaluation), EVALUATION_BATCH)
+        hits = 0
+        for (images,), targets, _ in loader:
+            logits = self._shown(images.to(self.device)).logits
+            hits += int((logits.argmax(dim=1).cpu() == targets).sum())
+        for module in modules:
+            module.train()
+        return 100 * hits / len(self.data.evaluation)
+
+
+def most_workers() -> int:
+    """Workers of a DataLoader that can be of use on this machine."""
+    return min(len(os.sched_getaffinity(0)), 16)
+
+
+def _default_layout(network: Network) -> Network:
+    # torch's annotations lack this form of `to`.
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network

@@ -78,8 +78,10 @@ class Throughput:
         self.device = distillation.device
         self.teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
         labels = [student.label for student in self.students]
+        plain_teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
         plain_loops = [
-            PlainLoop(student, self.specs, dataset, self.device, config.workers) for student in self.students
+            PlainLoop(student, self.specs, dataset, plain_teacher, self.device, config.workers)
+            for student in self.students
         ]
         self.plain = dict(zip(labels, plain_loops, strict=True))
         train = config.train

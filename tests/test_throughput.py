@@ -1,5 +1,6 @@
 """The throughput command: its plain loop does the same work as ours, and its figures are what they say."""
 
+import dataclasses
 import json
 import re
 
@@ -8,18 +9,21 @@ import torch
 from commands import TINY, few_digits, merge
 from tape import Tapes
 
+import methods
 from benchmarks import costs, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import Batch, Draw, TrainBatches, load
+from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches, load
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
 from benchmarks.training import step, stopwatch
 from benchmarks.training.build import build_member
+from benchmarks.training.evaluate import evaluate
 from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations, seconds
+from methods.schedules import LossConfig, Schedule
 
 WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")
 
@@ -109,7 +113,7 @@ def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
 @pytest.mark.parametrize("label", ["kd", "aftkd", "mlkd"])
 def test_the_plain_loop_computes_the_same_loss(bench, label):
     (student,) = (student for student in bench.students if student.label == label)
-    loop = PlainLoop(student, bench.specs, bench.dataset, bench.device, num_workers=0)
+    loop = PlainLoop(student, bench.specs, bench.dataset, bench.teacher, bench.device, num_workers=0)
     member = build_member(student, bench.specs, bench.dataset.train.targets, num_steps=10)
     member.network.load_state_dict(loop.student.state_dict())
     member.method.load_state_dict(loop.method.state_dict())
@@ -120,6 +124,38 @@ def test_the_plain_loop_computes_the_same_loss(bench, label):
     losses, _ = member.losses(batch, shown, precision)
     loss, _ = loop._step(images, targets, index)
     assert loss == pytest.approx((losses * member.main.weights).sum().item(), rel=1e-4)
+
+
+def test_the_plain_loop_of_a_student_alone_asks_no_teacher(bench, monkeypatch):
+    student = dataclasses.replace(bench.students[0], method=methods.configure("none"))
+    monkeypatch.setattr(bench.teacher, "features", None)
+    loop = PlainLoop(student, bench.specs, bench.dataset, bench.teacher, bench.device, num_workers=0)
+    assert loop.run(3) >= 0
+
+
+def test_the_plain_loop_keeps_to_the_protocol(bench):
+    train = dataclasses.replace(bench.config.train, epochs=3, milestones=[1, 2], max_steps=2)
+    student = dataclasses.replace(
+        bench.students[0], train=train, loss=LossConfig(schedule=Schedule.linear, warm_up=0, end=0)
+    )
+    loop = PlainLoop(student, bench.specs, bench.dataset, bench.teacher, bench.device, num_workers=0)
+    seen = []
+    for _ in range(3):
+        rate = loop.optimizer.param_groups[0]["lr"]
+        loop.run_epoch()
+        seen.append((rate, loop.step, loop.schedule.factors[loop.method.terms.index("kd")].item()))
+    rates, steps, factors = zip(*seen, strict=True)
+    assert rates == pytest.approx([train.lr, train.lr * 0.1, train.lr * 0.01])
+    assert steps == (2, 4, 6)
+    assert factors == pytest.approx([0.8, 0.4, 0])
+
+
+def test_the_plain_loop_evaluates_the_whole_split_without_augmentation(bench):
+    loop = bench.plain["kd"]
+    loop.run(2)
+    found = evaluate(loop.student, EvaluationBatches(bench.dataset, bench.device), bench.alone["kd"].precision)
+    assert loop.accuracy() == pytest.approx(found["top1"])
+    assert loop.student.training
 
 
 def test_the_plain_loop_learns(bench):
