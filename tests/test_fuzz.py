@@ -28,6 +28,7 @@ from analysis import plot as plot_command
 from analysis import report as report_command
 from analysis import table as table_command
 from analysis.parquet import save
+from benchmarks import parity as parity_command
 from benchmarks import run as run_command
 from benchmarks import status as status_command
 from benchmarks import teacher as teacher_command
@@ -216,6 +217,7 @@ COMMANDS = {
     "run": (run_command.COMMAND, ["method=kd", *TINY]),
     "teacher": (teacher_command.COMMAND, ["network=resnet8", "data=digits", "train.epochs=1"]),
     "throughput": (throughput_command.COMMAND, ["method=kd", *TINY]),
+    "parity": (parity_command.COMMAND, ["method=kd", *TINY]),
     "suite": (SUITE, ["methods=[kd]", "pairs=[{teacher: resnet8, student: resnet8}]", *ALONE]),
     "status": (status_command.COMMAND, ["output=nothing"]),
     "sweep": (sweep_command.COMMAND, ["space=kd", "trials=2", *SEARCHED]),
@@ -226,7 +228,7 @@ COMMANDS = {
     "report": (report_command.COMMAND, ["source=runs.parquet", "out=report.html"]),
     "export": (export_command.COMMAND, ["source=runs.parquet", "out=again.parquet"]),
 }
-LATER = sorted(COMMANDS.keys() - {"run", "teacher", "throughput"})
+LATER = sorted(COMMANDS.keys() - {"run", "teacher", "throughput", "parity"})
 MAY_END_WELL = {"suite", "status", "table", "export"}  # a dry run, or no training at all
 
 
