@@ -177,7 +177,7 @@ class Method(nn.Module, Generic[ConfigT]):
 
     @property
     def heeds_epochs(self) -> bool:
-        """Whether what it computes depends on the epoch."""
+        """Whether the epoch changes a step's operations, and not only values that lie on the device."""
         return type(self).epoch is not Method.epoch
 
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:

@@ -30,7 +30,7 @@ class Reverse(torch.autograd.Function):
     """The identity, whose gradient is turned round and scaled: Ganin & Lempitsky, ICML 2015."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
         ctx.scale = scale
         return x.clone()
 
@@ -89,13 +89,18 @@ class CTKD(Method[CTKDConfig]):
 
     def __init__(self, config: CTKDConfig, context: Context) -> None:
         super().__init__(config, context)
-        self.reversal = 0.0  # λ
+        self.register_buffer("reversal", torch.zeros(()), persistent=False)  # λ
+        self.reversal: Tensor
         if self.active("ctkd"):
             self.theta = nn.Parameter(torch.ones(()))
 
     def epoch(self, e: int) -> None:
         progress = min(max(e + 1, 0) / self.config.growth, 1.0)
-        self.reversal = (1 - math.cos(math.pi * progress)) / 2
+        self.reversal.fill_((1 - math.cos(math.pi * progress)) / 2)
+
+    @property
+    def heeds_epochs(self) -> bool:
+        return False  # steps read λ where it lies
 
     @property
     def temperature(self) -> Tensor:

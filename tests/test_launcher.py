@@ -173,14 +173,34 @@ def test_a_recording_serves_until_python_decides_anew():
     assert tapes.played == num_whole - 3 * (WARM_UP + 1)
 
 
+class Warming(Method[InjectedConfig]):
+    """Has a factor that Python computes anew in each epoch."""
+
+    needs = frozenset({"logits"})
+
+    def epoch(self, e):
+        self.factor = 1 / (1 + e)
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": self.factor * (student.logits - teacher.logits).square().mean()}
+
+
 def test_a_method_that_heeds_epochs_is_recorded_in_each():
     tapes = Tapes()
-    launch, pair = launcher(tapes), [member("ctkd"), member("kd")]
-    train(pair, launch, milestone=2)
+    with injected(Warming):
+        launch, pair = launcher(tapes), [member("injected"), member("kd")]
+        train(pair, launch, milestone=2)
     assert tapes.recorded == 2
     train(pair[1:], launch, milestone=2)
     assert tapes.recorded == 3
-    assert {name for name in methods.available() if member(name).method.heeds_epochs} == {"ctkd"}
+
+
+def test_a_factor_on_the_device_is_read_anew_by_each_replay():
+    launched, replayed, tapes = member("ctkd"), member("ctkd"), Tapes()
+    train([launched], launcher(), milestone=2)
+    train([replayed], launcher(tapes), milestone=2)
+    assert tapes.recorded == 1  # for both epochs, whose λ differ
+    assert same_state(launched.state(0), replayed.state(0))
 
 
 # Where it cannot be
