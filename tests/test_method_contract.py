@@ -328,6 +328,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"ce": 1, "crd": 0.8},
         {"dim": 128, "num_negatives": 16384, "contrast_temperature": 0.07, "momentum": 0.5},
     ),
+    "wsld": ({"ce": 1, "wsld": 2.25}, {"temperature": 4}),
     "reviewkd": ({"ce": 1, "reviewkd": 5}, {"max_width": 512, "warm_up": 20 / 240}),
     "semckd": ({"ce": 1, "kd": 1, "semckd": 400}, {"batch_size": 64}),
     "dist": ({"ce": 1, "inter": 2, "intra": 2}, {"temperature": 4}),
@@ -415,6 +416,7 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("dkd", {"weights": {"tckd": 0.0, "nckd": 0.0}, "temperature": 2.0}, "temperature"),
         ("nkd", {"weights": {"others": 0.0}, "temperature": 2.0}, "temperature"),
         ("dist", {"weights": {"inter": 0.0, "intra": 0.0}, "standardise": True}, "standardise"),
+        ("wsld", {"weights": {"wsld": 0.0}, "temperature": 2.0}, "temperature"),
         ("catkd", {"weights": {"catkd": 0.0}, "normalise": False}, "normalise"),
         ("cc", {"form": "adjacent", "gamma": 1.0}, "gamma"),
         ("cc", {"form": "adjacent", "order": 3}, "order"),
@@ -534,7 +536,7 @@ def test_the_names_of_the_design_are_there():
     first = {"none", "kd", "at", "fitnet", "crd", "aftkd"}
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
-    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd"}
+    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)

@@ -1,4 +1,4 @@
-"""What replaces or refines Hinton's KD (DKD, NKD, DIST, standardisation) against its definition, class by class."""
+"""What replaces or refines Hinton's KD (DKD, NKD, DIST, WSLD, z-scores) against its definition, class by class."""
 
 import dataclasses
 
@@ -15,6 +15,7 @@ from methods.dist import pearson_distance
 from methods.dkd import nckd_loss, other_classes, tckd_loss
 from methods.kd import kd_loss, standardise
 from methods.nkd import others_loss, target_loss
+from methods.wsld import sample_weights, wsld_loss
 
 LABELS = torch.tensor([0, 6, 3, 3, 1])
 
@@ -140,6 +141,73 @@ def test_correlation_ignores_scale_and_shift(scale, shift, seed):
     torch.testing.assert_close(pearson_distance(scale * first + shift, second), pearson_distance(first, second))
     assert pearson_distance(scale * first + shift, first).item() == pytest.approx(0, abs=1e-9)
     assert pearson_distance(-scale * first, first).item() == pytest.approx(2, abs=1e-9)
+
+
+# WSLD
+def wsld_reference(student, teacher, labels, temperature):
+    """Each sample's weight, and the loss."""
+    weights, total = [], 0.0
+    for s, t, k in samples(student, teacher, labels):
+        ratio = np.log(softmax(s)[k]) / (np.log(softmax(t)[k]) - 1e-7)
+        weights.append(1 - np.exp(-ratio))
+        q, p = softmax(s / temperature), softmax(t / temperature)
+        total += weights[-1] * sum(-p[j] * np.log(q[j]) for j in range(len(p)))
+    return weights, temperature**2 * total / len(labels)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_wsld_is_a_cross_entropy_weighted_by_sample(temperature):
+    student, teacher = logits(0), logits(1)
+    weights, expected = wsld_reference(student, teacher, LABELS, temperature)
+    np.testing.assert_allclose(sample_weights(student, teacher, LABELS).numpy(), weights, rtol=1e-10)
+    assert wsld_loss(student, teacher, LABELS, temperature).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_wslds_gradient_is_kds_times_the_weight():
+    """The weight itself passes no gradient on."""
+    student, teacher = logits(0).requires_grad_(), logits(1)
+    wsld_loss(student, teacher, LABELS, 4.0).backward()
+    weights, _ = wsld_reference(student.detach(), teacher, LABELS, 4.0)
+    for k, weight in enumerate(weights):
+        row = student.detach()[k : k + 1].clone().requires_grad_()
+        kd_loss(row, teacher[k : k + 1], 4.0).backward()
+        torch.testing.assert_close(student.grad[k], weight * row.grad[0] / 5)
+
+
+@given(shift_student=st.floats(-50, 50), shift_teacher=st.floats(-50, 50), seed=st.integers(0, 99))
+def test_wsld_ignores_shifts_of_the_logits(shift_student, shift_teacher, seed):
+    student, teacher = logits(seed), logits(seed + 100)
+    shifted = wsld_loss(student + shift_student, teacher + shift_teacher, LABELS, 4.0)
+    torch.testing.assert_close(shifted, wsld_loss(student, teacher, LABELS, 4.0), rtol=1e-6, atol=1e-9)
+
+
+def test_wsld_weighs_by_who_predicts_better():
+    certain, unsure = torch.zeros(1, 7), torch.zeros(1, 7)
+    certain[0, 3], unsure[0, 3] = 40.0, 1.0
+    label = torch.tensor([3])
+    assert sample_weights(certain, unsure, label) == 0
+    assert sample_weights(unsure, certain, label) == 1
+    assert sample_weights(unsure, unsure, label).item() == pytest.approx(1 - np.exp(-1), rel=1e-6)
+    assert sample_weights(certain, certain, label) == 0
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_wsld_stays_finite_for_certain_predictions(size):
+    for seed in range(5):
+        student = (1e4 * logits(seed, batch=size).sign()).float().requires_grad_()
+        teacher = (1e4 * logits(seed + 10, batch=size).sign()).float()
+        loss = wsld_loss(student, teacher, LABELS[:size], 4.0)
+        loss.backward()
+        assert loss.isfinite()
+        assert student.grad.isfinite().all()
+
+
+def test_wsld_uses_its_temperature():
+    student, teacher = student_features(), teacher_features()
+    for temperature in (4.0, 2.0):
+        method = make("wsld", student, teacher, temperature=temperature)
+        _, expected = wsld_reference(student.logits, teacher.logits, TARGET, temperature)
+        assert terms_of(method, student, teacher)["wsld"].item() == pytest.approx(expected, rel=1e-9)
 
 
 # Standardisation
