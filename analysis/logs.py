@@ -92,7 +92,7 @@ def merge(logs: Sequence[Logs]) -> Logs:
     doubles = len(candidates) - len(runs)
     notes = [note for each in logs for note in each.notes]
     return Logs(
-        runs, history, (*notes, *([f"{doubles} runs are in several sources and count once"] if doubles else []))
+        runs, history, (*notes, *([f"runs in several sources, which count once: {doubles}"] if doubles else []))
     )
 
 

@@ -110,7 +110,7 @@ def machine_of(config: Mapping[str, Any]) -> str:
     words = [str(environment.get("device"))]
     if train.get("device") == "cpu":
         capability = environment.get("cpu_capability")
-        words = [f"{words[0]} ({capability})" if capability else words[0], f"{train.get('threads')} threads"]
+        words = [f"{words[0]} ({capability})" if capability else words[0], counted(train.get("threads"), "thread")]
     words += ["deterministic"] if train.get("deterministic") else []
     return printable(", ".join(words))
 
@@ -128,10 +128,15 @@ def protocol(config: Mapping[str, Any]) -> str:
     """The protocol in a few words and a hash."""
     content = protocol_of(config)
     train = content["train"]
-    words = [str(get(config, "data", "name")), split_of(config), f"{train.get('epochs')} epochs"]
-    words += [f"of {train['max_steps']} steps"] if train.get("max_steps") else []
+    words = [str(get(config, "data", "name")), split_of(config), counted(train.get("epochs"), "epoch")]
+    words += [f"of {counted(train['max_steps'], 'step')}"] if train.get("max_steps") else []
     words += [str(train["precision"])] if train.get("precision") else []
     return printable(f"{' '.join(words)} {short_hash(content, 6)}")
+
+
+def counted(number: Any, noun: str) -> str:
+    """So many of something: "1 epoch", "2 epochs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(name: str) -> str:

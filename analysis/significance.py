@@ -11,6 +11,7 @@ import numpy as np
 from analysis import statistics
 from analysis.cells import Column
 from analysis.grid import MISSING, Entry, Grid, number
+from analysis.runs import counted
 from analysis.scores import Scores
 from analysis.statistics import Difference, Interval, RankTest
 
@@ -143,7 +144,7 @@ def _grid_on_pairs(result: Against) -> Grid:
             number(each.difference.mean, signed=True),
             _interval(each.difference.interval_t),
             _interval(each.difference.interval_bootstrap),
-            _p(each.difference.p, f"{each.difference.n} seeds" if each.difference.n != 1 else "1 seed"),
+            _p(each.difference.p, counted(each.difference.n, "seed")),
         )
         for each in result.on_pairs
     )

@@ -17,7 +17,7 @@ from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import machine_of
+from analysis.runs import counted, machine_of
 from analysis.scores import Scores
 from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
@@ -156,7 +156,7 @@ def _check_baseline(selection: Selection, layout: Layout) -> None:
 def _nothing(logs: Logs, selection: Selection) -> str:
     reasons = selection.excluded["reason"].value_counts()
     lines = [f"none of {len(logs.runs)} runs can be shown"]
-    return "\n  ".join([*lines, *(f"{count} runs: {reason}" for reason, count in reasons.items())])
+    return "\n  ".join([*lines, *(f"{counted(count, 'run')}: {reason}" for reason, count in reasons.items())])
 
 
 def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Against]:

@@ -73,7 +73,7 @@ def test_a_run_of_several_sources_counts_once(tmp_path):
     both = merge([logs_of([later]), logs_of([complete])])
     assert both.runs["top1_last"].tolist() == [71]
     assert both.history["test/top1"].tolist() == [70, 71]
-    assert any("1 runs are in several sources" in note for note in both.notes)
+    assert any("runs in several sources, which count once: 1" in note for note in both.notes)
     first, second = (
         logs_of([logged("kd"), logged("at", created=1)]),
         logs_of([logged("kd"), logged("sp", created=2)]),

@@ -225,6 +225,14 @@ def test_every_part_of_a_configuration_is_protocol_or_tells_runs_apart():
     assert PROTOCOL["data"] <= {field.name for field in dataclasses.fields(DataConfig)}
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "said"),
+    [(1, None, "test 1 epoch fp32"), (2, None, "2 epochs fp32"), (1, 1, "1 epoch of 1 step"), (3, 5, "of 5 steps")],
+)
+def test_protocol_counts_as_people_do(epochs, steps, said):
+    assert said in protocol(logged(epochs=epochs, train={"max_steps": steps}).config)
+
+
 def test_protocol_text_is_independent_of_the_order_of_keys():
     config = logged().config
     assert protocol(config) == protocol(dict(reversed(config.items())))

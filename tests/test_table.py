@@ -528,7 +528,7 @@ def test_of_many_cells_of_several_machines_a_few_are_named():
     runs = [logged(name, seed=seed, train={"threads": seed + 1}) for name in "abcde" for seed in (0, 1)]
     (remark,) = compare(logs_of(runs)).remarks
     assert remark.count(f" on {VGG}") == 3
-    assert "2 more: a processor, 1 threads; a processor, 2 threads" in remark
+    assert "2 more: a processor, 1 thread; a processor, 2 threads" in remark
 
 
 @pytest.mark.parametrize(
@@ -622,8 +622,8 @@ def test_no_complete_run_says_why(tmp_path, capsys):
     assert command(f"source={path}") == 2
     shown = capsys.readouterr().err
     assert "none of 2 runs" in shown
-    assert "1 runs: failed" in shown
-    assert "1 runs: unfinished" in shown
+    assert "1 run: failed" in shown
+    assert "1 run: unfinished" in shown
 
 
 def test_help_and_mistakes_need_no_heavy_imports():

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import style
 from analysis.cells import Column
 from analysis.logs import Logs
+from analysis.runs import counted
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch
@@ -107,7 +108,7 @@ def one_protocol(
         raise NothingToDraw(f"no complete run to draw{told}")
     counts = selection.cells.groupby("protocol")["run_id"].nunique()
     if len(counts) > 1:
-        told = "\n".join(f"  {name} ({count} runs)" for name, count in counts.items())
+        told = "\n".join(f"  {name} ({counted(count, 'run')})" for name, count in counts.items())
         raise UserError(
             f"runs of several protocols never share a figure; choose protocol=, a part of its name:\n{told}"
         )
@@ -122,9 +123,7 @@ def shown(row: str) -> str:
 def seeds(counts: Sequence[int]) -> str:
     """How many seeds are behind what is shown: "3 seeds", "2 to 3 seeds"."""
     low, high = min(counts), max(counts)
-    if low == high:
-        return f"{low} seed" if low == 1 else f"{low} seeds"
-    return f"{low} to {high} seeds"
+    return counted(low, "seed") if low == high else f"{low} to {high} seeds"
 
 
 def spread(counts: Sequence[int], what: str) -> str:
