@@ -86,7 +86,7 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
             (run_id, reason, runs.loc[run_id, "folder"])
             for run_id, reason in selection.excluded.itertuples(index=False)
         ],
-        remarks=[remark for remark in tables.remarks if " left out: " not in remark],
+        remarks=[*tables.logs.notes, *tables.differences],
         provenance={run_id: _behind(run_id, runs.loc[run_id]) for run_id in _used(tables)},
         number=number,
     )

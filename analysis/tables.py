@@ -60,10 +60,15 @@ class Tables:
         left_out = [
             f"{run_id} left out: {reason}" for run_id, reason in self.selection.excluded.itertuples(index=False)
         ]
+        return [*self.logs.notes, *left_out, *self.differences]
+
+    @property
+    def differences(self) -> list[str]:
+        """In what the runs differ that a table puts together all the same."""
         used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
         versions = used["sources"].nunique(dropna=False)
         code = [f"the runs are of {versions} versions of the code"] if versions > 1 else []
-        return [*self.logs.notes, *left_out, *code, *_on_several_machines(self.selection.cells, used)]
+        return [*code, *_on_several_machines(self.selection.cells, used)]
 
     def provenance(self) -> dict[str, Any]:
         """Behind every cell its runs, and what was left out."""

@@ -1,5 +1,6 @@
 """The report: in a browser it sorts, shows each figure and what is behind each number, and asks for nothing."""
 
+import dataclasses
 import html
 import json
 import re
@@ -44,6 +45,14 @@ def runs():
     failed = logged("kd", VGG, 9, status="failed")
     failed.summary["failure"] = "the loss is not finite"
     return [*made, logged("kd", VGG, 0, 71.0, label=HOSTILE), failed]
+
+
+def test_the_page_tells_what_was_lost_in_reading():
+    lost = "runs/a: damaged pieces left out: 2"
+    logs = dataclasses.replace(logs_of(runs()), notes=(lost,))
+    shown = page(compare(logs), "Results", [])
+    assert f"<li>{lost}</li>" in shown
+    assert "<li>kd-vgg13_vgg8-9-0 left out" not in shown  # it is in the list of those
 
 
 def written(kinds=KINDS):
