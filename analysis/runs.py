@@ -115,6 +115,12 @@ def machine_of(config: Mapping[str, Any]) -> str:
     return printable(", ".join(words))
 
 
+def torch_of(config: Mapping[str, Any]) -> str | None:
+    """The version of torch that a run computed with."""
+    version = get(config, "environment", "libraries", "torch")
+    return None if version is None else printable(str(version))
+
+
 def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The part of a configuration that must agree before two runs may be averaged or compared.
 

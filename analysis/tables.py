@@ -17,7 +17,7 @@ from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import counted, machine_of
+from analysis.runs import counted, machine_of, torch_of
 from analysis.scores import Scores
 from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
@@ -68,7 +68,7 @@ class Tables:
         used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
         versions = used["sources"].nunique(dropna=False)
         code = [f"the runs are of {versions} versions of the code"] if versions > 1 else []
-        return [*code, *_on_several_machines(self.selection.cells, used)]
+        return [*code, *_on_several_torches(used), *_on_several_machines(self.selection.cells, used)]
 
     def provenance(self) -> dict[str, Any]:
         """Behind every cell its runs, and what was left out."""
@@ -106,6 +106,13 @@ class Tables:
         for remark in self.remarks:
             print(f"note: {remark}", file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")
+
+
+def _on_several_torches(runs: pd.DataFrame) -> Iterator[str]:
+    """Which versions of torch computed the runs, if several did, as the runs began; older logs may not say."""
+    versions = runs.sort_values("created", kind="stable")["config"].map(torch_of).dropna().unique()
+    if len(versions) > 1:
+        yield f"the runs are of several versions of torch: {', '.join(versions)}"
 
 
 def _on_several_machines(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:

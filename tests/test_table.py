@@ -524,6 +524,16 @@ def test_cells_of_several_machines_are_named(train):
     assert not compare(logs_of(runs[:1] + runs[2:])).remarks
 
 
+def test_several_versions_of_torch_are_named_as_the_runs_began():
+    runs = [logged(seed=seed, created=seed) for seed in range(4)]
+    assert not compare(logs_of(runs)).remarks
+    for run, version in zip(runs, ("2.9.0", "2.13.0", "2.9.0"), strict=False):
+        run.config["environment"]["libraries"] = {"torch": version}
+    (remark,) = compare(logs_of(runs)).remarks
+    assert remark == "the runs are of several versions of torch: 2.9.0, 2.13.0"
+    assert not compare(logs_of(runs[2:])).remarks
+
+
 def test_of_many_cells_of_several_machines_a_few_are_named():
     runs = [logged(name, seed=seed, train={"threads": seed + 1}) for name in "abcde" for seed in (0, 1)]
     (remark,) = compare(logs_of(runs)).remarks
