@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import Search, StageConfig, match_stages, option
-from methods.features import Features, FeatureSpec
+from methods.config import LastStageConfig, Search, option
+from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
 from methods.relations import gram
@@ -40,7 +40,7 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SPConfig(StageConfig):
+class SPConfig(LastStageConfig):
     name: str = option("sp", "similarity-preserving distillation")
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "sp": 3000.0},
@@ -48,10 +48,6 @@ class SPConfig(StageConfig):
         source="RepDistiller's script: beta = 3000",
         search={"sp": Search(300.0, 30000.0, log=True)},
     )
-
-    def default_stages(self, student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
-        """The last stages."""
-        return match_stages(student, teacher)[-1:]
 
 
 @register(

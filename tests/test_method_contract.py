@@ -329,6 +329,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"dim": 128, "num_negatives": 16384, "contrast_temperature": 0.07, "momentum": 0.5},
     ),
     "wsld": ({"ce": 1, "wsld": 2.25}, {"temperature": 4}),
+    "ickd": ({"ce": 1, "ickd": 2.5}, {}),
     "reviewkd": ({"ce": 1, "reviewkd": 5}, {"max_width": 512, "warm_up": 20 / 240}),
     "semckd": ({"ce": 1, "kd": 1, "semckd": 400}, {"batch_size": 64}),
     "dist": ({"ce": 1, "inter": 2, "intra": 2}, {"temperature": 4}),
@@ -536,7 +537,7 @@ def test_the_names_of_the_design_are_there():
     first = {"none", "kd", "at", "fitnet", "crd", "aftkd"}
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
-    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld"}
+    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)
