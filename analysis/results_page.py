@@ -12,8 +12,7 @@ import pandas as pd
 from analysis.about import LOGS, About, Product
 from analysis.logs import Logs
 from analysis.parquet import read
-from analysis.runs import get, machine_of
-from benchmarks import metrics
+from analysis.runs import get, machine_of, seconds_of
 from benchmarks.clock import duration
 
 PICTURES = (".png", ".svg")  # that a page of Markdown shows
@@ -75,15 +74,9 @@ def _teacher(run: pd.Series) -> str:
 
 
 def seconds_spent(logs: Logs) -> float:
-    """Wall time of training and evaluation; a cohort's members spent it together, so it counts once.
-
-    NaN where none was logged.
-    """
-    if metrics.EPOCH_SECONDS not in logs.history:
-        return math.nan
-    spent = logs.history.groupby("run_id")[metrics.EPOCH_SECONDS].sum()
-    cohorts = pd.DataFrame({"seconds": spent, "cohort": logs.runs["config"].map(_cohort)})
-    return float(cohorts.groupby("cohort")["seconds"].max().sum())
+    """Wall time of all runs; a cohort's members spent it together, so it counts once. NaN where none was logged."""
+    cohorts = logs.runs["config"].map(_cohort)
+    return float(seconds_of(logs.runs, logs.history).groupby(cohorts).max().sum(min_count=1))
 
 
 def _cohort(config: dict[str, Any]) -> str:

@@ -223,6 +223,14 @@ def frame_of_history(runs: Sequence[LoggedRun]) -> pd.DataFrame:
     return frame.sort_values(["run_id", metrics.EPOCH], ignore_index=True)
 
 
+def seconds_of(runs: pd.DataFrame, history: pd.DataFrame) -> pd.Series:
+    """Wall time of each run by its id, the stage before the main training included; NaN where it was not logged."""
+    if metrics.EPOCH_SECONDS not in history:
+        return pd.Series(np.nan, index=runs.index)
+    epochs = history.groupby("run_id")[metrics.EPOCH_SECONDS].sum(min_count=1).reindex(runs.index)
+    return epochs + runs["summary"].map(lambda summary: summary.get(metrics.PRETRAINING_SECONDS) or 0.0)
+
+
 def _joined(runs: Sequence[LoggedRun], name: str, lengths: Sequence[int]) -> np.ndarray:
     """One metric of all runs, NaN (None among objects) where a run does not have it."""
     parts = [run.history.get(name) for run in runs]

@@ -72,6 +72,8 @@ def test_a_cohorts_time_counts_once():
     for run in runs:
         run.history["time/epoch_s"] = pd.Series([60.0, 40.0]).to_numpy()
     assert seconds_spent(logs_of(runs)) == 200
+    runs[1].summary["pretraining/time_s"] = 30.0  # the cohort's other student waits meanwhile
+    assert seconds_spent(logs_of(runs)) == 230
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from analysis import style
 from analysis.cells import Cell, Column
 from analysis.figures.settings import Cost, PlotConfig
 from analysis.figures.view import NothingToDraw, View, shown, spread
-from analysis.runs import get
-from benchmarks import metrics
+from analysis.runs import get, seconds_of
 
 TEACHER = "teacher"
 SMALL = 6  # points, of the networks' names
@@ -81,16 +80,10 @@ def _cost(view: View, row: str, column: Column, cost: Cost) -> float | None:
         return None
     if cost == Cost.time:
         alone = [run_id for run_id in ids if len(get(view.runs.loc[run_id, "config"], "cohort") or ()) == 1]
-        times = [_minutes(view, run_id) for run_id in alone]
-        return float(np.mean(times)) if times else None
+        seconds = seconds_of(view.runs, view.history)[alone].dropna()
+        return None if seconds.empty else float(seconds.mean() / 60)
     count = get(view.config_of(row, column), "costs", "student", cost)
     return None if count is None else count / 1e6
-
-
-def _minutes(view: View, run_id: str) -> float:
-    inside = view.history[view.history["run_id"] == run_id]
-    before = get(view.runs.loc[run_id, "summary"], metrics.PRETRAINING_SECONDS) or 0.0
-    return float((inside[metrics.EPOCH_SECONDS].sum() + before) / 60)
 
 
 def _teacher(view: View, column: Column, cost: Cost) -> list[Point]:
@@ -104,7 +97,7 @@ def _teacher(view: View, column: Column, cost: Cost) -> list[Point]:
 
 def _reason(cost: Cost) -> str:
     if cost == Cost.time:
-        return "every run shared its time with others of its cohort: for times run methods one by one"
+        return "no run has a time of its own, not shared with others of a cohort: for times run methods one by one"
     return f"these runs did not log the {cost} of their networks (runs of this version do)"
 
 
