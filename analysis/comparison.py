@@ -123,8 +123,7 @@ def _alike(scores: Scores, column: Column, first: str, others: Sequence[str], al
 
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
-    means = {row: scores.means(row) for row in scores.methods}
-    whole = {row: values for row, values in means.items() if not np.isnan(values).any()}
+    whole = scores.whole()
     found: dict[str, dict[str, float]] = {}
     if baseline in whole and not np.isnan(scores.means(ALONE)).any():
         found[relative_to(baseline)] = {

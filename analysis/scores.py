@@ -52,6 +52,11 @@ class Scores:
         """A row's means over seeds, one for each column."""
         return np.array([self.cell(row, column).value for column in self.columns])
 
+    def whole(self) -> dict[str, np.ndarray]:
+        """The means of each method that has a value in every column."""
+        means = {row: self.means(row) for row in self.methods}
+        return {row: values for row, values in means.items() if not np.isnan(values).any()}
+
     def gain(self, row: str, reference: str, column: Column) -> Cell:
         """The difference of two rows, matched by seed."""
         ours, theirs = statistics.matched(self.of(row, column), self.of(reference, column))

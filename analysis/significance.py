@@ -122,8 +122,7 @@ def _over_pairs(scores: Scores, row: str, reference: str, generator: np.random.G
 
 
 def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | None]:
-    means = {row: scores.means(row) for row in scores.methods}
-    whole = {row: values for row, values in means.items() if not np.isnan(values).any()}
+    whole = scores.whole()
     if len(whole) < 2:
         return (), None
     return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)

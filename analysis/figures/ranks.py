@@ -18,8 +18,7 @@ FEW = 5  # pairs, below which ranks say little
 
 def draw(view: View, options: PlotConfig) -> Figure:
     """Raises NothingToDraw where fewer than two methods share two pairs."""
-    means = {row: view.scores.means(row) for row in view.scores.methods}
-    whole = {row: values for row, values in means.items() if not np.isnan(values).any()}
+    whole = view.scores.whole()
     num_pairs = len(view.columns)
     if len(whole) < 2 or num_pairs < 2:
         raise NothingToDraw(
@@ -36,7 +35,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         y = 0.35 + 0.25 * level
         axis.plot([first - 0.04, last + 0.04], [y, y], color="black", linewidth=2.4, solid_capstyle="butt")
     _methods(axis, ranked, below=0.5 + 0.25 * len(bars))
-    style.note(figure, *_notes(view, test, num_pairs, options.alpha, sorted(set(means) - set(whole))))
+    style.note(figure, *_notes(view, test, num_pairs, options.alpha, sorted(set(view.scores.methods) - set(whole))))
     return figure
 
 
