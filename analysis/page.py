@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -26,6 +26,7 @@ from analysis.significance import grids
 from analysis.tables import Tables
 from benchmarks.cli import as_overrides
 from benchmarks.errors import UserError
+from methods import acts
 
 # Kinds whose panels are so many that each pair gets a figure of its own.
 BY_PAIR = (Kind.weights, Kind.correlation, Kind.tsne, Kind.attention)
@@ -144,12 +145,6 @@ def _picture(kind: Kind, view: View, pair: str, tables: Tables) -> Picture:
     heading = f"{kind}: {MEANING[kind]}" + (f" ({pair})" if pair else "")
     svg = style.svg(draw(view, options))
     return Picture(heading, Markup(inline(svg, heading)), shlex.join(["python", "-m", "analysis.plot", *words]))
-
-
-def acts(options: PlotConfig, name: str) -> bool:
-    """Whether a setting can act on a kind of figure."""
-    live = {field.name: field.metadata["live"] for field in fields(options)}[name]
-    return live is None or live(options)
 
 
 def inline(svg: str, label: str) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.logs import Logs
-from analysis.runs import NESTED, protocol, typed
+from analysis.runs import NESTED, objects, protocol, typed
 from benchmarks import metrics
 from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically
@@ -117,17 +117,7 @@ def _history(table: pa.Table, mark: dict[str, Any], run_id: pd.Series) -> pd.Dat
     for name in table.column_names:
         if name not in mark["runs"]:
             values = table[name].filter(pa.array(rows))
-            columns[name] = _decoded(values) if pa.types.is_string(values.type) else values.to_numpy()
+            columns[name] = objects(values.to_pylist()) if pa.types.is_string(values.type) else values.to_numpy()
             if name in mark["json"]:
-                columns[name] = _objects([None if text is None else json.loads(text) for text in columns[name]])
+                columns[name] = objects([None if text is None else json.loads(text) for text in columns[name]])
     return pd.DataFrame(columns).sort_values(["run_id", metrics.EPOCH], ignore_index=True)
-
-
-def _decoded(values: pa.ChunkedArray) -> np.ndarray:
-    return _objects(values.to_pylist())
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array

@@ -70,6 +70,11 @@ def column(values: Sequence[Any]) -> np.ndarray:
     whole = int in kinds and any(type(value) is int and abs(value) > EXACT for value in values)
     if kinds <= {int, float, type(None)} and not whole:
         return np.array(values, dtype=np.float64)
+    return objects(values)
+
+
+def objects(values: Sequence[Any]) -> np.ndarray:
+    """Values of any kind as an array, each left as it is."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array

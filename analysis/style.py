@@ -63,7 +63,6 @@ SETTINGS: Any = {
     "text.parse_math": False,  # a label may hold a dollar sign
 }
 MISSING = re.compile(r"Glyph (\d+) .* missing from")  # matplotlib's warning
-FORMATS = ("png", "pdf", "svg")
 # What would say when a file was made.
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -82,7 +81,7 @@ def applied() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's ending, one of `FORMATS`, names.
+    """Write a figure in the format that the file's ending, one of `METADATA`, names.
 
     Raises:
         UserError: the file cannot be written.

@@ -152,17 +152,19 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     )
     if selection.cells.empty:
         raise UserError(_nothing(logs, selection))
-    _check_baseline(selection, layout)
+    _check_rows(selection, layout)
     comparisons = _comparisons(selection, logs, layout)
     made = tables(selection, logs.runs, layout)
     return Tables(tuple(made), tuple(comparisons), logs, selection, layout, tuple(sources))
 
 
-def _check_baseline(selection: Selection, layout: Layout) -> None:
-    """Refuse a baseline that was asked for and is not there; the usual one is left out where it was not run."""
+def _check_rows(selection: Selection, layout: Layout) -> None:
+    """Refuse rows that were asked for and are not there; the usual baseline is left out where it was not run."""
     there = sorted(selection.cells["row"].unique())
-    if layout.baseline not in there and layout.baseline != Layout.baseline:
-        raise UserError("baseline: " + unknown("row in these tables", layout.baseline, there))
+    for name in ("baseline", "compare"):
+        row = getattr(layout, name)
+        if row not in there and row != getattr(Layout, name):
+            raise UserError(f"{name}: " + unknown("row in these tables", row, there))
 
 
 def _nothing(logs: Logs, selection: Selection) -> str:
@@ -175,9 +177,6 @@ def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Again
     """Over all pairs of each protocol, whatever their architectures."""
     if layout.compare is None:
         return []
-    there = sorted(selection.cells["row"].unique())
-    if layout.compare not in there:
-        raise UserError("compare: " + unknown("row in these tables", layout.compare, there))
     generator = np.random.default_rng(layout.seed)
     results = []
     for protocol, cells in selection.cells.groupby("protocol"):

@@ -386,7 +386,7 @@ def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
 
 @pytest.mark.parametrize("kind", [Kind.curves, Kind.tsne])
 def test_files_come_out_the_same_byte_for_byte(kind, output, tmp_path):
-    names = [[tmp_path / f"{when}.{form}" for form in style.FORMATS] for when in ("first", "second")]
+    names = [[tmp_path / f"{when}.{form}" for form in style.METADATA] for when in ("first", "second")]
     for some in names:
         words = ["methods=[aftkd]", f"source={output}", f"out=[{','.join(map(str, some))}]"]
         assert plot(f"kind={kind}", *words) == 0
@@ -472,7 +472,7 @@ def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
 # Style and command line
 
 
-@pytest.mark.parametrize("form", style.FORMATS)
+@pytest.mark.parametrize("form", style.METADATA)
 def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, recwarn):
     figure, (axis,) = style.panels([1])
     axis.set(title="蒸馏 é", xlabel="蒸")
