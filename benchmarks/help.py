@@ -74,8 +74,15 @@ def _method(name: str) -> Iterator[str]:
             subsequent_indent="  ",
             break_on_hyphens=False,
         )
-    for pair, settings in method.config_class.by_pair.items():
-        yield f"  for {pair}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
+    config = method.config_class
+    yield from _of_pairs(config.by_pair)
+    for switch, by_pair in config.by_pair_with.items():
+        yield from _of_pairs(by_pair, f" with method.{switch}=true")
+
+
+def _of_pairs(by_pair: Mapping[str, Mapping[str, Any]], condition: str = "") -> Iterator[str]:
+    for pair, settings in by_pair.items():
+        yield f"  for {pair}{condition}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
 
 
 def _fields(config: type, prefix: str, values: Any, sections: Container[str] = ()) -> Iterator[str]:

@@ -11,7 +11,7 @@ from benchmarks.cli import as_overrides
 from benchmarks.config import PairConfig, TeacherConfig, TrainConfig
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
-from methods import configure, default_of
+from methods import MethodConfig, configure, default_of
 from methods.schedules import LossConfig
 
 # Decided by the machine where nothing is said, and part of what a run is.
@@ -26,10 +26,10 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
         teacher: where its teacher came from; None where it has none.
         attempt: as of the run; a further one is asked for by `rerun=true`.
     """
-    name = student.method.name
-    method = {"name": name} | changed(student.method, configure(name).for_pair(student.pair.name, ()))
+    name, switches = student.method.name, switched(student.method)
+    usual = configure(name, **switches).for_pair(student.pair.name, ())
     settings = {
-        "method": method,
+        "method": {"name": name} | switches | changed(student.method, usual),
         "pair": pair_settings(student.pair),
         "data": {"name": student.data.name}
         | ({"validation": student.data.validation} if student.data.validation else {}),
@@ -40,6 +40,11 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
     }
     words = as_overrides({key: value for key, value in settings.items() if value != {}})
     return shlex.join(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
+
+
+def switched(method: MethodConfig) -> dict[str, bool]:
+    """The switches that are on, of those that a pair's settings depend on: what else is usual follows from them."""
+    return {switch: True for switch in method.by_pair_with if getattr(method, switch)}
 
 
 def changed(config: Any, usual: Any) -> dict[str, Any]:

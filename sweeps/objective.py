@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks import metrics
 from benchmarks.distillation import Distillation
 from benchmarks.protocol import Variant
-from benchmarks.repeat import changed, repeat
+from benchmarks.repeat import changed, repeat, switched
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
@@ -71,9 +71,10 @@ def score(job: Job) -> float:
 def record(plan: Plan, variant: Variant) -> dict[str, Any]:
     """What a variant changes of its method's defaults, as a preset, and the command that repeats its training."""
     student = plan.base.resolve(variant)
-    name = student.method.name
-    usual = plan.base.resolve(Variant(configure(name).for_pair(plan.run.pair.name, ()), LossConfig()))
-    method, loss = changed(student.method, usual.method), changed(student.loss, usual.loss)
+    name, switches = student.method.name, switched(student.method)
+    config = configure(name, **switches).for_pair(plan.run.pair.name, ())
+    usual = plan.base.resolve(Variant(config, LossConfig()))
+    method, loss = switches | changed(student.method, usual.method), changed(student.loss, usual.loss)
     words = shlex.join([f"teacher.root={plan.run.teacher.root}"])
     return {
         SETTINGS: {"method": {"name": name} | method} | ({"loss": loss} if loss else {}),

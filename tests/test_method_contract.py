@@ -58,6 +58,7 @@ VARIANTS = {
     "dkd": [{"standardise": True}],
     "kd": [{"standardise": True}],
     "kdsvd": [{"matrix": "columns"}, {"vectors": 2}],
+    "ttm": [{"weighted": True}],
     "vid": [{"train_variance": False}],
 }
 # Methods that compare channel by channel, without a connector.
@@ -343,6 +344,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"temperature": 4, "temperatures": [3, 5, 2, 6], "views": 2},
     ),
     "nkd": ({"ce": 1, "target": 1, "others": 3.5}, {"temperature": 3}),
+    "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
 }
 
 
@@ -364,6 +366,8 @@ def test_defaults_are_the_published_ones(name):
         ("reviewkd", "resnet32x4_shufflev2", {"reviewkd": 8}),
         ("dkd", "resnet56_resnet20", {"nckd": 2}),
         ("dkd", "vgg13_vgg8", {"nckd": 6}),
+        ("ttm", "resnet56_resnet20", {"ttm": 7, "exponent": 0.3}),
+        ("ttm", "wrn40_2_shufflev1", {"ttm": 8, "exponent": 0.3}),
         ("catkd", "vgg13_vgg8", {"catkd": 4.5, "resolution": 2, "normalise": False}),
         ("catkd", "resnet32x4_shufflev1", {"catkd": 600, "resolution": 4, "normalise": True}),
         ("catkd", "wrn40_2_shufflev1", {"catkd": 80, "resolution": 4, "normalise": True}),
@@ -418,6 +422,8 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("nkd", {"weights": {"others": 0.0}, "temperature": 2.0}, "temperature"),
         ("dist", {"weights": {"inter": 0.0, "intra": 0.0}, "standardise": True}, "standardise"),
         ("wsld", {"weights": {"wsld": 0.0}, "temperature": 2.0}, "temperature"),
+        ("ttm", {"weights": {"ttm": 0.0}, "exponent": 0.5}, "exponent"),
+        ("ttm", {"weights": {"ttm": 0.0}, "weighted": True}, "weighted"),
         ("catkd", {"weights": {"catkd": 0.0}, "normalise": False}, "normalise"),
         ("cc", {"form": "adjacent", "gamma": 1.0}, "gamma"),
         ("cc", {"form": "adjacent", "order": 3}, "order"),
@@ -462,6 +468,7 @@ def test_a_setting_that_cannot_act_is_refused(name, config, key):
         ("kdsvd", {"matrix": "rows"}, "matrix"),
         ("kdsvd", {"stages": [[1, 1]]}, "stages"),
         ("dkd", {"temperature": 0.0}, "temperature"),
+        *(("ttm", {"exponent": exponent}, "exponent") for exponent in (0.0, 1.5, math.nan)),
         ("reviewkd", {"max_width": 0}, "max_width"),
         ("semckd", {"batch_size": 0}, "batch_size"),
         ("semckd", {"max_width": 0}, "max_width"),
@@ -537,7 +544,7 @@ def test_the_names_of_the_design_are_there():
     first = {"none", "kd", "at", "fitnet", "crd", "aftkd"}
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
-    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd"}
+    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)

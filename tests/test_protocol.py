@@ -208,16 +208,32 @@ def test_a_papers_settings_for_a_pair_stand_between_defaults_and_what_is_typed()
     assert beta("methods=[{name: dkd, weights: {tckd: 3}}]", "pair=vgg13_vgg8") == 6
 
 
-@pytest.mark.parametrize("name", [name for name in available() if get(name).config_class.by_pair])
-def test_a_papers_settings_are_for_pairs_and_fields_that_there_are(name: str) -> None:
+VARIANTS_BY_PAIR = [(name, {}) for name in available() if get(name).config_class.by_pair] + [
+    (name, {switch: True}) for name in available() for switch in get(name).config_class.by_pair_with
+]
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS_BY_PAIR)
+def test_a_papers_settings_are_for_pairs_and_fields_that_there_are(name: str, variant: dict[str, bool]) -> None:
     config = get(name).config_class
-    for pair, settings in config.by_pair.items():
-        changed = configure(name).for_pair(pair, ())
+    by_pair = config.by_pair_with[next(iter(variant))] if variant else config.by_pair
+    for pair, settings in by_pair.items():
+        changed = configure(name, **variant).for_pair(pair, ())
         assert pair in PAIRS
         assert settings
         for key, value in settings.items():
             field, _, term = key.partition(".")
             assert (getattr(changed, field)[term] if term else getattr(changed, field)) == value
+
+
+def test_a_pairs_settings_are_those_of_the_variant() -> None:
+    def weight(*words: str) -> float:
+        _, (variant,) = resolved("method=ttm", "pair=vgg13_vgg8", *words)
+        return variant.method.weights["ttm"]
+
+    assert weight() == 45
+    assert weight("method.weighted=true") == 2.25
+    assert weight("method.weighted=true", "method.weights.ttm=45") == 45  # the other variant's, but typed
 
 
 def test_settings_of_one_method() -> None:

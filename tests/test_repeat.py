@@ -28,6 +28,8 @@ LINES = [
     ],
     ["methods=[{name: kd, label: 'it''s = soft, (x)', temperature: 8}]".replace("''", "\\'"), "pair=vgg13_vgg8"],
     ["methods=[{name: kd, label: 'true'}]", "pair=vgg13_vgg8"],
+    ["method=ttm", "pair=resnet56_resnet20", "method.weighted=true"],
+    ["method=ttm", "pair=vgg13_vgg8", "method.weighted=true", "method.weights.ttm=45"],
     ["method=at", "pair=custom", "pair.teacher=resnet110", "pair.student=vgg8", "method.stages=[[1,1],[3,3]]"],
     [
         "method=kd",

@@ -216,6 +216,17 @@ def test_a_trials_settings_as_a_preset_are_the_same_student(space, tmp_path):
         assert student(plan, words) == plan.base.resolve(draft.variant)
 
 
+def test_a_weight_that_another_variant_has_for_the_pair_is_a_setting(tmp_path):
+    """TTM's own, 45, is not what its weighted variant has anyway."""
+    typed = ["method=ttm", "method.weighted=true", "method.weights.ttm=45"]
+    plan = plan_of("space=loss_schedule", *typed, *VGG)
+    variant = plan.base.variant
+    path = tmp_path / "preset.yaml"
+    path.write_text(yaml.safe_dump(record(plan, variant)[SETTINGS]))
+    words = ["method=ttm", f"preset={path}", *VGG, "data.validation=0.1", "train.epochs=3"]
+    assert student(plan, words) == plan.base.resolve(variant)
+
+
 @pytest.mark.parametrize("pair", [VGG, SMALL])
 def test_a_trials_command_is_the_same_student(pair):
     plan = plan_of("space=aftkd", *pair)
