@@ -59,6 +59,7 @@ VARIANTS = {
     "kd": [{"standardise": True}],
     "kdsvd": [{"matrix": "columns"}, {"vectors": 2}],
     "ttm": [{"weighted": True}],
+    "srrl": [{"connects": "embedding"}],
     "vid": [{"train_variance": False}],
 }
 # Methods that compare channel by channel, without a connector.
@@ -333,6 +334,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     "ickd": ({"ce": 1, "ickd": 2.5}, {}),
     "reviewkd": ({"ce": 1, "reviewkd": 5}, {"max_width": 512, "warm_up": 20 / 240}),
     "semckd": ({"ce": 1, "kd": 1, "semckd": 400}, {"batch_size": 64}),
+    "srrl": ({"ce": 1, "fm": 1, "sr": 1}, {"connects": "map"}),
     "dist": ({"ce": 1, "inter": 2, "intra": 2}, {"temperature": 4}),
     "dkd": ({"ce": 1, "tckd": 1, "nckd": 8}, {"temperature": 4, "warm_up": 20 / 240}),
     "simkd": ({"simkd": 1}, {"factor": 2}),
@@ -429,6 +431,7 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("cc", {"form": "adjacent", "order": 3}, "order"),
         ("cc", {"weights": {"cc": 0.0}, "form": "adjacent"}, "form"),
         ("vid", {"weights": {"vid": 0.0}, "train_variance": False}, "train_variance"),
+        ("srrl", {"weights": {"fm": 0.0, "sr": 0.0}, "connects": "embedding"}, "connects"),
         ("kdsvd", {"weights": {"kdsvd": 0.0}, "matrix": "columns"}, "matrix"),
         ("at", {"temperature": 2.0}, "temperature"),
         ("fitnet", {"temperature": 2.0}, "temperature"),
@@ -544,7 +547,7 @@ def test_the_names_of_the_design_are_there():
     first = {"none", "kd", "at", "fitnet", "crd", "aftkd"}
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
-    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm"}
+    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)
