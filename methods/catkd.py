@@ -26,6 +26,7 @@ from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to
 from methods.registry import register
+from methods.relations import unit_vectors
 
 # pair: weight, resolution, normalise
 BY_PAIR = {
@@ -65,7 +66,7 @@ def catkd_loss(student: Tensor, teacher: Tensor, normalise: bool) -> Tensor:
         normalise: bring each class's map to unit length first.
     """
     if normalise:
-        student, teacher = (F.normalize(x.flatten(2), dim=2) for x in (student, teacher))
+        student, teacher = (unit_vectors(x.flatten(2), dim=2) for x in (student, teacher))
     return F.mse_loss(student, teacher)
 
 

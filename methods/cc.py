@@ -27,7 +27,7 @@ from methods.config import DistillConfig, Search, acts_with, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import gram
+from methods.relations import gram, unit_vectors
 
 DIM = 128  # of the linear layers of form=adjacent
 
@@ -39,7 +39,7 @@ class Form(StrEnum):
 
 def correlations(embedding: Tensor, gamma: float, order: int) -> Tensor:
     """Taylor series of the Gaussian kernel of unit embeddings: `[B, D]` to `[B, B]`."""
-    cosine = gram(F.normalize(embedding, dim=1))
+    cosine = gram(unit_vectors(embedding))
     term = total = torch.full_like(cosine, math.exp(-2 * gamma))
     for p in range(1, order + 1):
         term = term * cosine * (2 * gamma / p)

@@ -29,6 +29,7 @@ from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
 from methods.registry import register
+from methods.relations import unit_vectors
 
 SLOPE = 0.1  # of the leaky ReLUs
 
@@ -40,7 +41,7 @@ class Factor(StrEnum):
 
 def normalised(factors: Tensor, factor: Factor) -> Tensor:
     """Unit vectors of a sample's factors `[B, C, H, W]`: of them all, `[B, C·H·W]`, or of their map, `[B, H·W]`."""
-    return attention_map(factors, p=2) if factor == Factor.spatial else F.normalize(factors.flatten(1), dim=1)
+    return attention_map(factors, p=2) if factor == Factor.spatial else unit_vectors(factors.flatten(1))
 
 
 def ft_loss(student: Tensor, teacher: Tensor, factor: Factor = Factor.whole) -> Tensor:

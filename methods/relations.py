@@ -1,8 +1,12 @@
-"""Relations that several methods compare: between the samples of a batch, and between the channels of maps."""
+"""Relations that several methods compare: between the samples of a batch, and between the channels of maps.
+
+With what they are made of: lengths and directions whose gradients stay finite where there are none.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SAME = 1e-14  # of the rows' squares: a squared distance that is but their rounding to float32
@@ -27,6 +31,15 @@ def squared_distances(rows: Tensor) -> Tensor:
     sums = squares[:, None] + squares[None, :]
     squared = sums - 2 * products
     return torch.where(squared > SAME * sums, squared, 0.0)
+
+
+def unit_vectors(vectors: Tensor, dim: int = 1) -> Tensor:
+    """`F.normalize` along `dim`, but that a zero vector, which has no direction, gets no gradient.
+
+    There it would be the reciprocal of the function's epsilon, 1e12, which ends a training unless a ReLU stops it.
+    A vector that is not zero gets at most the reciprocal of its norm.
+    """
+    return F.normalize(torch.where(vectors.any(dim=dim, keepdim=True), vectors, 0.0), dim=dim)
 
 
 def root(squared: Tensor) -> Tensor:

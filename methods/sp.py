@@ -22,7 +22,7 @@ from methods.config import LastStageConfig, Search, option
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import gram
+from methods.relations import gram, unit_vectors
 
 
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         scalar, averaged over the B² pairs of samples.
     """
-    similarity_student, similarity_teacher = (F.normalize(gram(x), dim=1) for x in (student, teacher))
+    similarity_student, similarity_teacher = (unit_vectors(gram(x)) for x in (student, teacher))
     return F.mse_loss(similarity_student, similarity_teacher)
 
 

@@ -9,9 +9,11 @@ from helpers import make, random_features, student_features, teacher_features, t
 from hypothesis import given
 from hypothesis import strategies as st
 
+from methods.catkd import catkd_loss
 from methods.cc import adjacent_loss, kernel_loss
+from methods.ft import ft_loss
 from methods.pkt import pkt_loss
-from methods.relations import channel_products, root, squared_distances
+from methods.relations import channel_products, root, squared_distances, unit_vectors
 from methods.rkd import angle_loss, angles, distance_loss
 from methods.sp import sp_loss
 
@@ -52,6 +54,52 @@ def test_gradient_of_the_distances_is_finite_where_rows_coincide():
     rows = torch.ones(3, 4, requires_grad=True)
     root(squared_distances(rows)).sum().backward()
     assert rows.grad.isfinite().all()
+
+
+def with_gradient(function, vectors, direction):
+    vectors = vectors.clone().requires_grad_()
+    out = function(vectors)
+    out.backward(direction)
+    return out.detach(), vectors.grad
+
+
+def test_unit_vectors_are_torchs_bit_for_bit_but_for_the_gradient_of_a_zero():
+    vectors, direction = draw(0, 5, 8, 3).float(), draw(1, 5, 8, 3).float()
+    vectors[2, :, 1] = 0
+    found, gradient = with_gradient(unit_vectors, vectors, direction)
+    expected, theirs = with_gradient(torch.nn.functional.normalize, vectors, direction)
+    assert torch.equal(found, expected)
+    assert theirs[2, :, 1].abs().max() > 1e9
+    theirs[2, :, 1] = 0
+    assert torch.equal(gradient, theirs)
+
+
+@given(exponent=st.floats(-30, 15), seed=st.integers(0, 20))
+def test_a_unit_vectors_gradient_is_at_most_the_reciprocal_of_the_norm(exponent, seed):
+    vectors, direction = (10**exponent * draw(seed, 4, 6)).float(), draw(seed + 50, 4, 6).float()
+    _, gradient = with_gradient(unit_vectors, vectors, direction)
+    bound = direction.double().norm(dim=1) / vectors.double().norm(dim=1)
+    assert (gradient.double().norm(dim=1) <= bound * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda ours, theirs: sp_loss(ours, theirs),
+        lambda ours, theirs: kernel_loss(ours.flatten(1), theirs.flatten(1), 0.4, 2),
+        lambda ours, theirs: catkd_loss(ours, theirs, normalise=True),
+        lambda ours, theirs: ft_loss(ours, theirs),
+    ],
+    ids=["sp", "cc", "catkd", "ft"],
+)
+def test_a_sample_without_features_gets_no_gradient_out_of_proportion(loss):
+    student, teacher = draw(0, 5, 3, 2, 2), draw(1, 5, 3, 2, 2)
+    student[1] = 0
+    student.requires_grad_()
+    loss(student, teacher).backward()
+    rest = student.grad[[0, 2, 3, 4]].abs().max()
+    assert 0 < rest < 10
+    assert student.grad[1].abs().max() <= rest
 
 
 def test_channel_products_sum_over_positions():
