@@ -347,6 +347,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     ),
     "nkd": ({"ce": 1, "target": 1, "others": 3.5}, {"temperature": 3}),
     "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
+    "srd": ({"ce": 1, "kd": 1, "srd": 2}, {"temperature": 1, "exponent": 4}),
 }
 
 
@@ -431,6 +432,7 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("cc", {"form": "adjacent", "order": 3}, "order"),
         ("cc", {"weights": {"cc": 0.0}, "form": "adjacent"}, "form"),
         ("vid", {"weights": {"vid": 0.0}, "train_variance": False}, "train_variance"),
+        ("srd", {"weights": {"srd": 0.0}, "exponent": 2.0}, "exponent"),
         ("srrl", {"weights": {"fm": 0.0, "sr": 0.0}, "connects": "embedding"}, "connects"),
         ("kdsvd", {"weights": {"kdsvd": 0.0}, "matrix": "columns"}, "matrix"),
         ("at", {"temperature": 2.0}, "temperature"),
@@ -547,7 +549,7 @@ def test_the_names_of_the_design_are_there():
     first = {"none", "kd", "at", "fitnet", "crd", "aftkd"}
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
-    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl"}
+    later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl", "srd"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)
