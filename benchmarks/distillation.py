@@ -33,7 +33,7 @@ from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
-from methods import acts, get
+from methods import acts
 
 # In the place of a checkpoint's step, which is negative in a stage before the main training.
 NOT_BEGUN = -sys.maxsize
@@ -63,7 +63,7 @@ class Distillation:
             feature_spec(run.pair.teacher, self.num_classes),
         )
         self.students = [variant.resolve(run, self.specs) for variant in variants]
-        self.needs_teacher = any(get(student.method.name).needs for student in self.students)
+        self.needs_teacher = any(student.needs for student in self.students)
         self.plan = TeacherPlan.of(run)
         self.teacher = teachers.of_run(run) if self.needs_teacher else None
 

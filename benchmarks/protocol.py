@@ -40,33 +40,36 @@ MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 
 
 @dataclass(frozen=True)
-class StudentConfig:
+class _WithMethod:
+    method: MethodConfig
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: the variant's label, or the method."""
+        return self.method.label or self.method.name
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Parts of the networks' features that its method reads; none: it has no teacher."""
+        return get(self.method.name).needs
+
+
+@dataclass(frozen=True)
+class StudentConfig(_WithMethod):
     """Everything that determines one student's training."""
 
-    method: MethodConfig
     pair: PairConfig
     data: DataConfig
     seed: int
     train: TrainConfig
     loss: LossConfig
 
-    @property
-    def label(self) -> str:
-        """Its name in tables: the variant's label, or the method."""
-        return self.method.label or self.method.name
-
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(_WithMethod):
     """What one student is to be trained with, not yet resolved for the networks."""
 
-    method: MethodConfig
     loss: LossConfig
-
-    @property
-    def label(self) -> str:
-        """Its name in tables: the variant's label, or the method."""
-        return self.method.label or self.method.name
 
     @property
     def schedule(self) -> Schedule:
@@ -356,7 +359,7 @@ def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
 def _check_views(views: Views, variants: list[Variant]) -> None:
     """Where a student reads what is not kept, the teacher must look at every batch all the same."""
     for variant in variants:
-        if missing := get(variant.method.name).needs - KEPT.get(views, get(variant.method.name).needs):
+        if missing := variant.needs - KEPT.get(views, variant.needs):
             remedy = "teacher.views=embedding keeps that" if missing <= KEPT[Views.embedding] else "leave it out"
             raise UserError(
                 f"teacher.views={views} has no effect beside {variant.label}, which reads the teacher's "

@@ -69,7 +69,7 @@ class Recorder(Observer):
 
     def _content(self, job: Job) -> dict[str, Any]:
         """W&B's `config`: the resolved configuration and all that it ran with."""
-        teacher = self.teacher if job.needs_teacher else None
+        teacher = self.teacher if job.config.needs else None
         return plain(job.config) | {
             "label": job.config.label,
             "id": job.folder.id,
@@ -158,7 +158,7 @@ class Recorder(Observer):
             return
         member = seat.member
         history, pretraining = member.history, member.pretraining_history
-        summary = summarise(history, self.split, self.teacher_top1 if job.needs_teacher else None, pretraining)
+        summary = summarise(history, self.split, self.teacher_top1 if job.config.needs else None, pretraining)
         written = {}
         if self.artifacts:
             written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, member).resolve())

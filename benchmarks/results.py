@@ -16,7 +16,7 @@ from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
 from benchmarks.identity import code_version, run_id, slug
 from benchmarks.protocol import StudentConfig
-from methods import ALONE, configure, get
+from methods import ALONE, configure
 from methods.schedules import LossConfig
 
 # A run's status at its end
@@ -50,11 +50,6 @@ class Job:
     failure: str | None = None
     taken: bool = False
     code_before: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether its method reads a teacher's features."""
-        return bool(get(self.config.method.name).needs)
 
     @property
     def of_other_code(self) -> bool:
@@ -158,7 +153,7 @@ def find_job(run: RunConfig, student: StudentConfig, teacher_sha256: str | None)
         student: resolved.
         teacher_sha256: of the teacher's weights; None while there is none.
     """
-    sha256 = teacher_sha256 if get(student.method.name).needs else None
+    sha256 = teacher_sha256 if student.needs else None
     folder = run_folder(Path(run.output), student, sha256, rerun=run.rerun)
     return Job(student, folder, folder.result())
 

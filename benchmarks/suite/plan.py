@@ -24,7 +24,6 @@ from benchmarks.suite.grid import Cohort
 from benchmarks.suite.states import CARD, FOLDER
 from benchmarks.suite.work import TEACHER, CohortTask, Report, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
-from methods import get
 
 
 @dataclass
@@ -58,11 +57,6 @@ class Cell:
         return short_hash(identity(self.student))
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether its method reads a teacher's features."""
-        return bool(get(self.student.method.name).needs)
-
-    @property
     def complete(self) -> bool:
         """Whether it has a result."""
         return self.job is not None and self.job.result is not None
@@ -80,8 +74,8 @@ class Cell:
         if self.job is not None:
             self.job.result = self.job.folder.result()
             return
-        sha256 = _teacher_sha256(self.run) if self.needs_teacher else None
-        if sha256 or not self.needs_teacher:
+        sha256 = _teacher_sha256(self.run) if self.student.needs else None
+        if sha256 or not self.student.needs:
             self.job = find_job(self.run, self.student, sha256)
 
 
@@ -140,7 +134,7 @@ class Plan:
         groups = [todo[start : start + size] for start in range(0, len(todo), max(size, 1))]
         for k, group in enumerate(groups, start=1):
             name = slug(cohort.name) + (f"-{k}" if len(groups) > 1 else "")
-            after = self._teacher_task(cohort.run) if any(cell.needs_teacher for cell in group) else None
+            after = self._teacher_task(cohort.run) if any(cell.student.needs for cell in group) else None
             self.students[name] = CohortTask(name, cohort.run, tuple(cell.variant for cell in group), after)
             for cell in group:
                 cell.task = name

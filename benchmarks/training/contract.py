@@ -26,7 +26,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features
-from methods import Features, FeatureSpec, InvalidSetting, get
+from methods import Features, FeatureSpec, InvalidSetting
 
 TIMED_STEPS = 2
 # A step, and an epoch, of the stage before the main training and of that itself.
@@ -63,7 +63,7 @@ def rehearse(
     train = students[0].train
     sizes = sorted({train.batch_size, batches.last_batch_size}, reverse=True)
     teacher = None
-    if any(get(student.method.name).needs for student in students):
+    if any(student.needs for student in students):
         teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
     members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
     if teacher is not None:
