@@ -24,7 +24,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
-from benchmarks.training.build import build_member, feature_spec
+from benchmarks.training.build import build_member, specs_of
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
@@ -58,10 +58,7 @@ class Distillation:
         self.run, self.console, self.leave_taken = run, console, leave_taken
         self.device = torch.device(run.train.device.value)
         self.num_classes = data.INFO[run.data.name].num_classes
-        self.specs = (
-            feature_spec(run.pair.student, self.num_classes),
-            feature_spec(run.pair.teacher, self.num_classes),
-        )
+        self.specs = specs_of(run.pair, self.num_classes)
         self.students = [variant.resolve(run, self.specs) for variant in variants]
         self.needs_teacher = any(student.needs for student in self.students)
         self.plan = TeacherPlan.of(run)

@@ -23,7 +23,7 @@ from benchmarks.errors import require
 from benchmarks.files import write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
-from benchmarks.training.build import build_member, build_network, feature_spec, frozen
+from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import wait_for
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.member import Member
@@ -68,7 +68,7 @@ class Bench:
         self.device = torch.device(train.device.value)
         self.precision = autocast(train, self.device)
         num_classes = data.INFO[config.data.name].num_classes
-        self.specs = feature_spec(pair.student, num_classes), feature_spec(pair.teacher, num_classes)
+        self.specs = specs_of(pair, num_classes)
         self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
         self.folded = fold_batch_norms(copy.deepcopy(self.teacher))  # methods look at it as it is
         self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes

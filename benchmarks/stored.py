@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from benchmarks import data, models
+from benchmarks.config import PairConfig
 from benchmarks.errors import UserError
 from benchmarks.results import METHOD, STUDENT, RunFolder
 from benchmarks.tensors import read_tensors
-from benchmarks.training.build import feature_spec
+from benchmarks.training.build import specs_of
 from benchmarks.training.member import Classifier
 from methods import Method, build, configure
 
@@ -37,9 +38,9 @@ def load_student(folder: Path) -> nn.Module:
 def _load_method(folder: Path, config: dict[str, Any]) -> Method[Any]:
     """The method that takes part in the prediction."""
     num_classes = data.INFO[config["data"]["name"]].num_classes
-    student, teacher = (feature_spec(config["pair"][role], num_classes) for role in ("student", "teacher"))
+    specs = specs_of(PairConfig(**config["pair"]), num_classes)
     targets = torch.zeros(1, dtype=torch.int64)
-    method = build(configure(**config["method"]), student, teacher, num_classes, targets)
+    method = build(configure(**config["method"]), *specs, num_classes, targets)
     # Its random numbers served the training, and may be another device's.
     method.load_state_dict(read_tensors(folder / METHOD) | {"_extra_state": method.get_extra_state()})
     return method

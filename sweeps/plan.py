@@ -16,7 +16,7 @@ from benchmarks.config import RunConfig
 from benchmarks.errors import require
 from benchmarks.identity import identity, slug
 from benchmarks.protocol import Variant, plain
-from benchmarks.training.build import feature_spec
+from benchmarks.training.build import specs_of
 from methods import configure
 from sweeps import spaces
 from sweeps.config import Pruner, SearchConfig
@@ -126,8 +126,7 @@ def prepare(config: DictConfig, given: frozenset[str], space: Space, name: str |
     _fill(config, given)
     run, variant = _resolve_run(config, given)
     name = name or _name(space, run, variant)
-    num_classes = data.INFO[run.data.name].num_classes
-    specs = (feature_spec(run.pair.student, num_classes), feature_spec(run.pair.teacher, num_classes))
+    specs = specs_of(run.pair, data.INFO[run.data.name].num_classes)
     base = Base(variant, _placed(run, name), specs)
     points = space.first_points(base)
     require(any(points), f"space={space.name} has nothing to search in method={variant.label} as it is set")

@@ -17,7 +17,7 @@ from benchmarks.errors import UserError, require
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, Variant, merged
 from benchmarks.suite.config import ALL, SHARED
-from benchmarks.training.build import feature_spec
+from benchmarks.training.build import specs_of
 from methods import available, unknown
 
 OF_A_PAIR = ("name", "teacher", "student", "seeds", "train")
@@ -48,10 +48,7 @@ class Cohort:
 
 
 def _resolved(variant: Variant, run: RunConfig) -> StudentConfig:
-    num_classes = data.INFO[run.data.name].num_classes
-    return variant.resolve(
-        run, (feature_spec(run.pair.student, num_classes), feature_spec(run.pair.teacher, num_classes))
-    )
+    return variant.resolve(run, specs_of(run.pair, data.INFO[run.data.name].num_classes))
 
 
 def cohorts(config: DictConfig, given: frozenset[str]) -> list[Cohort]:

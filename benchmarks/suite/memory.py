@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks import data, models
 from benchmarks.protocol import StudentConfig
-from benchmarks.training.build import feature_spec
+from benchmarks.training.build import specs_of
 from methods import build
 
 USABLE = 0.8  # of a GPU's memory; the rest is the data set, the teacher and the driver's
@@ -44,9 +44,8 @@ def room(device: torch.device, sharing: float) -> float:
 def bytes_of(student: StudentConfig) -> int:
     """What a student takes while it trains: weights, gradients, momentum, buffers and activations."""
     info = data.INFO[student.data.name]
-    specs = [feature_spec(name, info.num_classes) for name in (student.pair.student, student.pair.teacher)]
     targets = torch.arange(info.num_train) % info.num_classes
-    method = build(student.method, specs[0], specs[1], info.num_classes, targets)
+    method = build(student.method, *specs_of(student.pair, info.num_classes), info.num_classes, targets)
     state, activations = _network(student.pair.student, info.num_classes)
     return state + _state(method) + MARGIN * activations * student.train.batch_size
 

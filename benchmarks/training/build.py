@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import models
+from benchmarks.config import PairConfig
 from benchmarks.errors import UserError
 from benchmarks.protocol import StudentConfig
 from benchmarks.streams import global_stream, stream
@@ -23,6 +24,11 @@ def feature_spec(network: str, num_classes: int) -> FeatureSpec:
     with global_stream(0, "probe"), torch.no_grad():
         images = torch.randn(2, 3, 32, 32)
         return FeatureSpec.of(models.create(network, num_classes).eval().features(images, preacts=True))
+
+
+def specs_of(pair: PairConfig, num_classes: int) -> tuple[FeatureSpec, FeatureSpec]:
+    """The shapes that a pair's student and its teacher show."""
+    return feature_spec(pair.student, num_classes), feature_spec(pair.teacher, num_classes)
 
 
 def build_network(name: str, num_classes: int, seed: int, device: torch.device) -> models.Network:
