@@ -32,6 +32,7 @@ from benchmarks.help import help_text
 from methods import InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
+REFUSALS = (HydraException, OmegaConfBaseException, AssertionError)  # by which Hydra and OmegaConf refuse a setting
 PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@")  # in a URL; messages quote what was typed
 
 
@@ -260,12 +261,22 @@ def _check(command: Command, override: Override) -> None:
 def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
     _store(command)
     try:
-        with initialize(version_base=None, config_path=None):
-            config = compose(command.name, overrides=[_line(override) for override in overrides])
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        config = _by_hydra(command, overrides)
+    except REFUSALS as error:
         raise UserError(_explain(command, overrides, error)) from None
     check_lists(config)
     return config
+
+
+def _by_hydra(command: Command, overrides: Sequence[Override]) -> DictConfig:
+    """Hydra's composition of a command whose schema is registered; it raises `REFUSALS`."""
+    with initialize(version_base=None, config_path=None):
+        return compose(command.name, overrides=[_line(override) for override in overrides])
+
+
+def _line(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line
 
 
 def check_lists(config: DictConfig) -> None:
@@ -288,11 +299,6 @@ def _check_list(key: str, value: Any) -> None:
         _check_list(key, element)
 
 
-def _line(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
-
-
 def _explain(command: Command, overrides: Sequence[Override], error: BaseException) -> str:
     """Which override was at fault, and what is wrong with it."""
     failures: dict[int, BaseException] = {len(overrides): error}
@@ -300,9 +306,8 @@ def _explain(command: Command, overrides: Sequence[Override], error: BaseExcepti
     def fails(count: int) -> bool:
         """Whether the first `count` overrides do not compose: with one that does not, no longer line does."""
         try:
-            with initialize(version_base=None, config_path=None):
-                compose(command.name, overrides=[_line(override) for override in overrides[:count]])
-        except (HydraException, OmegaConfBaseException, AssertionError) as failure:
+            _by_hydra(command, overrides[:count])
+        except REFUSALS as failure:
             failures[count] = failure
             return True
         return False
@@ -313,8 +318,7 @@ def _explain(command: Command, overrides: Sequence[Override], error: BaseExcepti
 
 def _explain_one(command: Command, before: Sequence[Override], culprit: Override, failure: BaseException) -> str:
     key = culprit.key_or_group
-    with initialize(version_base=None, config_path=None):
-        config = compose(command.name, overrides=[_line(override) for override in before])
+    config = _by_hydra(command, before)
     valid = leaves(config)
     if key not in valid:
         group = key.split(".")[0]
