@@ -14,6 +14,7 @@ from benchmarks.errors import RunFailed, UserError
 
 # What a run's folder holds: its result, or why it failed, and who trains it.
 RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
+CARD = "card.json"  # of a teacher, in its folder
 CHECKSUM = "checksum"  # in a record, the SHA-256 of what else is in it
 
 

@@ -16,7 +16,7 @@ from benchmarks import cli, data, groups, published
 from benchmarks.config import StoreConfig
 from benchmarks.console import make_console
 from benchmarks.costs import cost
-from benchmarks.files import read_record
+from benchmarks.files import CARD, read_record
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_store
 from methods import option
@@ -67,7 +67,7 @@ def _published(data_name: str, teacher: str, student: str, role: str) -> str:
 def _stored(root: Path, network: str, data_name: str) -> str:
     """Teachers of a network that are in the store."""
     entries = []
-    for path in sorted((root / network).glob("*/card.json")):
+    for path in sorted((root / network).glob(f"*/{CARD}")):
         try:
             card = read_record(path)
             if card["data"] == data_name and not card["validation"]:

@@ -18,6 +18,7 @@ from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig
 from benchmarks.console import make_console
 from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError, require
+from benchmarks.files import CARD
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import feature_spec
 from benchmarks.training.progress import delete_leftovers
@@ -130,7 +131,7 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("network", "data", "epochs", "seed", "top-1, %", "on", "sha256", "where"):
         table.add_column(column, overflow="fold")
-    cards = sorted(root.glob("*/*/card.json"))
+    cards = sorted(root.glob(f"*/*/{CARD}"))
     for path in cards:
         card = teachers.read_card(path)
         table.add_row(

@@ -18,7 +18,7 @@ from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import read_record, write_record
+from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
@@ -43,6 +43,7 @@ PROTOCOL_FIELDS = (
     "max_steps",
 )
 
+WEIGHTS = "teacher.safetensors"  # beside its card
 # What every card must hold.
 CARD_KEYS = ("network", "data", "validation", "split", "top1", "sha256", "source", "seed", "protocol")
 
@@ -171,11 +172,11 @@ def find(plan: TeacherPlan) -> Teacher | None:
     Raises:
         UserError: what the store holds is damaged.
     """
-    card_path = plan.folder / "card.json"
+    card_path = plan.folder / CARD
     if not card_path.is_file():
         return None
     card = read_card(card_path)
-    path = plan.folder / "teacher.safetensors"
+    path = plan.folder / WEIGHTS
     checkpoint = Checkpoint(
         path, read_tensors(path, f"delete {plan.folder} to train it again"), card["top1"], card["split"]
     )
@@ -237,8 +238,8 @@ def store(
     }
     # The card comes last: a folder with a card is whole.
     claim = {"network": plan.network, checkpoints.TOP1: top1, checkpoints.SPLIT: plan.split}
-    checkpoints.write(plan.folder / "teacher.safetensors", network, claim)
-    write_record(plan.folder / "card.json", card)
+    checkpoints.write(plan.folder / WEIGHTS, network, claim)
+    write_record(plan.folder / CARD, card)
     teacher = find(plan)
     assert teacher is not None
     return teacher
@@ -246,8 +247,8 @@ def store(
 
 def discard(plan: TeacherPlan) -> None:
     """Take a teacher out of the store, its card first."""
-    (plan.folder / "card.json").unlink(missing_ok=True)
-    (plan.folder / "teacher.safetensors").unlink(missing_ok=True)
+    (plan.folder / CARD).unlink(missing_ok=True)
+    (plan.folder / WEIGHTS).unlink(missing_ok=True)
 
 
 def check_accuracy(teacher: Teacher, top1: float, split: str) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 from benchmarks import data, metrics
 from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.costs import cost
-from benchmarks.files import RESULT
+from benchmarks.files import CARD, RESULT
 from benchmarks.identity import slug
 from benchmarks.protocol import StudentConfig
-from benchmarks.suite.states import CARD, known
+from benchmarks.suite.states import known
 from benchmarks.teachers import TeacherPlan
 
 BACKWARD = 2  # times a forward pass

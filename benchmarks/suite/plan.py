@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import data, teachers
 from benchmarks.config import RunConfig
+from benchmarks.files import CARD
 from benchmarks.hashing import short_hash
 from benchmarks.identity import identity, slug
 from benchmarks.protocol import StudentConfig, Variant
@@ -21,7 +22,7 @@ from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
 from benchmarks.suite.estimate import Rates, Work, work_of_students, work_of_teacher
 from benchmarks.suite.grid import Cohort
-from benchmarks.suite.states import CARD, FOLDER
+from benchmarks.suite.states import FOLDER
 from benchmarks.suite.work import TEACHER, CohortTask, Report, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
 

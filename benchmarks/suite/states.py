@@ -15,11 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from benchmarks import metrics
-from benchmarks.files import FAILURE, LOCK, RESULT, read_record
+from benchmarks.files import CARD, FAILURE, LOCK, RESULT, read_record
 
 FOLDER = "suites"  # in `output`
 PLAN, LOG, PROGRESS = "plan.json", ".log", ".progress.json"
-CARD = "card.json"  # of a teacher
 
 
 class State(StrEnum):
