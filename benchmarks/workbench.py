@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks import data, teachers
+from benchmarks import data, metrics, teachers
 from benchmarks.clock import duration
 from benchmarks.config import CheckpointConfig, RunConfig, TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
@@ -189,7 +189,7 @@ class Workbench:
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")
             history = seat.member.history
-            top1 = history[-1][f"{plan.split}/top1"]
+            top1 = history[-1][metrics.evaluation(plan.split, "top1")]
             teacher = teachers.store(plan, seat.member.network, top1, "trained here", history)
             seat.checkpoints.delete()
             return teacher

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import data, protocol
-from benchmarks.cli import as_overrides
+from benchmarks.cli import as_overrides, thawed
 from benchmarks.config import RunConfig
 from benchmarks.errors import require
 from benchmarks.identity import identity, slug
@@ -215,8 +215,7 @@ def _fill(config: DictConfig, given: frozenset[str]) -> None:
 
 def _resolve_run(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, Variant]:
     """The trials' run and what they have in common, every value filled in, in `config` too."""
-    node = OmegaConf.structured(RunConfig)
-    OmegaConf.set_readonly(node, None)
+    node = thawed(OmegaConf.structured(RunConfig))
     for key in OF_A_RUN:
         node[key] = config[key]
     node.seed = config.seeds[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class Seat:
 
     member: Member
     checkpoints: Checkpoints
-    failure: str | None = field(default=None)
+    failure: str | None = None
 
     @property
     def trains(self) -> bool:
