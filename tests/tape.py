@@ -13,6 +13,11 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.training.graphs import Graphs, Replay
 
 
+def memory(tensor: Tensor) -> int:
+    """Where a tensor's numbers are, also on the simulated device."""
+    return getattr(tensor, "held", tensor).data_ptr()
+
+
 class Tape(TorchDispatchMode):
     """Notes every operation; `play` does them again, and what they gave then is overwritten by what they give now.
 
@@ -33,7 +38,7 @@ class Tape(TorchDispatchMode):
         for function, args, kwargs, result in self.done:
             again = function(*args, **kwargs)
             for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                if isinstance(old, Tensor) and memory(old) != memory(new):
                     old.copy_(new)
 
 
