@@ -19,7 +19,7 @@ from benchmarks.console import make_console
 from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD
-from benchmarks.teachers import TeacherPlan
+from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
 from benchmarks.training.progress import delete_leftovers
 from benchmarks.workbench import Workbench, prepare_torch
@@ -70,21 +70,31 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     dataset = data.load(plan.data.name, Path(plan.data.root), Path(plan.data.cache), plan.data.validation)
     bench = Workbench(dataset, device, console, command.checkpoints)
     if imported:
-        top1 = bench.measure(imported, plan.train)
-        network = imported.load(num_classes, device)
-        stored = teachers.store(plan, network, top1, f"imported from {command.checkpoint}", [])
-        console.print(f"imported as a teacher of {plan.train.epochs} epochs, seed {plan.seed}: {stored.source}")
-        return 0
-    console.print(
-        f"{plan.network} on {plan.data.name}: {describe(dataset)}, epochs: {plan.train.epochs}, "
-        f"{plan.train.precision} on {device_name(device, plan.train.threads)}, seed {plan.seed}"
+        _import(plan, imported, f"imported from {command.checkpoint}", bench)
+    else:
+        _train(plan, bench, replace=there is not None)
+    return 0
+
+
+def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) -> None:
+    """Put a checkpoint's teacher into the store, once it has shown what is claimed for it."""
+    top1 = bench.measure(teacher, plan.train)
+    network = teacher.load(bench.dataset.num_classes, bench.device)
+    stored = teachers.store(plan, network, top1, source, [])
+    bench.console.print(f"imported as a teacher of {plan.train.epochs} epochs, seed {plan.seed}: {stored.source}")
+
+
+def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
+    """Train the teacher, unless another process has by now; one to be replaced leaves the store before."""
+    bench.console.print(
+        f"{plan.network} on {plan.data.name}: {describe(bench.dataset)}, epochs: {plan.train.epochs}, "
+        f"{plan.train.precision} on {device_name(bench.device, plan.train.threads)}, seed {plan.seed}"
     )
-    spec = feature_spec(plan.network, num_classes)
+    spec = feature_spec(plan.network, bench.dataset.num_classes)
     bench.rehearse("teacher", [plan.config], (spec, spec))
-    if there:
+    if replace:
         teachers.discard(plan)
     bench.measure(bench.train_teacher(plan), plan.train)
-    return 0
 
 
 def _plan(config: DictConfig) -> TeacherPlan:
