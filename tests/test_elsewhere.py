@@ -32,7 +32,8 @@ pytestmark = pytest.mark.skipif(
     reason="this torch knows no devices written in Python",
 )
 METHODS = methods.available()
-# Convolutions of single pixels take another way where torch sees another device, and round otherwise.
+# Convolutions of single pixels take another way where torch sees another device, and round otherwise: like a start
+# that is off in its last bit, this is a thousandth of the weights after some steps.
 ROUNDS = {"reviewkd"}
 
 
@@ -113,15 +114,15 @@ def assert_alike(here, there, names):
     for name in names:
         ours, theirs = weights(here, name), weights(there, name)
         if name in ROUNDS:
-            torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=1e-4)
+            torch.testing.assert_close(theirs, ours, rtol=0, atol=0.02)
         else:
             assert same(ours, theirs), name
 
 
 def test_all_methods_learn_the_same_there(here, there):
-    """In steps that are launched, then replayed: behind the warm-up, the proof and the recording one is left."""
+    """In steps that are launched, then replayed: two of five, in the main training and in the stage before it."""
     words = (f"methods=[{','.join(METHODS)}]", "train.epochs=1", "train.milestones=[]", "train.max_steps=5")
-    assert_alike(here(*words), there(*words, replayed=True, played=1), METHODS)
+    assert_alike(here(*words), there(*words, replayed=True, played=4), METHODS)
 
 
 def test_an_interrupted_training_goes_on_there(here, there):
