@@ -268,10 +268,16 @@ def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def _write(path: Path, parity: Parity, accuracies: Accuracies) -> None:
-    runs = {way: [str(job.folder.path) for job in jobs] for way, jobs in parity.jobs.items()}
+    runs = {way: [_behind(job) for job in jobs] for way, jobs in parity.jobs.items()}
     device = torch.device(parity.config.train.device.value)
     content = {"config": plain(parity.config), "top1": accuracies, "runs": runs}
     write_json(path, content | {"environment": environment(device), "code": code_version()})
+
+
+def _behind(job: Job) -> dict[str, Any]:
+    """Where a run is, and the code that trained it."""
+    assert job.result is not None
+    return {"folder": str(job.folder.path), "code": job.result["config"]["code"]}
 
 
 COMMAND = Command(

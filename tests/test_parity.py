@@ -44,7 +44,8 @@ def test_it_compares_a_plain_loop_with_ours_and_writes_every_figure(compare, cap
         assert len(plain) == len(ours) == 2
         assert f"{statistics.mean(plain):.2f} ± {statistics.stdev(plain):.2f}" in printed
         assert f"{statistics.mean(ours) - statistics.mean(plain):+.2f} (".replace("-", "−") in printed
-    assert len(raw["runs"]["plain loop"]) == 4
+    assert [len(runs) for runs in raw["runs"].values()] == [4, 4]
+    assert all(run["code"] == raw["code"] for runs in raw["runs"].values() for run in runs)
     assert raw["environment"]["libraries"]["torch"] == torch.__version__
 
 
