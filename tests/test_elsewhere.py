@@ -119,9 +119,11 @@ def assert_alike(here, there, names):
             assert same(ours, theirs), name
 
 
-def test_all_methods_learn_the_same_there(here, there):
+def test_all_methods_learn_the_same_there(here, there, teacher_root):
     """In steps that are launched, then replayed: two of five, in the main training and in the stage before it."""
-    words = (f"methods=[{','.join(METHODS)}]", "train.epochs=1", "train.milestones=[]", "train.max_steps=5")
+    (teacher,) = teacher_root.rglob("teacher.safetensors")
+    short = ("train.epochs=1", "train.milestones=[]", "train.max_steps=5", f"teacher.checkpoint={teacher}")
+    words = (f"methods=[{','.join(METHODS)}]", *short)
     assert_alike(here(*words), there(*words, replayed=True, played=4), METHODS)
 
 
