@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from benchmarks import data
 from benchmarks.config import DataConfig, PairConfig
 from benchmarks.pairs import PAIRS
 from methods import MethodConfig, available, configure
+
+DEFAULTS = {"method": None, "pair": None, "data": "cifar100"}  # of `of_a_run`
+
+
+def of_a_run() -> dict[str, Mapping[str, Any]]:
+    """All that a run is chosen by."""
+    return {"method": methods(), "pair": pairs(), "data": data_sets()}
 
 
 def methods() -> dict[str, MethodConfig]:

@@ -30,8 +30,8 @@ from benchmarks.files import RESULT, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.pairs import PAIRS
-from benchmarks.plain_loop import PlainLoop, most_workers
-from benchmarks.protocol import MOST_THREADS, Variant, check_path, plain, resolve
+from benchmarks.plain_loop import PlainLoop, check_workers, most_workers
+from benchmarks.protocol import Variant, check_path, plain, resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_login
@@ -97,11 +97,10 @@ class Parity:
 
     def distillation(self, way: Way, seed: int) -> Distillation:
         """The students of a way and a seed, each way's in a folder of its own."""
-        settings = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(RunConfig)}
-        settings["seed"] = seed
-        settings["output"] = str(Path(self.config.output) / FOLDER / slug(way.name))
-        settings["train"] = dataclasses.replace(self.config.train, precision=way.precision, graph=way.graph)
-        return Distillation(RunConfig(**settings), self.variants, self.bench.console)
+        output = str(Path(self.config.output) / FOLDER / slug(way.name))
+        train = dataclasses.replace(self.config.train, precision=way.precision, graph=way.graph)
+        run = dataclasses.replace(self.config, seed=seed, output=output, train=train)
+        return Distillation(run, self.variants, self.bench.console)
 
     @property
     def seeds(self) -> range:
@@ -204,10 +203,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
 
 def _check(config: ParityConfig, variants: Sequence[Variant]) -> None:
     require(config.repeats >= 2, f"repeats={config.repeats} must be at least 2: one seed has no spread")
-    require(
-        config.workers is None or 0 <= config.workers <= MOST_THREADS,
-        f"workers={config.workers} must be between 0 and {MOST_THREADS}",
-    )
+    check_workers(config.workers)
     require(
         config.train.optimizer == Optimizer.sgd, f"train.optimizer={config.train.optimizer}: the plain loop has sgd"
     )
@@ -285,8 +281,8 @@ COMMAND = Command(
     summary=SUMMARY,
     examples=EXAMPLES,
     config=ParityConfig,
-    groups={"method": groups.methods(), "pair": groups.pairs(), "data": groups.data_sets()},
-    defaults={"method": None, "pair": None, "data": "cifar100"},
+    groups=groups.of_a_run(),
+    defaults=groups.DEFAULTS,
     run=execute,
     overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
 )

@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.data import DataSet, Split
+from benchmarks.errors import require
 from benchmarks.models import Network
-from benchmarks.protocol import StudentConfig
-from benchmarks.streams import stream
+from benchmarks.protocol import MOST_THREADS, StudentConfig
 from benchmarks.teachers import Specs
-from benchmarks.training.build import build_network
+from benchmarks.training.build import build_method, build_network
+from benchmarks.training.member import Classifier
 from benchmarks.vision import torchvision
-from methods import Features, build
+from methods import Features
 from methods.schedules import LossWeights
 
 TRIAL_STEPS = 4  # to find out how many workers serve best
@@ -86,9 +87,8 @@ class PlainLoop:
     ) -> None:
         self.config, self.data, self.device, train = config, data, device, config.train
         self.student = _default_layout(build_network(config.pair.student, data.num_classes, config.seed, device))
-        generator = stream(config.seed, "method", config.method.name, device=device)
-        targets = data.train.targets.to(device)
-        self.method = build(config.method, *specs, data.num_classes, targets, generator)
+        self.method = build_method(config, specs, data.train.targets.to(device))
+        self.classifier = Classifier(self.student, self.method)
         self.teacher = teacher
         if teacher is not None:
             self.method.prepare(_default_layout(teacher), self.student)
@@ -106,7 +106,7 @@ class PlainLoop:
         self.weights = torch.tensor([self.method.config.weights[term] for term in self.method.terms], device=device)
         num_steps = train.epochs * self.steps_per_epoch
         self.schedule = LossWeights(config.loss, self.method.terms, num_steps).to(device)
-        self.epoch = self.step = 0
+        self.step = 0
         self.method.epoch(0)
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
         self.batches = self._endless(self.num_workers)
@@ -141,10 +141,9 @@ class PlainLoop:
 
     def run_epoch(self) -> float:
         """Train for the next epoch of the protocol; returns the student's accuracy in it, in percent."""
-        self.method.epoch(self.epoch)
+        self.method.epoch(self.rates.last_epoch)
         top1 = self.run(self.steps_per_epoch)
         self.rates.step()
-        self.epoch += 1
         return top1
 
     def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,7 +156,7 @@ class PlainLoop:
     def _step(self, images: Tensor, targets: Tensor, index: Tensor) -> tuple[float, float]:
         """One step; returns the loss and the accuracy in [0, 1]."""
         self.schedule.advance(self.step % self.schedule.num_steps)  # timing may go on behind the end
-        student = self._shown(images)
+        student = self.classifier.features(images)
         taught = self._taught(images)
         terms = {} if taught is None else self.method(student, taught, targets, index)
         if self.method.active("ce"):
@@ -172,10 +171,6 @@ class PlainLoop:
         top1 = (student.logits.argmax(dim=1) == targets).float().mean()
         return loss.item(), top1.item()
 
-    def _shown(self, images: Tensor) -> Features:
-        preacts = "preacts" in self.method.needs
-        return self.method.predict(self.student.features(images, preacts=preacts))
-
     @torch.no_grad()
     def _taught(self, images: Tensor) -> Features | None:
         if self.teacher is None or not self.method.needs:
@@ -185,22 +180,26 @@ class PlainLoop:
     @torch.no_grad()
     def accuracy(self) -> float:
         """Top-1 on the evaluation split, in percent."""
-        modules = (self.student, self.method)
-        for module in modules:
-            module.eval()
+        self.classifier.eval()
         loader = DataLoader(PlainImages(self.data, self.data.evaluation), EVALUATION_BATCH)
         hits = 0
         for (images,), targets, _ in loader:
-            logits = self._shown(images.to(self.device)).logits
+            logits = self.classifier(images.to(self.device))
             hits += int((logits.argmax(dim=1).cpu() == targets).sum())
-        for module in modules:
-            module.train()
+        self.classifier.train()
         return 100 * hits / len(self.data.evaluation)
 
 
 def most_workers() -> int:
     """Workers of a DataLoader that can be of use on this machine."""
     return min(len(os.sched_getaffinity(0)), 16)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of workers that cannot be."""
+    require(
+        workers is None or 0 <= workers <= MOST_THREADS, f"workers={workers} must be between 0 and {MOST_THREADS}"
+    )
 
 
 def _default_layout(network: Network) -> Network:

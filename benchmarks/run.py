@@ -37,8 +37,8 @@ COMMAND = Command(
     summary=SUMMARY,
     examples=EXAMPLES,
     config=RunConfig,
-    groups={"method": groups.methods(), "pair": groups.pairs(), "data": groups.data_sets()},
-    defaults={"method": None, "pair": None, "data": "cifar100"},
+    groups=groups.of_a_run(),
+    defaults=groups.DEFAULTS,
     run=execute,
     overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
 )

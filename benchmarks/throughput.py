@@ -24,8 +24,8 @@ from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.pairs import PAIRS
-from benchmarks.plain_loop import PlainLoop
-from benchmarks.protocol import MOST_THREADS, StudentConfig, check_path, plain, resolve
+from benchmarks.plain_loop import PlainLoop, check_workers
+from benchmarks.protocol import StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.folding import fold_batch_norms
 from benchmarks.training.launcher import WARM_UP
@@ -139,10 +139,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     assert isinstance(config, ThroughputConfig)
     for name in ("repeats", "steps"):
         require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
-    require(
-        config.workers is None or 0 <= config.workers <= MOST_THREADS,
-        f"workers={config.workers} must be between 0 and {MOST_THREADS}",
-    )
+    check_workers(config.workers)
     check_path("out", config.out)
     prepare_torch(config.train)
     console = make_console()
@@ -247,8 +244,8 @@ COMMAND = Command(
     summary=SUMMARY,
     examples=EXAMPLES,
     config=ThroughputConfig,
-    groups={"method": groups.methods(), "pair": groups.pairs(), "data": groups.data_sets()},
-    defaults={"method": None, "pair": None, "data": "cifar100"},
+    groups=groups.of_a_run(),
+    defaults=groups.DEFAULTS,
     run=execute,
     overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
 )

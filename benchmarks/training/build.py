@@ -51,6 +51,13 @@ def frozen(network: models.Network) -> models.Network:
     return network.eval().requires_grad_(False)
 
 
+def build_method(config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], targets: Tensor) -> Method[Any]:
+    """A student's method, which has not looked at the networks yet; arguments as of `build_member`."""
+    # The stream goes by the method, not its label: variants of one method share their connectors' start.
+    generator = stream(config.seed, "method", config.method.name, device=targets.device)
+    return build(config.method, *specs, specs[0].logits, targets, generator)
+
+
 def build_member(
     config: StudentConfig,
     specs: tuple[FeatureSpec, FeatureSpec],
@@ -67,12 +74,8 @@ def build_member(
         num_steps: steps of the whole training.
         teacher: what the method may look at, where there is one.
     """
-    device = targets.device
-    num_classes = specs[0].logits
-    network = build_network(config.pair.student, num_classes, config.seed, device)
-    # The stream goes by the method, not its label: variants of one method share their connectors' start.
-    generator = stream(config.seed, "method", config.method.name, device=device)
-    method = build(config.method, *specs, num_classes, targets, generator)
+    network = build_network(config.pair.student, specs[0].logits, config.seed, targets.device)
+    method = build_method(config, specs, targets)
     if teacher is not None:
         _show_networks(method, teacher, network, config)
     weights = LossWeights(config.loss, method.terms, num_steps)
