@@ -26,10 +26,9 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
         teacher: where its teacher came from; None where it has none.
         attempt: as of the run; a further one is asked for by `rerun=true`.
     """
-    name, switches = student.method.name, switched(student.method)
-    usual = configure(name, **switches).for_pair(student.pair.name, ())
+    method = student.method
     settings = {
-        "method": {"name": name} | switches | changed(student.method, usual),
+        "method": {"name": method.name} | changed(method, usual_method(method, student.pair.name)),
         "pair": pair_settings(student.pair),
         "data": {"name": student.data.name}
         | ({"validation": student.data.validation} if student.data.validation else {}),
@@ -42,9 +41,15 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
     return shlex.join(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
 
 
-def switched(method: MethodConfig) -> dict[str, bool]:
-    """The switches that are on, of those that a pair's settings depend on: what else is usual follows from them."""
-    return {switch: True for switch in method.by_pair_with if getattr(method, switch)}
+def usual_method(method: MethodConfig, pair: str) -> MethodConfig:
+    """A method as it is for a pair where no more is said than the switches that the pair's settings depend on.
+
+    They are off in it: a switch that is on has to be said.
+    """
+    switches = {switch: getattr(method, switch) for switch in method.by_pair_with}
+    usual = configure(method.name, **switches).for_pair(pair, ())
+    off: dict[str, Any] = dict.fromkeys(switches, False)
+    return dataclasses.replace(usual, **off)
 
 
 def changed(config: Any, usual: Any) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from rich.console import Console
 from benchmarks import metrics
 from benchmarks.distillation import Distillation
 from benchmarks.protocol import Variant
-from benchmarks.repeat import changed, repeat, switched
+from benchmarks.repeat import changed, repeat, usual_method
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 from benchmarks.workbench import Workbench
-from methods import configure
 from methods.schedules import LossConfig
 from sweeps import seals
 from sweeps.config import Pruner
@@ -71,13 +70,11 @@ def score(job: Job) -> float:
 def record(plan: Plan, variant: Variant) -> dict[str, Any]:
     """What a variant changes of its method's defaults, as a preset, and the command that repeats its training."""
     student = plan.base.resolve(variant)
-    name, switches = student.method.name, switched(student.method)
-    config = configure(name, **switches).for_pair(plan.run.pair.name, ())
-    usual = plan.base.resolve(Variant(config, LossConfig()))
-    method, loss = switches | changed(student.method, usual.method), changed(student.loss, usual.loss)
+    usual = plan.base.resolve(Variant(usual_method(student.method, plan.run.pair.name), LossConfig()))
+    method, loss = changed(student.method, usual.method), changed(student.loss, usual.loss)
     words = shlex.join([f"teacher.root={plan.run.teacher.root}"])
     return {
-        SETTINGS: {"method": {"name": name} | method} | ({"loss": loss} if loss else {}),
+        SETTINGS: {"method": {"name": student.method.name} | method} | ({"loss": loss} if loss else {}),
         COMMAND: f"{repeat(student, plan.run.teacher)} {words}",
     }
 
