@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,24 +65,24 @@ def draw(view: View, options: PlotConfig) -> Figure:
 
 
 def _points(view: View, cost: Cost) -> list[Point]:
-    points = []
+    points, seconds = [], seconds_of(view.runs, view.history)
     for column in view.columns:
         for row in view.rows:
-            x = _cost(view, row, column, cost)
+            x = _cost(view, row, column, cost, seconds)
             if x is not None:
                 points.append(Point(row, column, x, view.scores.cell(row, column)))
         points += _teacher(view, column, cost)
     return points
 
 
-def _cost(view: View, row: str, column: Column, cost: Cost) -> float | None:
+def _cost(view: View, row: str, column: Column, cost: Cost, seconds: pd.Series) -> float | None:
     ids = view.scores.ids(row, column)
     if not ids:
         return None
     if cost == Cost.time:
         alone = [run_id for run_id in ids if len(get(view.runs.loc[run_id, "config"], "cohort") or ()) == 1]
-        seconds = seconds_of(view.runs, view.history)[alone].dropna()
-        return None if seconds.empty else float(seconds.mean() / 60)
+        known = seconds[alone].dropna()
+        return None if known.empty else float(known.mean() / 60)
     count = get(view.config_of(row, column), "costs", "student", cost)
     return None if count is None else count / 1e6
 
