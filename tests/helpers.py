@@ -121,6 +121,18 @@ def pretraining_terms_of(method: Method[Any], student: Features, teacher: Featur
     return method.pretrain(student if method.pretraining.student else None, teacher, TARGET, INDEX)
 
 
+def random_logits(seed: int, batch: int = 5, classes: int = 7, scale: float = 3.0) -> Tensor:
+    """In float64, `[batch, classes]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Along the last axis."""
+    weights = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 def batch_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """Batch norm in training, `[B, C, H, W]`: the batch's own mean and biased variance."""
     mean = x.mean(axis=(0, 2, 3), keepdims=True)

@@ -5,18 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import make, student_features, teacher_features, terms_of
+from helpers import make, softmax, student_features, teacher_features, terms_of
 
 from methods import InvalidSetting
 
 
 def pair():
     return student_features(), teacher_features()
-
-
-def softmax(x):
-    x = np.exp(x - x.max(axis=1, keepdims=True))
-    return x / x.sum(axis=1, keepdims=True)
 
 
 def reference(student, teacher, theta, lowest, span):

@@ -152,7 +152,7 @@ def _place(path, root):
     return (path.parent if "views" in path.parent.name else path).relative_to(root)
 
 
-def test_students_of_a_plain_loop_are_the_same_there(here, there, child, tmp_path, teacher_root):
+def test_students_of_a_plain_loop_are_the_same_there(child, tmp_path, teacher_root):
     words = ["methods=[none,kd,aftkd]", "repeats=2", "workers=0", f"teacher.root={teacher_root}"]
     found = []
     for place in ("here", "there"):

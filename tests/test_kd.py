@@ -3,22 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make, student_features, teacher_features, terms_of
+from helpers import make, random_logits, softmax, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
 from methods.kd import kd_loss
-
-
-def logits(seed, batch=5, classes=7, scale=3.0):
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
-
-
-def softmax(x):
-    weights = np.exp(x - x.max())
-    return weights / weights.sum()
 
 
 def kd_reference(student, teacher, temperature):
@@ -31,13 +21,13 @@ def kd_reference(student, teacher, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5, 4.0])
 def test_is_the_scaled_divergence(temperature):
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     expected = kd_reference(student.numpy(), teacher.numpy(), temperature)
     assert kd_loss(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_gradient_is_temperature_times_the_difference_of_probabilities():
-    student, teacher, temperature = logits(0).requires_grad_(), logits(1), 4.0
+    student, teacher, temperature = random_logits(0).requires_grad_(), random_logits(1), 4.0
     kd_loss(student, teacher, temperature).backward()
     rows = zip(student.detach().numpy(), teacher.numpy(), strict=True)
     expected = [temperature * (softmax(s / temperature) - softmax(t / temperature)) / 5 for s, t in rows]
@@ -45,14 +35,14 @@ def test_gradient_is_temperature_times_the_difference_of_probabilities():
 
 
 def test_tends_to_half_the_class_variance_of_the_logit_difference():
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     limit = (student - teacher).numpy().var(axis=1).mean() / 2
     assert kd_loss(student, teacher, 1e4).item() == pytest.approx(limit, rel=1e-3)
 
 
 def test_equals_target_plus_non_target_knowledge():
     """KL = TCKD + (1 − p_t) · NCKD (Zhao et al., CVPR 2022), whichever class is called the target."""
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     for k in range(student.shape[1]):
         total = 0.0
         for s, t in zip(student.numpy(), teacher.numpy(), strict=True):
@@ -64,7 +54,7 @@ def test_equals_target_plus_non_target_knowledge():
 
 
 def test_is_zero_at_equality_and_positive_elsewhere():
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     assert kd_loss(student, student, 4.0).item() == pytest.approx(0, abs=1e-14)
     assert kd_loss(student, teacher, 4.0) > 0.1
     assert kd_loss(student, teacher, 4.0) != kd_loss(teacher, student, 4.0)
@@ -72,14 +62,14 @@ def test_is_zero_at_equality_and_positive_elsewhere():
 
 @given(shift_student=st.floats(-50, 50), shift_teacher=st.floats(-50, 50), seed=st.integers(0, 99))
 def test_ignores_shifts_of_the_logits(shift_student, shift_teacher, seed):
-    student, teacher = logits(seed), logits(seed + 100)
+    student, teacher = random_logits(seed), random_logits(seed + 100)
     shifted = kd_loss(student + shift_student, teacher + shift_teacher, 4.0)
     torch.testing.assert_close(shifted, kd_loss(student, teacher, 4.0), rtol=1e-8, atol=1e-11)
 
 
 def test_stays_finite_for_extreme_logits():
-    student = (1e4 * logits(0)).float().requires_grad_()
-    loss = kd_loss(student, (1e4 * logits(1)).float(), 1.0)
+    student = (1e4 * random_logits(0)).float().requires_grad_()
+    loss = kd_loss(student, (1e4 * random_logits(1)).float(), 1.0)
     loss.backward()
     assert loss.isfinite()
     assert student.grad.isfinite().all()

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make, student_features, teacher_features, terms_of
+from helpers import make, softmax, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ctkd import softmax
 
 from methods import InvalidSetting
 from methods.mlkd import batch_loss, class_loss

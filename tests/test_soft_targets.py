@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import INDEX, TARGET, make, student_features, teacher_features, terms_of
+from helpers import INDEX, TARGET, make, random_logits, softmax, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,16 +18,6 @@ from methods.nkd import others_loss, target_loss
 from methods.wsld import sample_weights, wsld_loss
 
 LABELS = torch.tensor([0, 6, 3, 3, 1])
-
-
-def logits(seed, batch=5, classes=7, scale=3.0):
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
-
-
-def softmax(x):
-    weights = np.exp(x - x.max())
-    return weights / weights.sum()
 
 
 def samples(*batches):
@@ -53,7 +43,7 @@ def nckd_reference(student, teacher, labels, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_dkd_divides_the_divergence(temperature):
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     expected = tckd_reference(student, teacher, LABELS, temperature)
     assert tckd_loss(student, teacher, LABELS, temperature).item() == pytest.approx(expected, rel=1e-10)
     expected = nckd_reference(student, teacher, LABELS, temperature)
@@ -62,7 +52,7 @@ def test_dkd_divides_the_divergence(temperature):
 
 def test_dkds_parts_put_together_are_kd():
     """KD = TCKD + (1 − p_label) NCKD, for each sample."""
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     for k in range(5):
         own = slice(k, k + 1)
         uncertainty = 1 - softmax(teacher[k].numpy() / 4)[LABELS[k]]
@@ -77,10 +67,10 @@ def test_the_other_classes_keep_their_order():
 
 
 def test_dkd_vanishes_at_equality_and_stays_finite_for_certain_predictions():
-    teacher = logits(1)
+    teacher = random_logits(1)
     assert tckd_loss(teacher, teacher, LABELS, 4.0).item() == pytest.approx(0, abs=1e-12)
     assert nckd_loss(teacher, teacher, LABELS, 4.0).item() == pytest.approx(0, abs=1e-12)
-    student = (1e3 * logits(0)).float().requires_grad_()
+    student = (1e3 * random_logits(0)).float().requires_grad_()
     loss = sum(loss(student, (1e3 * teacher).float(), LABELS, 1.0) for loss in (tckd_loss, nckd_loss))
     loss.backward()
     assert loss.isfinite()
@@ -100,7 +90,7 @@ def test_dkd_is_registered_with_its_terms_and_warm_up():
 
 # NKD
 def test_nkd_is_two_cross_entropies():
-    student, teacher, temperature = logits(0), logits(1), 3.0
+    student, teacher, temperature = random_logits(0), random_logits(1), 3.0
     label = others = 0.0
     for s, t, k in samples(student, teacher, LABELS):
         label -= softmax(t)[k] * np.log(softmax(s)[k]) / 5
@@ -111,7 +101,7 @@ def test_nkd_is_two_cross_entropies():
 
 
 def test_nkds_others_differ_from_dkds_by_the_teachers_entropy_alone():
-    first, second, teacher = logits(0), logits(2), logits(1)
+    first, second, teacher = random_logits(0), random_logits(2), random_logits(1)
     difference = others_loss(first, teacher, LABELS, 3.0) - others_loss(second, teacher, LABELS, 3.0)
     expected = nckd_loss(first, teacher, LABELS, 3.0) - nckd_loss(second, teacher, LABELS, 3.0)
     torch.testing.assert_close(difference, expected)
@@ -137,7 +127,7 @@ def test_dist_is_the_correlation_by_sample_and_by_class():
 
 @given(scale=st.floats(0.1, 10), shift=st.floats(-5, 5), seed=st.integers(0, 20))
 def test_correlation_ignores_scale_and_shift(scale, shift, seed):
-    first, second = logits(seed), logits(seed + 50)
+    first, second = random_logits(seed), random_logits(seed + 50)
     torch.testing.assert_close(pearson_distance(scale * first + shift, second), pearson_distance(first, second))
     assert pearson_distance(scale * first + shift, first).item() == pytest.approx(0, abs=1e-9)
     assert pearson_distance(-scale * first, first).item() == pytest.approx(2, abs=1e-9)
@@ -157,7 +147,7 @@ def wsld_reference(student, teacher, labels, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_wsld_is_a_cross_entropy_weighted_by_sample(temperature):
-    student, teacher = logits(0), logits(1)
+    student, teacher = random_logits(0), random_logits(1)
     weights, expected = wsld_reference(student, teacher, LABELS, temperature)
     np.testing.assert_allclose(sample_weights(student, teacher, LABELS).numpy(), weights, rtol=1e-10)
     assert wsld_loss(student, teacher, LABELS, temperature).item() == pytest.approx(expected, rel=1e-10)
@@ -165,7 +155,7 @@ def test_wsld_is_a_cross_entropy_weighted_by_sample(temperature):
 
 def test_wslds_gradient_is_kds_times_the_weight():
     """The weight itself passes no gradient on."""
-    student, teacher = logits(0).requires_grad_(), logits(1)
+    student, teacher = random_logits(0).requires_grad_(), random_logits(1)
     wsld_loss(student, teacher, LABELS, 4.0).backward()
     weights, _ = wsld_reference(student.detach(), teacher, LABELS, 4.0)
     for k, weight in enumerate(weights):
@@ -176,7 +166,7 @@ def test_wslds_gradient_is_kds_times_the_weight():
 
 @given(shift_student=st.floats(-50, 50), shift_teacher=st.floats(-50, 50), seed=st.integers(0, 99))
 def test_wsld_ignores_shifts_of_the_logits(shift_student, shift_teacher, seed):
-    student, teacher = logits(seed), logits(seed + 100)
+    student, teacher = random_logits(seed), random_logits(seed + 100)
     shifted = wsld_loss(student + shift_student, teacher + shift_teacher, LABELS, 4.0)
     torch.testing.assert_close(shifted, wsld_loss(student, teacher, LABELS, 4.0), rtol=1e-6, atol=1e-9)
 
@@ -194,8 +184,8 @@ def test_wsld_weighs_by_who_predicts_better():
 @pytest.mark.parametrize("size", [1, 5])
 def test_wsld_stays_finite_for_certain_predictions(size):
     for seed in range(5):
-        student = (1e4 * logits(seed, batch=size).sign()).float().requires_grad_()
-        teacher = (1e4 * logits(seed + 10, batch=size).sign()).float()
+        student = (1e4 * random_logits(seed, batch=size).sign()).float().requires_grad_()
+        teacher = (1e4 * random_logits(seed + 10, batch=size).sign()).float()
         loss = wsld_loss(student, teacher, LABELS[:size], 4.0)
         loss.backward()
         assert loss.isfinite()
@@ -216,8 +206,8 @@ def zscore(row):
 
 
 def test_standardised_logits_have_mean_0_and_deviation_1():
-    expected = [zscore(row) for row in logits(0).numpy()]
-    np.testing.assert_allclose(standardise(logits(0)).numpy(), expected, rtol=1e-6)
+    expected = [zscore(row) for row in random_logits(0).numpy()]
+    np.testing.assert_allclose(standardise(random_logits(0)).numpy(), expected, rtol=1e-6)
 
 
 def test_standardising_a_constant_row_has_a_finite_gradient():
