@@ -26,7 +26,7 @@ from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, specs_of
 from benchmarks.training.cohort import Observer, Seat
-from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints, delete_leftovers
 from benchmarks.training.step import autocast
@@ -220,8 +220,8 @@ class Distillation:
         batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
         members = [build_member(job.config, self.specs, batches.targets, num_steps, teacher) for job in jobs]
-        if teacher is not None:  # once the methods have seen it as it is
-            fold_batch_norms(teacher)
+        if teacher is not None:
+            ready_to_teach(teacher, self.run.train)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with (

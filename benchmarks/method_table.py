@@ -25,7 +25,7 @@ from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import wait_for
-from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, train_step
 from benchmarks.workbench import prepare_torch
@@ -70,7 +70,7 @@ class Bench:
         num_classes = data.INFO[config.data.name].num_classes
         self.specs = specs_of(pair, num_classes)
         self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
-        self.folded = fold_batch_norms(copy.deepcopy(self.teacher))  # methods look at it as it is
+        self.teaching = ready_to_teach(copy.deepcopy(self.teacher), train)  # methods look at it as it is
         self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes
         index = torch.arange(train.batch_size, device=self.device)
         images = torch.randn(train.batch_size, 3, 32, 32, device=self.device)
@@ -109,7 +109,7 @@ class Bench:
         return clock() - started
 
     def _steps(self, member: Member, count: int) -> None:
-        teacher = self.folded if member.needs else None
+        teacher = self.teaching if member.needs else None
         for _ in range(count):
             train_step([member], teacher, [self.batch] * num_views([member]), self.precision, step=0)
 

@@ -27,7 +27,7 @@ from benchmarks.pairs import PAIRS
 from benchmarks.plain_loop import PlainLoop, check_workers
 from benchmarks.protocol import StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
-from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
@@ -88,7 +88,7 @@ class Throughput:
         self.batches = TrainBatches(dataset, train.batch_size, config.seed, self.device, train.max_steps)
         alone = {student.label: self._members([student]) for student in self.students}
         together = self._members(self.students)
-        fold_batch_norms(self.teacher)  # once the methods have seen it as it is
+        ready_to_teach(self.teacher, train)
         self.table = empty_table(config, self.teacher, self.batches)
         self.alone = {label: self._loop(members) for label, members in alone.items()}
         self.cohort = self._loop(together)

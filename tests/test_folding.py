@@ -1,11 +1,14 @@
-"""Folding batch norm changes a frozen network's work, not what it shows."""
+"""A frozen network made ready to teach works less and shows the same."""
+
+import copy
 
 import pytest
 import torch
 
 from benchmarks import models
+from benchmarks.config import Precision, TrainConfig
 from benchmarks.training.build import frozen
-from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.folding import fold_batch_norms, ready_to_teach
 
 
 def trained(name):
@@ -50,3 +53,20 @@ def test_a_folded_network_is_still_frozen():
     folded = fold_batch_norms(trained("resnet8"))
     assert not folded.training
     assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+@pytest.mark.parametrize("name", ["vgg8", "wrn_16_1", "ShuffleV1"])
+def test_weights_kept_in_the_precision_of_the_training_show_the_same_to_the_bit(name):
+    network = fold_batch_norms(trained(name).float())
+    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.bf16))
+    assert {weight.dtype for weight in ready.state_dict().values()} >= {torch.bfloat16}
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        one, other = (shown(each.features(images, preacts=True)) for each in (network, ready))
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_in_float32_weights_stay_as_they_are():
+    network = fold_batch_norms(trained("vgg8").float())
+    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.fp32))
+    assert all(torch.equal(weight, ready.state_dict()[name]) for name, weight in network.state_dict().items())

@@ -21,7 +21,7 @@ from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import wait_for
-from benchmarks.training.folding import fold_batch_norms
+from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
@@ -67,7 +67,7 @@ def rehearse(
         teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
     members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
     if teacher is not None:
-        fold_batch_norms(teacher)
+        ready_to_teach(teacher, train)
     for student, member in zip(students, members, strict=True):
         try:
             for size in sizes:

@@ -1,4 +1,8 @@
-"""Batch norm folded into the convolutions before it: in eval mode it is an affine map, and one pass less each."""
+"""A frozen teacher made ready to look at batches: what does not change is computed once.
+
+Batch norm in eval mode is an affine map and goes into the convolution before it, one pass less each. Weights that
+autocast would convert at every step are kept in the precision of the training.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmarks.config import Precision, TrainConfig
 from benchmarks.models import Network
 from methods import Features
+
+
+def ready_to_teach(network: Network, train: TrainConfig) -> Network:
+    """A frozen network, in eval mode, made ready in place, once the methods have looked at it as it is.
+
+    Under the training's autocast it shows the same as before, but for what folding rounds.
+    """
+    fold_batch_norms(network)
+    if train.precision == Precision.bf16:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.bfloat16)
+    return network
 
 
 def fold_batch_norms(network: Network) -> Network:
