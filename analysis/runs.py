@@ -21,7 +21,10 @@ PLACES = {"root", "cache"}  # where the data lie, which changes no result
 DISTILLATION = {"optimizer", "delta"}  # settings of training that a student alone cannot have
 # Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, the
 # learning rate, which is the student's and so the pair's, and what only distillation has, which tells rows apart.
-PROTOCOL = {"train": {"device", "threads", "deterministic", "graph", "lr"} | DISTILLATION, "data": PLACES}
+PROTOCOL = {
+    "train": {"device", "threads", "deterministic", "compile", "graph", "lr"} | DISTILLATION,
+    "data": PLACES,
+}
 
 INTEGERS = ("seed", "attempt", "epochs")
 NESTED = ("config", "summary")

@@ -105,11 +105,21 @@ class TrainConfig:
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda where there is one")
     threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
+    compile: bool | None = option(
+        None,
+        "let the networks compute by kernels that torch compiles at the first step, once they are seen to do the "
+        "same; default: on a GPU, where the steps are so many that they repay the half minute",
+    )
     graph: bool = option(
         True,
         "on a GPU replay steps as a CUDA graph, once it is seen to do the same; false: launch kernel by kernel",
         identity=False,
     )
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the networks compute by compiled kernels."""
+        return bool(self.compile)
 
 
 @dataclass(frozen=True)

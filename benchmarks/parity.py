@@ -53,7 +53,7 @@ Accuracies = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class ParityConfig(RunConfig):
-    """What is compared: float32, and train.precision if that is another, on a GPU launched and replayed."""
+    """What is compared: float32 and train.precision, on a GPU launched and replayed, and train.compile."""
 
     repeats: int = option(3, "students of each way: of seed, seed + 1, …")
     workers: int | None = option(None, "of the plain loop's DataLoader; default: the cores, at most 16")
@@ -67,18 +67,21 @@ class Way:
     name: str
     precision: Precision = Precision.fp32
     graph: bool = False
+    compile: bool = False
 
 
 def ways(config: RunConfig) -> list[Way]:
     """This suite's ways on a device, the plainest first."""
     precisions = dict.fromkeys((Precision.fp32, config.train.precision))
-    if config.train.device == Device.cpu:
-        return [Way(str(precision), precision) for precision in precisions]
-    graphs = {"launched": False} | ({"replayed": True} if config.train.graph else {})
-    return [
-        Way(f"{precision} {name}", precision, graph)
+    graphs = {"": False}
+    if config.train.device == Device.cuda:
+        graphs = {" launched": False} | ({" replayed": True} if config.train.graph else {})
+    found = [
+        Way(f"{precision}{name}", precision, graph)
         for precision, (name, graph) in itertools.product(precisions, graphs.items())
     ]
+    fastest = dataclasses.replace(found[-1], name=f"{found[-1].name} compiled", compile=True)
+    return [*found, fastest] if config.train.compile else found
 
 
 class Parity:
@@ -98,7 +101,9 @@ class Parity:
     def distillation(self, way: Way, seed: int) -> Distillation:
         """The students of a way and a seed, each way's in a folder of its own."""
         output = str(Path(self.config.output) / FOLDER / slug(way.name))
-        train = dataclasses.replace(self.config.train, precision=way.precision, graph=way.graph)
+        train = dataclasses.replace(
+            self.config.train, precision=way.precision, graph=way.graph, compile=way.compile
+        )
         run = dataclasses.replace(self.config, seed=seed, output=output, train=train)
         return Distillation(run, self.variants, self.bench.console)
 

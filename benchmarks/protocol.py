@@ -30,10 +30,14 @@ from benchmarks.config import (
 from benchmarks.errors import UserError, first_line, require
 from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
+from benchmarks.training.compiling import has_gpu_compiler
 from methods import FeatureSpec, InvalidSetting, MethodConfig, dead_settings, get, unknown
 from methods.schedules import LossConfig, Schedule
 
 MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
+
+# Steps that spare the time that compiling them takes: half a minute for a third of a millisecond, on an H100.
+REPAYING = 100_000
 
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
 MILESTONES = (150 / 240, 180 / 240, 210 / 240)
@@ -166,6 +170,8 @@ def fill_train(config: DictConfig, network: str) -> None:
     _default(train, "threads", torch.get_num_threads())
     train.device = _device(train.device)
     train.precision = _precision(train.precision, train.device)
+    if train.compile is None:
+        train.compile = pays_to_compile(train, data.INFO[config.data.name].num_train)
 
 
 def default_lr(data_name: str, network: str) -> float:
@@ -205,6 +211,13 @@ def _precision(precision: Precision, device: Device) -> Precision:
     else:
         native = torch.cpu._is_avx512_bf16_supported()
     return Precision.bf16 if native else Precision.fp32
+
+
+def pays_to_compile(train: Any, num_data: int) -> bool:
+    """Whether kernels can be compiled for a training on so many images, and spare the time that it takes."""
+    steps = math.ceil(num_data / max(1, train.batch_size))
+    steps = train.epochs * (steps if train.max_steps is None else min(steps, train.max_steps))
+    return train.device == Device.cuda and not train.deterministic and steps >= REPAYING and has_gpu_compiler()
 
 
 def _mode() -> Mode:
@@ -385,6 +398,11 @@ def check_train(train: TrainConfig) -> None:
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(train, name)
         require(value >= 1, f"train.{name}={value} must be at least 1")
+    require(
+        not (train.compile and train.deterministic),
+        "train.compile=true: of compiled kernels bit-identical results are not known; leave it out with "
+        "train.deterministic=true",
+    )
     require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
     require(
         train.max_steps is None or train.max_steps >= 1,

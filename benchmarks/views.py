@@ -38,6 +38,7 @@ from benchmarks.protocol import plain
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.cohort import changed_entry, copy_state
+from benchmarks.training.compiling import objection
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
 from benchmarks.training.view_table import ViewTable
@@ -200,14 +201,16 @@ def _try(run: RunConfig, choice: Views, teacher: Network, batches: TrainBatches)
 
     None where it is not steady; an error if views were asked for.
     """
-    precision = autocast(run.train, batches.device)
+    precision, compiles = autocast(run.train, batches.device), run.train.compiles
 
     def look(batch: Batch) -> Features:
-        shown = teacher_features(teacher, KEPT[choice], batch, precision)
+        shown = teacher_features(teacher, KEPT[choice], batch, precision, compiles=compiles)
         assert shown is not None
         return shown
 
-    shown = steady(look, batches)
+    images = batches.probe(batches.batch_size).images
+    doubtful = compiles and objection(teacher, images, KEPT[choice], precision)
+    shown = None if doubtful else steady(look, batches)
     require(
         shown is not None or run.teacher.views == Views.auto,
         f"teacher.views={choice}: on this machine an image's neighbours in the batch change the last bits of what "
@@ -241,6 +244,7 @@ def _card(
         "augmentation": plain(batches.augmentation),
         "batch_size": batches.batch_size,
         "precision": str(run.train.precision),
+        "compile": run.train.compile,
         "threads": run.train.threads,
         "device": [machine["device"], machine["cpu_capability"], machine["cuda"], machine["libraries"]["torch"]],
         "shown": weights_sha256(shown),

@@ -8,11 +8,13 @@ import signal
 import pytest
 import safetensors.torch
 import torch
-from commands import InjectedConfig, injected, result
+from commands import InjectedConfig, injected, result, same
 
 import methods
 from benchmarks.training import step
+from benchmarks.training.build import build_network, frozen
 from benchmarks.training.cohort import Cohort
+from benchmarks.training.compiling import objection
 from benchmarks.training.graphs import SOUND
 from benchmarks.training.step import teacher_features
 from methods import Method
@@ -119,6 +121,30 @@ def test_kernels_in_any_order_are_replayed_as_well(distil, tmp_path, replays, ca
     assert result(tmp_path, "aftkd")["history"][-1]["train/top1"] > 20  # of ten classes
 
 
+@pytest.mark.parametrize("words", [("train.optimizer=dot", "method=kd"), ("methods=[none,kd,aftkd]",)], ids=len)
+def test_compiled_kernels_learn_the_same(distil, tmp_path, words, replays, capsys):
+    words = [word for word in GPU if "deterministic" not in word] + ["train.precision=bf16", *words]
+    assert distil(*words, "train.compile=true", f"output={tmp_path / 'compiled'}") == 0
+    assert "torch's own kernels" not in capsys.readouterr().out
+    assert len(replays) > 20
+    assert distil(*words, "train.compile=false", f"output={tmp_path / 'own'}") == 0
+    one, other = (result(tmp_path / each, "kd")["history"][-1] for each in ("compiled", "own"))
+    assert one["train/loss"] == pytest.approx(other["train/loss"], rel=0.1)
+    assert not same(
+        weights(tmp_path / "compiled", "kd"), weights(tmp_path / "own", "kd")
+    )  # other kernels they were
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["vgg8", "resnet20", "wrn_16_2", "MobileNetV2", "ShuffleV1", "ShuffleV2"])
+def test_compiled_networks_show_and_learn_the_same(name, bf16):
+    device = torch.device("cuda")
+    images = torch.randn(64, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    precision = torch.autocast("cuda", torch.bfloat16, enabled=bf16)
+    for network in (build_network(name, 10, 0, device), frozen(build_network(name, 10, 0, device))):
+        assert objection(network, images, frozenset({"stages", "preacts"}), precision) is None
+
+
 # Steps that cannot be
 
 
@@ -144,10 +170,10 @@ def test_a_step_that_needs_the_host_is_launched_and_said_where(distil, tmp_path,
 def test_a_step_that_fails_while_it_is_recorded_is_launched(distil, tmp_path, monkeypatch, capsys):
     """What no check foresees: the device refuses and goes on as if nothing had been, or the run says it cannot."""
 
-    def refusing(teacher, needs, batch, precision, table=None):
+    def refusing(teacher, needs, batch, precision, table=None, compiles=False):
         if torch.cuda.is_current_stream_capturing():
             torch.cuda.synchronize()
-        return teacher_features(teacher, needs, batch, precision, table)
+        return teacher_features(teacher, needs, batch, precision, table, compiles)
 
     with monkeypatch.context() as patch:
         patch.setattr(step, "teacher_features", refusing)

@@ -78,6 +78,7 @@ def test_a_seed_gives_the_same_plain_student_again(compare, capsys, tmp_path):
     [
         (["train.precision=fp32"], ["fp32"]),
         (["train.precision=bf16"], ["fp32", "bf16"]),
+        (["train.precision=bf16", "train.compile=true"], ["fp32", "bf16", "bf16 compiled"]),
     ],
 )
 def test_ways_of_a_cpu(words, names):
@@ -89,6 +90,10 @@ def test_ways_of_a_cpu(words, names):
     [
         (["train.precision=bf16"], ["fp32 launched", "fp32 replayed", "bf16 launched", "bf16 replayed"]),
         (["train.precision=fp32", "train.graph=false"], ["fp32 launched"]),
+        (
+            ["train.precision=fp32", "train.compile=true"],
+            ["fp32 launched", "fp32 replayed", "fp32 replayed compiled"],
+        ),
     ],
 )
 def test_ways_of_a_gpu(words, names, monkeypatch):
@@ -97,6 +102,7 @@ def test_ways_of_a_gpu(words, names, monkeypatch):
     assert [way.name for way in found] == names
     assert [way.graph for way in found] == ["replayed" in name for name in names]
     assert [way.precision == Precision.bf16 for way in found] == ["bf16" in name for name in names]
+    assert [way.compile for way in found] == ["compiled" in name for name in names]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
 def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys, tmp_path, monkeypatch):
     looks = []
 
-    def teacher_features_watched(teacher, needs, batch, precision, table=None):
+    def teacher_features_watched(teacher, needs, batch, precision, table=None, compiles=False):
         looked_up = table is not None and table.answers(needs, batch)
         looks.append((looked_up, within))
         return teacher_features(teacher, needs, batch, precision, table)

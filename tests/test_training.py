@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import time
 
 import pytest
 import torch
@@ -442,6 +443,17 @@ def test_evaluation_between_epochs_leaves_the_student_in_training_mode(tmp_path)
     cohort(["fitnet"], tmp_path, observers=[Modes()]).run()
     assert modes
     assert all(modes)
+
+
+@pytest.mark.parametrize(("took", "written"), [(0.1, True), (1.0, False)])
+def test_checkpoints_that_are_dear_are_written_less_often(tmp_path, monkeypatch, took, written):
+    """At most a fiftieth of the time goes into them: one that takes a second is not due after eleven."""
+    students = cohort(["kd"], tmp_path)
+    written_at = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: written_at.append(step))
+    students._committed, students._commit_took = time.monotonic() - 11, took
+    students.run()
+    assert bool(written_at) == written
 
 
 class Stops(Observer):

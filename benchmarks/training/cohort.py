@@ -26,7 +26,8 @@ from benchmarks.training.signals import Interruption
 from benchmarks.training.step import autocast, look_ahead, num_views, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
-SECONDS_BETWEEN_CHECKPOINTS = 10
+SECONDS_BETWEEN_CHECKPOINTS = 10  # more, where writing them takes more than a fiftieth of that
+SECONDS_OF_A_CHECKPOINT = 0.2
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 
 
@@ -99,12 +100,12 @@ class Cohort:
         self.train, self.observers, self.every_steps, self.table = train, observers, every_steps, table
         self.precision = autocast(train, batches.device)
         graphs = graphs_of(train, batches.device)
-        self.launch = Launcher(teacher, batches, self.precision, table, graphs, self._notice)
+        self.launch = Launcher(teacher, batches, self.precision, table, graphs, self._notice, train.compiles)
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
         self._teacher_state = None if teacher is None else copy_state(teacher)
-        self._committed = time.monotonic()
+        self._committed, self._commit_took = time.monotonic(), 0.0  # when it ended, and for how long
         self._began = 0.0  # the epoch in progress, by `time.perf_counter`
         self._spent = 0.0  # seconds on it in an earlier process
 
@@ -197,7 +198,7 @@ class Cohort:
     def _look_ahead(self, table: ViewTable, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
         """Let the teacher look at what it has not seen of the views of these steps."""
         for draws in zip(*steps, strict=True):  # view by view
-            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision):
+            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision, self.train.compiles):
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
@@ -219,7 +220,8 @@ class Cohort:
             row[metrics.IMAGES_PER_SECOND] = images / trained
             row[metrics.PEAK_MEMORY] = peak_gib(self.batches.device)
             seat.member.stage(epoch).history.append(row)
-        if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS:
+        dear = max(1.0, self._commit_took / SECONDS_OF_A_CHECKPOINT)
+        if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS * dear:
             self._commit()
         for seat, row in zip(learned, rows, strict=True):
             for observer in self.observers:
@@ -255,6 +257,7 @@ class Cohort:
             raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
 
     def _commit(self) -> None:
+        started = time.monotonic()
         within = self.step % self.batches.steps_per_epoch > 0
         seconds = time.perf_counter() - self._began if within else 0.0
         for seat in self.active:
@@ -262,6 +265,7 @@ class Cohort:
         for seat in self.active:
             seat.checkpoints.delete_older(self.step)
         self._committed = time.monotonic()
+        self._commit_took = self._committed - started
 
 
 def copy_state(network: Network) -> dict[str, Tensor]:

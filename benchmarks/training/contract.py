@@ -162,9 +162,10 @@ def _time_step(
     if not members:
         return 0.0
     graphs = graphs_of(train, batches.device)
-    launch = Launcher(teacher, batches, autocast(train, batches.device), graphs=graphs)
+    precision = autocast(train, batches.device)
+    launch = Launcher(teacher, batches, precision, graphs=graphs, compiles=train.compiles)
     draws = [batches.first(train.batch_size)] * num_views(members)
-    for _ in range(WARM_UP + 1 if graphs else 0):  # on a CPU the checks before have warmed up
+    for _ in range(WARM_UP + 1 if graphs or train.compiles else 0):  # else the checks before have warmed up
         launch(members, draws, step)
     wait_for(batches.device)
     started = time.perf_counter()

@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.data import Draw, TrainBatches
+from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.errors import first_line
 from benchmarks.models import Network
+from benchmarks.training.compiling import MAPS, objection
 from benchmarks.training.graphs import Graphs, HostReads, Replay, cause
 from benchmarks.training.member import Member
-from benchmarks.training.step import learn
+from benchmarks.training.step import learn, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
 WARM_UP = 2  # steps launched before one is recorded: in them libraries choose kernels and optimisers make buffers
@@ -59,7 +60,8 @@ class Launcher:
         precision: the networks' autocast.
         table: where the teacher's outputs can be looked up.
         graphs: of the device; None: all steps are launched.
-        say: told why steps are not replayed after all.
+        say: told why steps are not replayed or compiled after all.
+        compiles: let the networks compute by compiled kernels, in whole batches.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class Launcher:
         table: ViewTable | None = None,
         graphs: Graphs | None = None,
         say: Callable[[str], None] = lambda reason: None,
+        compiles: bool = False,
     ) -> None:
         self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
-        self.graphs, self.say = graphs, say
+        self.graphs, self.say, self.compiles = graphs, say, compiles
+        self._examined: set[int] = set()  # stages whose networks may compute by compiled kernels
         self._decided: object = None  # what the recording holds, or will
         self._launched = 0  # steps since that was decided
         self._recording: Recording | None = None
@@ -89,6 +93,8 @@ class Launcher:
         for member in members:
             member.advance(step)
         whole = draws[0].index.numel() == self.batches.batch_size
+        if self.compiles and whole:
+            self._examine(members, draws, step)
         if self.graphs is None or not whole:
             self._launch(members, draws, step)
         elif self._warm(members, step):
@@ -103,9 +109,33 @@ class Launcher:
         draws: Sequence[Draw],
         step: int,
         lanes: Sequence[AbstractContextManager[object]] = (),
+        watched: bool = False,
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
-        learn(members, self.teacher, views, self.precision, step, self.table, lanes)
+        # What is watched once torch never compiles.
+        compiles = self.compiles and draws[0].index.numel() == self.batches.batch_size and not watched
+        learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiles)
+
+    def _examine(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
+        """Do without compiled kernels where a network had better not use them, in the stages of this step."""
+        stages = {id(member.stage(step)) for member in members}
+        if stages <= self._examined:
+            return
+        self._examined |= stages
+        batches = [self.batches.batch(draw) for draw in draws]
+        looks = {(member.num_views, member.stage(step).needs & MAPS): member.network for member in members}
+        needs = union_of_needs(member.stage(step) for member in members)
+        if self.teacher is not None and needs:
+            looks[0, needs] = self.teacher
+        for (num_views, parts), network in looks.items():
+            images = Batch.join(batches[: max(1, num_views)]).images
+            if reason := objection(network, images, parts, self.precision):
+                self.compiles = False
+                who = "teacher" if network is self.teacher else "student"
+                self.say(
+                    f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
+                )
+                return
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""
@@ -154,7 +184,7 @@ class Launcher:
         after = states(members, step)
         load(members, before, step)
         with HostReads() as reads:  # beside the training, as it is: watching changes a sum's last bits
-            self._launch(members, draws, step)
+            self._launch(members, draws, step, watched=True)
         if reads.found:
             self._give_up(f"{reads.found} needs the host within a step")
         else:

@@ -13,6 +13,7 @@ from benchmarks import metrics
 from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
+from benchmarks.training.compiling import look
 from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule
@@ -27,7 +28,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.network, self.method = network, method
 
-    def features(self, images: Tensor, needs: frozenset[str] | None = None) -> Features:
+    def features(self, images: Tensor, needs: frozenset[str] | None = None, compiles: bool = False) -> Features:
         """What the student shows of normalised images `[B, 3, H, W]`, in float32.
 
         The network computes in the precision around the call, the method always in float32.
@@ -35,11 +36,12 @@ class Classifier(nn.Module):
         Args:
             images: normalised.
             needs: which parts; default: those of the method.
+            compiles: let the network compute by compiled kernels.
         """
         needs = self.method.needs if needs is None else needs
-        features = self.network.features(images, preacts="preacts" in needs)
+        features = look(self.network, images, needs, compiles)
         with torch.autocast(images.device.type, enabled=False):
-            return self.method.predict(features.for_loss(needs))
+            return self.method.predict(features)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[B, K]`."""
@@ -119,7 +121,9 @@ class Member:
         stage = self.stage(step)
         return id(stage), stage.lr, self.epoch if self.method.heeds_epochs else None
 
-    def step(self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int) -> None:
+    def step(
+        self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int, compiles: bool = False
+    ) -> None:
         """One training step, once `advance` was called; it reads no device value and is recorded as it is.
 
         Args:
@@ -127,20 +131,26 @@ class Member:
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
+            compiles: let the network compute by compiled kernels.
         """
         stage = self.stage(step)
-        losses, logits = self.losses(batch, teacher, precision, step)
+        losses, logits = self.losses(batch, teacher, precision, step, compiles)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
 
     def losses(
-        self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int = 0
+        self,
+        batch: Batch,
+        teacher: Features | None,
+        precision: torch.autocast,
+        step: int = 0,
+        compiles: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
-            return self._pretraining_losses(batch, teacher, precision), None
+            return self._pretraining_losses(batch, teacher, precision, compiles), None
         with precision:
-            student = self.classifier.features(batch.images, self.needs)
+            student = self.classifier.features(batch.images, self.needs, compiles)
         terms = {}
         if self.method.active("ce"):
             terms["ce"] = F.cross_entropy(student.logits, batch.targets)
@@ -149,12 +159,14 @@ class Member:
             terms |= self.method(student, teacher.for_loss(self.needs), batch.targets, batch.index)
         return torch.stack([terms[term] for term in self.method.terms]), student.logits.detach()
 
-    def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
+    def _pretraining_losses(
+        self, batch: Batch, teacher: Features | None, precision: torch.autocast, compiles: bool
+    ) -> Tensor:
         stage = self.method.pretraining
         assert stage is not None
         assert teacher is not None
         with precision:
-            student = self.classifier.features(batch.images, stage.needs) if stage.student else None
+            student = self.classifier.features(batch.images, stage.needs, compiles) if stage.student else None
         terms = self.method.pretrain(student, teacher.for_loss(stage.needs), batch.targets, batch.index)
         return torch.stack([terms[term] for term in stage.terms])
 

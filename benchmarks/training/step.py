@@ -10,6 +10,7 @@ import torch
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw
 from benchmarks.models import Network
+from benchmarks.training.compiling import look
 from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
 from benchmarks.training.view_table import ViewTable
@@ -47,6 +48,7 @@ def learn(
     step: int,
     table: ViewTable | None = None,
     lanes: Sequence[AbstractContextManager[object]] = (),
+    compiles: bool = False,
 ) -> None:
     """What of a step happens on the device, under one look of the teacher at each view of the batch.
 
@@ -54,13 +56,14 @@ def learn(
 
     Args:
         lanes: contexts in which the members work, one each; default: one behind the other.
+        compiles: let the networks compute by compiled kernels.
     """
     needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision, table) for view in views]
+    shown = [teacher_features(teacher, needs, view, precision, table, compiles) for view in views]
     for member, lane in zip(members, lanes or [nullcontext()] * len(members), strict=True):
         seen = slice(member.num_views)
         with lane:
-            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step)
+            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step, compiles)
 
 
 def num_views(members: Iterable[Member]) -> int:
@@ -75,24 +78,27 @@ def teacher_features(
     batch: Batch,
     precision: torch.autocast,
     table: ViewTable | None = None,
+    compiles: bool = False,
 ) -> Features | None:
     """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing.
 
-    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value.
+    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value, and else
+    computed, by compiled kernels if asked.
     """
     if teacher is None or not needs:
         return None
     if table is not None and table.answers(needs, batch):
         return table.look_up(batch)
     with precision:
-        features = teacher.features(batch.images, preacts="preacts" in needs)
-    return features.for_loss(needs)
+        return look(teacher, batch.images, needs, compiles)
 
 
-def look_ahead(teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast) -> Iterator[None]:
+def look_ahead(
+    teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast, compiles: bool = False
+) -> Iterator[None]:
     """Let the teacher look at what it has not seen of these views, for `table`; yields behind each batch."""
     for batch in table.unseen(draw):
-        shown = teacher_features(teacher, table.parts, batch, precision)
+        shown = teacher_features(teacher, table.parts, batch, precision, compiles=compiles)
         assert shown is not None
         table.put(batch, shown)
         yield

@@ -47,7 +47,9 @@ class Loop:
         self.precision = autocast(train, batches.device)
         self.batches, self.draws = batches, _endless(batches, num_views(members))
         self.table = table if table is not None and table.covers(self.needs) else None
-        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs_of(train, batches.device))
+        graphs = graphs_of(train, batches.device)
+        self.compiles = train.compiles
+        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs, compiles=train.compiles)
 
     def look_ahead(self, num_steps: int) -> None:
         """Let the teacher look at the views of the next steps, which it then need not in them."""
@@ -56,7 +58,7 @@ class Loop:
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
         views = Draw.join([draw for draws in ahead for draw in draws])
-        for _ in look_ahead(self.teacher, self.table, views, self.precision):
+        for _ in look_ahead(self.teacher, self.table, views, self.precision, self.compiles):
             pass
 
     def run(self, num_steps: int) -> None:
