@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import data
 from benchmarks.cli import as_overrides
-from benchmarks.config import PairConfig, TeacherConfig, TrainConfig
+from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from methods import MethodConfig, configure, default_of
@@ -74,6 +74,7 @@ def _train(student: StudentConfig) -> dict[str, Any]:
         "epochs": data.INFO[student.data.name].epochs,
         "lr": default_lr(student.data.name, student.pair.student),
         "milestones": scaled_milestones(train.epochs),
+        "compile": False if train.device == Device.cpu else None,  # a GPU decides
     }
     return {name: value for name, value in plain(train).items() if name in OF_THE_MACHINE or value != usual[name]}
 

@@ -1,7 +1,7 @@
 """torch.compile, where it pays: what lies between a network's convolutions becomes few kernels.
 
-Methods are not compiled: the gradients of some of them come out wrong (torch 2.13 on a CPU: AFT-KD's and CRD's are
-off by more than their length, though their losses are right).
+Methods are not compiled: the gradients of some come out wrong, though their losses are right. (torch 2.13 on a CPU:
+AFT-KD's, which go through average pooling of maps laid out channels last, are off by more than their length.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from methods import Features
 # Of one function, for all networks and shapes that a process may meet: by itself torch gives up at eight, without a
 # word.
 MOST_VERSIONS = 100_000
-# How far compiled kernels may be from float32, beside twice as far as torch's own: either may round more.
+# How far compiled kernels may be from float64, beside twice as far as torch's own: either may round more.
 TOLERANCE = 0.05
 
 MAPS = frozenset({"stages", "preacts", "final"})  # the parts of features that are computed for who needs them only
@@ -64,7 +64,7 @@ def _compiled() -> Callable[[Network, Tensor, frozenset[str]], Features]:
 def objection(network: Network, images: Tensor, needs: frozenset[str], precision: torch.autocast) -> str | None:
     """Why a network had better not compute by compiled kernels; None where they do what torch's own do.
 
-    What it shows, and its weights' gradients under a random mix of that, must not be farther from float32 than by
+    What it shows, and its weights' gradients under a random mix of that, must not be farther from float64's than by
     torch's own kernels, but for rounding. The network stays as it is.
 
     Args:
@@ -73,7 +73,7 @@ def objection(network: Network, images: Tensor, needs: frozenset[str], precision
         precision: the training's autocast.
     """
     whole = torch.autocast(images.device.type, enabled=False)
-    exact = _probe(copy.deepcopy(network).float(), images, needs, whole)
+    exact = _probe(copy.deepcopy(network).double(), images.double(), needs, whole)
     own = _probe(network, images, needs, precision)
     try:
         compiled = _probe(network, images, needs, precision, compiles=True)
