@@ -148,8 +148,8 @@ class TeacherConfig(StoreConfig):
         Views.auto,
         "auto, none, logits or embedding (with the logits): keep what the teacher shows of each crop and flip of "
         "each image, for this and later runs of methods that read nothing else; results are the same bit for bit; "
-        "auto: where that spares a quarter of the teacher's work and takes at most a quarter of the free memory "
-        "and disk",
+        "auto: on a CPU, where that spares a quarter of the teacher's work and takes at most a quarter of the free "
+        "memory and disk",
         identity=False,
     )
 
