@@ -5,6 +5,12 @@ from __future__ import annotations
 import time
 
 
+def milliseconds(seconds: float) -> str:
+    """For people, of a CPU's step or a GPU's."""
+    value = 1000 * seconds
+    return f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
+
+
 def duration(seconds: float) -> str:
     """A time in the two largest units that matter."""
     if seconds < 90:
@@ -24,11 +30,16 @@ class Clock:
         self.done = done
 
     @property
+    def passed(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self.started
+
+    @property
     def left(self) -> float | None:
         """Seconds, or None before the first step."""
         steps = self.done - self.first
-        return (time.monotonic() - self.started) / steps * (self.total - self.done) if steps else None
+        return self.passed / steps * (self.total - self.done) if steps else None
 
     def images_per_s(self, batch_size: int) -> float:
-        elapsed = time.monotonic() - self.started
+        elapsed = self.passed
         return (self.done - self.first) * batch_size / elapsed if elapsed else 0.0

@@ -14,7 +14,9 @@ from benchmarks.config import TrainConfig
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 
-ESTIMATE_AFTER = 20  # steps, on output that is no terminal
+# Of training, behind which output that is no terminal gets an estimate. On a GPU an epoch is over before; its first
+# steps take most of it.
+ESTIMATE_STEPS, ESTIMATE_SECONDS = 20, 5
 
 
 class Display(Observer):
@@ -32,6 +34,7 @@ class Display(Observer):
         self.width, self.steps_per_epoch = 0, 1
         self.pretraining_epochs = 0
         self.clock = Clock(0, 0)
+        self.estimate_due = not console.is_terminal  # until an epoch's line says it
         self.progress = Progress(
             TextColumn(what, markup=False),
             BarColumn(),
@@ -60,16 +63,19 @@ class Display(Observer):
     def on_step(self, step: int) -> None:
         self.clock.advance(step)
         self.progress.update(self.task, completed=step, status=self._status(step))
-        estimate_due = step - self.clock.first == ESTIMATE_AFTER and not self.console.is_terminal
-        if estimate_due and self.clock.left is not None:
-            self.console.print(f"after {ESTIMATE_AFTER} steps: {duration(self.clock.left)} left")
+        steps, left = step - self.clock.first, self.clock.left
+        if self.estimate_due and left and steps >= ESTIMATE_STEPS and self.clock.passed >= ESTIMATE_SECONDS:
+            self.console.print(f"after {steps} steps: {duration(left)} left")
+            self.estimate_due = False
 
     def on_epoch(self, member: Member, row: Row) -> None:
+        self.estimate_due = False
         epoch = f"epoch {row[metrics.EPOCH]:{len(str(self.epochs))}.0f}/{self.epochs}"
         accuracy = f"train {row[metrics.TRAIN_TOP1]:6.2f} %  {evaluation(row)}  "
         self.console.print(self._line(epoch, member.name, row, accuracy))
 
     def on_pretraining_epoch(self, member: Member, row: Row) -> None:
+        self.estimate_due = False
         epoch = f"pre-training {row[metrics.EPOCH]:.0f}/{member.pretraining_epochs}"
         self.console.print(self._line(epoch, member.name, row))
 

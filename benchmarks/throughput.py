@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks import data, groups
 from benchmarks.cli import Command, main
+from benchmarks.clock import milliseconds
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
 from benchmarks.data import DataSet, TrainBatches
@@ -211,7 +212,7 @@ def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[st
         table.add_row(
             label,
             *(f"{100 * spent[name] / launched:.0f}" for name in columns),
-            f"{1000 * step:.0f}",
+            milliseconds(step).removesuffix(" ms"),
             f"{count / 1e9:.1f}",
             f"{100 * count / step / peak:.0f}",
         )

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import data, metrics, teachers
-from benchmarks.clock import duration
+from benchmarks.clock import duration, milliseconds
 from benchmarks.config import CheckpointConfig, RunConfig, TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
@@ -95,6 +95,8 @@ class Workbench:
             UserError: a method cannot serve the pair, or memory is too small.
         """
         batches, epochs = self.batches(students[0]), students[0].train.epochs
+        if students[0].train.compiles:
+            self.console.print(f"{what}: kernels that are not known yet are compiled, in half a minute or so")
         steps = batches.steps_per_epoch
         try:
             pace = rehearse(students, specs, batches, epochs * steps)
@@ -104,7 +106,7 @@ class Workbench:
             raise UserError(f"{what}: this machine's memory is too small: {first_line(error)}") from None
         seconds = epochs * steps * pace.main
         self.console.print(
-            f"{what}: {epochs} × {steps} steps of {pace.main * 1000:.0f} ms on this machine, about "
+            f"{what}: {epochs} × {steps} steps of {milliseconds(pace.main)} on this machine, about "
             f"{duration(seconds)} and the evaluations"
         )
         if not pace.pretraining_epochs:
@@ -112,7 +114,7 @@ class Workbench:
         before = pace.pretraining_epochs * steps * pace.pretraining
         self.console.print(
             f"before it, pre-training: {pace.pretraining_epochs} × {steps} steps of "
-            f"{pace.pretraining * 1000:.0f} ms, about {duration(before)}"
+            f"{milliseconds(pace.pretraining)}, about {duration(before)}"
         )
         return seconds + before
 
