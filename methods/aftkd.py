@@ -40,7 +40,7 @@ from methods.config import Search, SearchEach, StageConfig, acts_with, option, r
 from methods.connectors import conv_bn
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
-from methods.maps import magnitude, pool_to
+from methods.maps import magnitude, mean_over, pool_to
 from methods.registry import register
 
 EPS = 1e-6
@@ -61,14 +61,14 @@ class Attention(StrEnum):
 
 def spatial_attention(feature: Tensor, p: float) -> Tensor:
     """Mean over channels of |F|^p, divided by its mean over positions: `[B, C, H, W]` to `[B, 1, H, W]`."""
-    energy = magnitude(feature, p).mean(dim=1, keepdim=True)
-    return energy / energy.mean(dim=(2, 3), keepdim=True).clamp_min(EPS)
+    energy = mean_over(magnitude(feature, p), 1)
+    return energy / mean_over(energy, 2, 3).clamp_min(EPS)
 
 
 def channel_attention(feature: Tensor, p: float) -> Tensor:
     """Mean over positions of |F|^p, divided by its mean over channels: `[B, C, H, W]` to `[B, C, 1, 1]`."""
-    energy = magnitude(feature, p).mean(dim=(2, 3), keepdim=True)
-    return energy / energy.mean(dim=1, keepdim=True).clamp_min(EPS)
+    energy = mean_over(magnitude(feature, p), 2, 3)
+    return energy / mean_over(energy, 1).clamp_min(EPS)
 
 
 def grid_of(block_size: int, student_side: int, teacher_side: int) -> int:

@@ -19,7 +19,7 @@ from methods.base import Method, Reference
 from methods.config import Search, StageConfig, acts_with, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
-from methods.maps import magnitude, pool_to_smaller
+from methods.maps import magnitude, mean_over, pool_to_smaller
 from methods.registry import register
 
 
@@ -33,7 +33,7 @@ def attention_map(feature: Tensor, p: float) -> Tensor:
     Returns:
         `[B, H·W]`.
     """
-    return F.normalize(magnitude(feature, p).mean(dim=1).flatten(1), dim=1)
+    return F.normalize(mean_over(magnitude(feature, p), 1).flatten(1), dim=1)
 
 
 def at_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,14 @@ def pool_to(feature: Tensor, side: int) -> Tensor:
         return F.adaptive_avg_pool2d(feature, side)
     # The same; but on a GPU the gradient of the other is not repeatable.
     return F.avg_pool2d(feature, feature.shape[-1] // side)
+
+
+def mean_over(feature: Tensor, *dims: int) -> Tensor:
+    """The mean over these dimensions, which are kept with size 1.
+
+    The gradient of torch's own is written out as a map, in another layout than the feature's; this one's is not.
+    """
+    return feature.sum(dim=dims, keepdim=True) / math.prod(feature.shape[dim] for dim in dims)
 
 
 def magnitude(feature: Tensor, p: float) -> Tensor:

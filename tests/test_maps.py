@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods.maps import pool_to
+from methods.aftkd import channel_attention, spatial_attention
+from methods.at import attention_map
+from methods.maps import mean_over, pool_to
 
 
 class Names(TorchDispatchMode):
@@ -33,3 +35,31 @@ def test_maps_are_averaged_over_blocks_in_a_way_that_a_gpu_can_repeat(side, to):
     with Names() as names:
         pool_to(maps, to)
     assert ("aten::_adaptive_avg_pool2d" in names.found) == (side % to > 0)
+
+
+@pytest.mark.parametrize("dims", [(1,), (2, 3), (0, 1, 2, 3)], ids=str)
+def test_a_mean_is_torchs_with_its_gradient(dims):
+    maps = torch.randn(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    ours, theirs = mean_over(maps, *dims), maps.mean(dim=dims, keepdim=True)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn_like(theirs)
+    gradients = [torch.autograd.grad((mean * weights).sum(), maps)[0] for mean in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [lambda x: spatial_attention(x, 1.0), lambda x: channel_attention(x, 1.0), lambda x: attention_map(x, 2.0)],
+    ids=["spatial", "channel", "at"],
+)
+def test_gradients_of_attention_are_laid_out_as_the_map_is(attention):
+    """Otherwise batch norm's backward pass takes ten times as long."""
+    layouts = []
+    maps = torch.randn(4, 6, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    feature = maps * 1
+    feature.register_hook(
+        lambda gradient: layouts.append(gradient.is_contiguous(memory_format=torch.channels_last))
+    )
+    shown = attention(feature)
+    (shown * torch.randn_like(shown)).sum().backward()
+    assert layouts == [True]
