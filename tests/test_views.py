@@ -5,6 +5,7 @@ import itertools
 import math
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -311,6 +312,20 @@ def test_auto_uses_what_is_known_where_it_is_a_gain_and_fits(train, store, tmp_p
     monkeypatch.setattr(views, "free_memory", lambda device: 10)
     assert train("small", "method=kd", "seed=2") == 0
     assert not looks
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cpu", True), ("cuda", False)])
+def test_auto_asks_a_teacher_on_a_cpu_only(device, asked, monkeypatch, tmp_path):
+    asks = []
+    monkeypatch.setattr(views, "_try", lambda *_: asks.append(device))
+    monkeypatch.setattr(views, "_draws", lambda *_: 240.0)
+    run = SimpleNamespace(
+        teacher=SimpleNamespace(views=Views.auto, root=tmp_path), pair=SimpleNamespace(teacher="resnet8")
+    )
+    member = SimpleNamespace(needs=LOGITS)
+    place = SimpleNamespace(device=torch.device(device), augmentation=Augmentation(4, True))
+    assert views.kept_views(run, [member], None, "sha256", place, None) is None
+    assert bool(asks) == asked
 
 
 @pytest.mark.parametrize(
