@@ -108,7 +108,7 @@ class TrainConfig:
     compile: bool | None = option(
         None,
         "let the networks compute by kernels that torch compiles at the first step, once they are seen to do the "
-        "same; default: on a GPU, where the steps are so many that they repay the half minute",
+        "same; default: on a GPU, where so many steps repay the minute that it takes",
     )
     graph: bool = option(
         True,

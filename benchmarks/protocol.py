@@ -148,6 +148,8 @@ def _name_pair(pair: DictConfig) -> None:
 def _fill(config: DictConfig) -> None:
     """Write the protocol's values where nothing was said."""
     fill_data(config)
+    if config.train.compile is None and config.teacher.views in KEPT:
+        config.train.compile = False  # or they would be other views
     fill_train(config, config.pair.student)
     fill_store(config)
     _default(config.teacher, "epochs", min(config.train.epochs, data.INFO[config.data.name].epochs))
@@ -217,7 +219,8 @@ def pays_to_compile(train: Any, num_data: int) -> bool:
     """Whether kernels can be compiled for a training on so many images, and spare the time that it takes."""
     steps = math.ceil(num_data / max(1, train.batch_size))
     steps = train.epochs * (steps if train.max_steps is None else min(steps, train.max_steps))
-    return train.device == Device.cuda and not train.deterministic and steps >= REPAYING and has_gpu_compiler()
+    allowed = train.device == Device.cuda and not train.deterministic and train.optimizer == Optimizer.sgd
+    return allowed and steps >= REPAYING and has_gpu_compiler()
 
 
 def _mode() -> Mode:
@@ -312,6 +315,10 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
     check_path("teacher.root", run.teacher.root)
     check_path("teacher.checkpoint", run.teacher.checkpoint)
     _check_views(run.teacher.views, variants)
+    require(
+        not (run.train.compile and run.teacher.views in KEPT),
+        f"train.compile=true: teacher.views={run.teacher.views} keeps what torch's own kernels compute; choose one",
+    )
     _check_project(run.tracking.project)
     require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
@@ -402,6 +409,10 @@ def check_train(train: TrainConfig) -> None:
         not (train.compile and train.deterministic),
         "train.compile=true: of compiled kernels bit-identical results are not known; leave it out with "
         "train.deterministic=true",
+    )
+    require(
+        not (train.compile and train.optimizer == Optimizer.dot),
+        "train.compile=true: train.optimizer=dot asks what each loss reaches, which compiled kernels do not tell",
     )
     require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
     require(

@@ -56,6 +56,7 @@ class Recorder(Observer):
         self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
         self.trackers: dict[str, Tracker] = {}
+        self.notices: list[str] = []
 
     def _tracker(self, job: Job, config: TrackingConfig) -> Tracker:
         return Tracker(
@@ -142,6 +143,9 @@ class Recorder(Observer):
     def on_epoch(self, member: Member, row: Row) -> None:
         self.trackers[member.name].log(row)
 
+    def on_notice(self, notice: str) -> None:
+        self.notices.append(notice)
+
     def on_stop(self, member: Member) -> None:
         self.trackers[member.name].finish(
             STOPPED, summarise(member.history, self.split, None, member.pretraining_history)
@@ -177,5 +181,7 @@ class Recorder(Observer):
         }
         if pretraining:
             job.result["pretraining"] = pretraining
+        if self.notices:
+            job.result["notices"] = self.notices
         write_record(job.folder.path / RESULT, job.result)
         seat.checkpoints.delete()

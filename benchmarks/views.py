@@ -42,7 +42,6 @@ from benchmarks.protocol import plain
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.cohort import changed_entry, copy_state
-from benchmarks.training.compiling import objection
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
 from benchmarks.training.view_table import ViewTable
@@ -78,7 +77,8 @@ def kept_views(
     views, store = run.teacher.views, Path(run.teacher.root) / run.pair.teacher
     choice = choose(views, union_of_needs(members))
     gain = partial(spared, _draws(run, members, batches), batches.augmentation.num_crops)
-    hopeless = batches.device.type == "cuda" or (gain() < WORTH and not any(store.glob("views-*")))
+    dear = batches.device.type == "cuda" or run.train.compiles  # what is kept, torch's own kernels compute
+    hopeless = dear or (gain() < WORTH and not any(store.glob("views-*")))
     if choice == Views.none or (views == Views.auto and hopeless):
         return None
     like = _try(run, choice, teacher, batches)
@@ -206,16 +206,14 @@ def _try(run: RunConfig, choice: Views, teacher: Network, batches: TrainBatches)
 
     None where it is not steady; an error if views were asked for.
     """
-    precision, compiles = autocast(run.train, batches.device), run.train.compiles
+    precision = autocast(run.train, batches.device)
 
     def look(batch: Batch) -> Features:
-        shown = teacher_features(teacher, KEPT[choice], batch, precision, compiles=compiles)
+        shown = teacher_features(teacher, KEPT[choice], batch, precision)
         assert shown is not None
         return shown
 
-    images = batches.probe(batches.batch_size).images
-    doubtful = compiles and objection(teacher, images, KEPT[choice], precision)
-    shown = None if doubtful else steady(look, batches)
+    shown = steady(look, batches)
     require(
         shown is not None or run.teacher.views == Views.auto,
         f"teacher.views={choice}: on this machine an image's neighbours in the batch change the last bits of what "
@@ -249,7 +247,6 @@ def _card(
         "augmentation": plain(batches.augmentation),
         "batch_size": batches.batch_size,
         "precision": str(run.train.precision),
-        "compile": run.train.compile,
         "threads": run.train.threads,
         "device": [machine["device"], machine["cpu_capability"], machine["cuda"], machine["libraries"]["torch"]],
         "shown": weights_sha256(shown),

@@ -89,7 +89,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """What all who join the study must agree on: it decides what a score means."""
         base = self.base.resolve(self.base.variant)
-        anywhere = ("threads", "device")
+        anywhere = ("threads", "device", "compile")
         return {
             "space": self.space,
             "grid": self.closed,

@@ -1,17 +1,21 @@
 """Compiled kernels are used where they do what torch's own do, and nowhere else."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
 from commands import TINY, few_digits, merge, result, run, same, weights
-from test_launcher import CPU, TRAIN, launcher, member, same_state, teacher, train
+from test_launcher import CPU, TRAIN, batches, launcher, member, same_state, teacher, train
 
+import methods
 from benchmarks import models, protocol
-from benchmarks.config import Device, TrainConfig
+from benchmarks.config import Device, Optimizer, TrainConfig
+from benchmarks.data import Batch
 from benchmarks.training import compiling
 from benchmarks.training.build import frozen, place
-from benchmarks.training.compiling import look, objection
+from benchmarks.training.compiling import objection
+from benchmarks.training.step import autocast, teacher_features
 
 NEEDS = frozenset({"stages", "preacts", "final"})
 FAMILIES = ("vgg8", "wrn_16_1", "resnet8x4", "MobileNetV2", "ShuffleV1", "ShuffleV2")
@@ -87,22 +91,13 @@ def test_wrong_kernels_are_objected_to(monkeypatch, reason, harm):
 
 
 def test_rounding_is_not_objected_to(monkeypatch):
-    compiles_wrongly(monkeypatch, lambda shown: scaled(shown, "logits", 1.01))
+    compiles_wrongly(monkeypatch, lambda shown: scaled(shown, "logits", 1.001))
     assert objection(network(), images(), NEEDS, precision()) is None
 
 
 def test_a_teacher_is_judged_by_what_it_shows(monkeypatch):
     compiles_wrongly(monkeypatch, overlearning)
     assert objection(frozen(network()), images(), NEEDS, precision()) is None
-
-
-def test_memory_that_is_too_small_is_no_objection(monkeypatch):
-    def full(shown):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    compiles_wrongly(monkeypatch, full)
-    with pytest.raises(torch.OutOfMemoryError):
-        objection(network(), images(), NEEDS, precision())
 
 
 # In training
@@ -156,12 +151,46 @@ def test_a_run_with_compiled_kernels_learns_the_same(tmp_path, teacher_root):
         assert history[0] == pytest.approx(history[1], rel=0.02)
 
 
+def test_a_result_says_what_it_did_without(tmp_path, teacher_root, monkeypatch):
+    compiles_wrongly(monkeypatch, overlearning)
+    words = merge(
+        TINY, ["methods=[kd]", f"teacher.root={teacher_root}", f"output={tmp_path}", "train.compile=true"]
+    )
+    with few_digits():
+        assert run(*words) == 0
+    (notice,) = result(tmp_path, "kd")["notices"]
+    assert "not compiled ones" in notice
+
+
 # Where it is done
 
 
-def test_looking_ahead_and_at_a_batch_use_the_same_kernels():
-    shown = [look(teacher(), images(), frozenset(needs)) for needs in ({"logits"}, {"logits", "embedding"})]
-    assert torch.equal(shown[0].logits, shown[1].logits)
+@pytest.mark.parametrize("name", methods.available())
+def test_what_is_compiled_learns_as_a_whole(name):
+    """Of what no loss reaches, compiled kernels give zeros for gradients, and weight decay acts."""
+    each = member(name)
+    (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
+    batch = Batch.join([batches().batch(draw) for draw in draws])
+    shown = teacher_features(teacher(), each.needs, batch, autocast(TRAIN, CPU))
+    losses, _ = each.losses(batch, shown, autocast(TRAIN, CPU))
+    gradients = torch.autograd.grad(losses.sum(), list(each.network.parameters()), allow_unused=True)
+    assert each.reaches_all <= all(gradient is not None for gradient in gradients)
+    assert each.reaches_all == (name != "simkd")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("simkd", {}), ("at", {"weights": {"ce": 0.0, "kd": 0.0, "at": 1.0}})], ids=str
+)
+def test_a_student_that_does_not_learn_as_a_whole_is_not_compiled_and_its_teacher_is(monkeypatch, name, settings):
+    looked = []
+
+    def told(network, images, needs):
+        looked.append(network.training)
+        return compiling._look(network, images, needs)
+
+    monkeypatch.setattr(compiling, "_compiled", lambda: told)
+    train([member(name, **settings)], compiling_launcher([]))
+    assert set(looked) == {False}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +201,7 @@ def test_looking_ahead_and_at_a_batch_use_the_same_kernels():
         ({"max_steps": 100}, False),
         ({"deterministic": True}, False),
         ({"device": Device.cpu}, False),
+        ({"optimizer": Optimizer.dot}, False),
     ],
     ids=str,
 )

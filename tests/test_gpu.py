@@ -121,9 +121,9 @@ def test_kernels_in_any_order_are_replayed_as_well(distil, tmp_path, replays, ca
     assert result(tmp_path, "aftkd")["history"][-1]["train/top1"] > 20  # of ten classes
 
 
-@pytest.mark.parametrize("words", [("train.optimizer=dot", "method=kd"), ("methods=[none,kd,aftkd]",)], ids=len)
-def test_compiled_kernels_learn_the_same(distil, tmp_path, words, replays, capsys):
-    words = [word for word in GPU if "deterministic" not in word] + ["train.precision=bf16", *words]
+def test_compiled_kernels_learn_the_same(distil, tmp_path, replays, capsys):
+    words = [word for word in GPU if "deterministic" not in word] + ["train.precision=bf16"]
+    words += ["methods=[none,kd,simkd,aftkd]"]
     assert distil(*words, "train.compile=true", f"output={tmp_path / 'compiled'}") == 0
     assert "torch's own kernels" not in capsys.readouterr().out
     assert len(replays) > 20

@@ -53,8 +53,8 @@ def batches():
     return TrainBatches(DATA, TRAIN.batch_size, 0, CPU)
 
 
-def member(name, schedule=Schedule.default, train=TRAIN):
-    config = methods.configure(name).resolve(*SPECS)
+def member(name, schedule=Schedule.default, train=TRAIN, **settings):
+    config = methods.configure(name, **settings).resolve(*SPECS)
     loss = dataclasses.replace(LossConfig(), schedule=schedule, windows=5).resolve(config)
     student = StudentConfig(config, PairConfig("p", "resnet8", "resnet8"), None, 0, train, loss)
     source = batches()

@@ -314,13 +314,17 @@ def test_auto_uses_what_is_known_where_it_is_a_gain_and_fits(train, store, tmp_p
     assert not looks
 
 
-@pytest.mark.parametrize(("device", "asked"), [("cpu", True), ("cuda", False)])
-def test_auto_asks_a_teacher_on_a_cpu_only(device, asked, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("device", "compiles", "asked"), [("cpu", False, True), ("cpu", True, False), ("cuda", False, False)]
+)
+def test_auto_asks_a_teacher_on_a_cpu_only(device, compiles, asked, monkeypatch, tmp_path):
     asks = []
     monkeypatch.setattr(views, "_try", lambda *_: asks.append(device))
     monkeypatch.setattr(views, "_draws", lambda *_: 240.0)
     run = SimpleNamespace(
-        teacher=SimpleNamespace(views=Views.auto, root=tmp_path), pair=SimpleNamespace(teacher="resnet8")
+        teacher=SimpleNamespace(views=Views.auto, root=tmp_path),
+        pair=SimpleNamespace(teacher="resnet8"),
+        train=SimpleNamespace(compiles=compiles),
     )
     member = SimpleNamespace(needs=LOGITS)
     place = SimpleNamespace(device=torch.device(device), augmentation=Augmentation(4, True))

@@ -24,7 +24,7 @@ from benchmarks.teachers import TeacherPlan
 
 BACKWARD = 2  # times a forward pass
 # On what a throughput depends beside the networks and the data set.
-PROTOCOL = ("batch_size", "precision", "device", "threads")
+PROTOCOL = ("batch_size", "precision", "device", "threads", "compile")
 NEWEST = 20  # measured runs of a pair that are looked at
 
 
@@ -91,7 +91,8 @@ class Rates:
         for path in results[:NEWEST]:
             try:
                 result = known(path) or {}
-                config, train = result["config"], result["config"]["train"]
+                config = result["config"]
+                train = {"compile": False} | config["train"]  # older runs could not
                 key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
                 teacher, student = (config["costs"][role]["macs"] for role in ("teacher", "student"))
                 macs = teacher + (1 + BACKWARD) * len(config["cohort"]) * student

@@ -26,8 +26,9 @@ from benchmarks.training.signals import Interruption
 from benchmarks.training.step import autocast, look_ahead, num_views, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
-SECONDS_BETWEEN_CHECKPOINTS = 10  # more, where writing them takes more than a fiftieth of that
-SECONDS_OF_A_CHECKPOINT = 0.2
+SECONDS_BETWEEN_CHECKPOINTS = 10
+# Where writing one takes longer than this, as many times more, up to so many: a fiftieth of the time goes into it.
+SECONDS_OF_A_CHECKPOINT, DEAREST = 0.2, 30
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 
 
@@ -198,7 +199,7 @@ class Cohort:
     def _look_ahead(self, table: ViewTable, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
         """Let the teacher look at what it has not seen of the views of these steps."""
         for draws in zip(*steps, strict=True):  # view by view
-            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision, self.train.compiles):
+            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision):
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
@@ -220,7 +221,7 @@ class Cohort:
             row[metrics.IMAGES_PER_SECOND] = images / trained
             row[metrics.PEAK_MEMORY] = peak_gib(self.batches.device)
             seat.member.stage(epoch).history.append(row)
-        dear = max(1.0, self._commit_took / SECONDS_OF_A_CHECKPOINT)
+        dear = min(max(1.0, self._commit_took / SECONDS_OF_A_CHECKPOINT), DEAREST)
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS * dear:
             self._commit()
         for seat, row in zip(learned, rows, strict=True):

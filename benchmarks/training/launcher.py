@@ -76,7 +76,7 @@ class Launcher:
     ) -> None:
         self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
         self.graphs, self.say, self.compiles = graphs, say, compiles
-        self._examined: set[int] = set()  # stages whose networks may compute by compiled kernels
+        self._examined: set[tuple[str, int, frozenset[str]]] = set()  # who looks, at how many views, for what
         self._decided: object = None  # what the recording holds, or will
         self._launched = 0  # steps since that was decided
         self._recording: Recording | None = None
@@ -112,30 +112,31 @@ class Launcher:
         watched: bool = False,
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
-        # What is watched once torch never compiles.
+        # What torch has met under watch it never compiles.
         compiles = self.compiles and draws[0].index.numel() == self.batches.batch_size and not watched
         learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiles)
 
     def _examine(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
-        """Do without compiled kernels where a network had better not use them, in the stages of this step."""
-        stages = {id(member.stage(step)) for member in members}
-        if stages <= self._examined:
-            return
-        self._examined |= stages
-        batches = [self.batches.batch(draw) for draw in draws]
-        looks = {(member.num_views, member.stage(step).needs & MAPS): member.network for member in members}
+        """Do without compiled kernels where a network had better not use them for this step."""
+        looks: dict[tuple[str, int, frozenset[str]], Network] = {
+            ("student", member.num_views, member.needs & MAPS): member.network
+            for member in members
+            if step >= 0 and member.reaches_all
+        }
         needs = union_of_needs(member.stage(step) for member in members)
         if self.teacher is not None and needs:
-            looks[0, needs] = self.teacher
-        for (num_views, parts), network in looks.items():
-            images = Batch.join(batches[: max(1, num_views)]).images
-            if reason := objection(network, images, parts, self.precision):
+            looks["teacher", 1, needs & MAPS] = self.teacher
+        batches = [self.batches.batch(draw) for draw in draws] if looks.keys() - self._examined else []
+        for look in looks.keys() - self._examined:
+            who, num_views, parts = look
+            reason = objection(looks[look], Batch.join(batches[:num_views]).images, parts, self.precision)
+            if reason:
                 self.compiles = False
-                who = "teacher" if network is self.teacher else "student"
                 self.say(
                     f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
                 )
                 return
+            self._examined.add(look)
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""

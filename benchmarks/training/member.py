@@ -105,6 +105,14 @@ class Member:
         """Augmented views of each image in its batches."""
         return self.method.num_views
 
+    @property
+    def reaches_all(self) -> bool:
+        """Whether the main training's losses reach all of the network, so that it may compute by compiled kernels.
+
+        Where no loss reaches, torch's own give no gradient, but compiled ones zeros, and weight decay acts.
+        """
+        return self.method.active("ce") and not self.method.predicts
+
     def begin_epoch(self, epoch: int, lr: float) -> None:
         """Begin or continue an epoch at a learning rate."""
         self.epoch = epoch
@@ -131,9 +139,9 @@ class Member:
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
-            compiles: let the network compute by compiled kernels.
+            compiles: let the network compute by compiled kernels, where it may.
         """
-        stage = self.stage(step)
+        stage, compiles = self.stage(step), compiles and step >= 0 and self.reaches_all
         losses, logits = self.losses(batch, teacher, precision, step, compiles)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
@@ -148,7 +156,7 @@ class Member:
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
-            return self._pretraining_losses(batch, teacher, precision, compiles), None
+            return self._pretraining_losses(batch, teacher, precision), None
         with precision:
             student = self.classifier.features(batch.images, self.needs, compiles)
         terms = {}
@@ -159,14 +167,12 @@ class Member:
             terms |= self.method(student, teacher.for_loss(self.needs), batch.targets, batch.index)
         return torch.stack([terms[term] for term in self.method.terms]), student.logits.detach()
 
-    def _pretraining_losses(
-        self, batch: Batch, teacher: Features | None, precision: torch.autocast, compiles: bool
-    ) -> Tensor:
+    def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
         stage = self.method.pretraining
         assert stage is not None
         assert teacher is not None
         with precision:
-            student = self.classifier.features(batch.images, stage.needs, compiles) if stage.student else None
+            student = self.classifier.features(batch.images, stage.needs) if stage.student else None
         terms = self.method.pretrain(student, teacher.for_loss(stage.needs), batch.targets, batch.index)
         return torch.stack([terms[term] for term in stage.terms])
 

@@ -93,12 +93,10 @@ def teacher_features(
         return look(teacher, batch.images, needs, compiles)
 
 
-def look_ahead(
-    teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast, compiles: bool = False
-) -> Iterator[None]:
+def look_ahead(teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast) -> Iterator[None]:
     """Let the teacher look at what it has not seen of these views, for `table`; yields behind each batch."""
     for batch in table.unseen(draw):
-        shown = teacher_features(teacher, table.parts, batch, precision, compiles=compiles)
+        shown = teacher_features(teacher, table.parts, batch, precision)
         assert shown is not None
         table.put(batch, shown)
         yield

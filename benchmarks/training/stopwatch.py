@@ -48,7 +48,6 @@ class Loop:
         self.batches, self.draws = batches, _endless(batches, num_views(members))
         self.table = table if table is not None and table.covers(self.needs) else None
         graphs = graphs_of(train, batches.device)
-        self.compiles = train.compiles
         self.launch = Launcher(teacher, batches, self.precision, self.table, graphs, compiles=train.compiles)
 
     def look_ahead(self, num_steps: int) -> None:
@@ -58,7 +57,7 @@ class Loop:
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
         views = Draw.join([draw for draws in ahead for draw in draws])
-        for _ in look_ahead(self.teacher, self.table, views, self.precision, self.compiles):
+        for _ in look_ahead(self.teacher, self.table, views, self.precision):
             pass
 
     def run(self, num_steps: int) -> None:
