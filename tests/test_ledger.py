@@ -3,7 +3,7 @@
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from unittest.mock import Mock
+from threading import Event, Semaphore
 
 import optuna
 import pytest
@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from postgres import free_port
 
 from sweeps import ledger as ledger_module
-from sweeps.ledger import Ledger, Pulse, origin
+from sweeps.ledger import BEATS_MISSED, Ledger, Pulse, origin
 from sweeps.storage import open_storage
 from sweeps.study import quieten
 
@@ -156,15 +156,25 @@ def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of):
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("an RPC that the proxy did not answer")])
 def test_signatures_go_on_when_a_storage_is_there_again(error, sqlite, ledger_of, monkeypatch):
-    ledger, other = (ledger_of(sqlite, heartbeat=0.05, worker=each) for each in ("a:1", "b:1"))
+    ledger, other = (ledger_of(sqlite, heartbeat=0.2, worker=each) for each in ("a:1", "b:1"))
     trials = draw(ledger)
+    sign, failed, signed = Ledger.sign, Semaphore(0), Event()
+
+    def failing(*_):
+        failed.release()
+        raise error
+
+    def noted(*args):
+        sign(*args)
+        signed.set()
+
     with Pulse(ledger, trials):
-        with monkeypatch.context() as patch:
-            failing = Mock(side_effect=error)
-            patch.setattr(Ledger, "sign", failing)
-            time.sleep(0.3)
-            assert failing.call_count > 1
-        time.sleep(0.3)
+        monkeypatch.setattr(Ledger, "sign", failing)
+        assert failed.acquire(timeout=60)
+        assert failed.acquire(timeout=60)  # it tries again
+        time.sleep(BEATS_MISSED * 0.2)  # for so long that others take it for dead
+        monkeypatch.setattr(Ledger, "sign", noted)
+        assert signed.wait(60)
         other.reclaim()
     assert other.running() == 1
 
