@@ -102,6 +102,15 @@ def test_parts_of_replayed_steps_are_those_of_launched_ones(capsys, tmp_path, mo
     assert sum(parts[name] for name in PARTS) == pytest.approx(parts["launched"])
 
 
+@pytest.mark.parametrize("compiles", ["false", "true"])
+def test_a_student_whose_own_head_never_learns_is_measured_too(capsys, compiles):
+    """SimKD's: its optimiser knows no momentum of it."""
+    words = merge(WORDS, ["methods=[none,simkd]", f"train.compile={compiles}"])
+    with few_digits():
+        assert main(throughput.COMMAND, words) == 0
+    assert len(re.findall(r"^ simkd ", capsys.readouterr().out, re.MULTILINE)) == 2
+
+
 @pytest.mark.parametrize("word", ["repeats=0", "steps=-1", "workers=-1"])
 def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
     config = [words for words in WORDS if words.split("=")[0] != word.split("=")[0]]

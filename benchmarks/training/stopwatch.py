@@ -111,8 +111,8 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     work: Mapping[str, Callable[[], object]] = {
         "data": loop.views,
         "teacher": lambda: loop.look(views),
+        "optimiser": member.main.optimizer.move,  # by a whole step's gradients, before a student's alone are there
         "student": student,
-        "optimiser": member.main.optimizer.move,
     }
     return {name: seconds(_times(each), num_steps, loop.device) for name, each in work.items()}
 
