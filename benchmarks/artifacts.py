@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.data import EvaluationBatches
 from benchmarks.models import Network
 from benchmarks.tensors import write_tensors
+from benchmarks.training.compiling import look
 from benchmarks.training.member import Classifier, Member
 from methods import Features
 
@@ -92,7 +93,7 @@ class Artifacts:
         network.eval()
         images = self.evaluation.normalise(self.evaluation.split.images[self.samples])
         with self.precision:
-            return network.features(images).for_loss(frozenset({"stages"}))
+            return look(network, images, frozenset({"stages"}))
 
     @torch.no_grad()
     def _exhibits(self, member: Member, student: Features) -> dict[str, Tensor]:

@@ -103,6 +103,19 @@ def test_a_teacher_is_judged_by_what_it_shows(monkeypatch):
 # In training
 
 
+@pytest.fixture
+def looks(monkeypatch):
+    """What compiled kernels, torch's own in their place, are used for: the size of a batch, and if a student's."""
+    found = []
+
+    def told(network, images, needs):
+        found.append((len(images), network.training))
+        return compiling._look(network, images, needs)
+
+    monkeypatch.setattr(compiling, "_compiled", lambda: told)
+    return found
+
+
 def compiling_launcher(said):
     launch = launcher(said=said)
     launch.compiles = True
@@ -120,21 +133,13 @@ def test_a_training_does_without_wrong_kernels_and_says_why(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["none", "at", "mlkd", "ft"])
-def test_whole_batches_are_computed_by_compiled_kernels_and_short_ones_are_not(monkeypatch, name):
-    """By kernels that are torch's own, to tell."""
-    sizes = []
-
-    def told(network, images, needs):
-        sizes.append(len(images))
-        return compiling._look(network, images, needs)
-
-    monkeypatch.setattr(compiling, "_compiled", lambda: told)
+def test_whole_batches_are_computed_by_compiled_kernels_and_short_ones_are_not(looks, name):
     own, compiled, said = member(name), member(name), []
     train([own], launcher())
     train([compiled], compiling_launcher(said))
     assert not said
-    assert set(sizes) == {TRAIN.batch_size, compiled.num_views * TRAIN.batch_size}
-    assert len(sizes) > 4
+    assert {size for size, _ in looks} == {TRAIN.batch_size, compiled.num_views * TRAIN.batch_size}
+    assert len(looks) > 4
     assert same_state(own.state(0), compiled.state(0))
 
 
@@ -181,16 +186,9 @@ def test_what_is_compiled_learns_as_a_whole(name):
 @pytest.mark.parametrize(
     ("name", "settings"), [("simkd", {}), ("at", {"weights": {"ce": 0.0, "kd": 0.0, "at": 1.0}})], ids=str
 )
-def test_a_student_that_does_not_learn_as_a_whole_is_not_compiled_and_its_teacher_is(monkeypatch, name, settings):
-    looked = []
-
-    def told(network, images, needs):
-        looked.append(network.training)
-        return compiling._look(network, images, needs)
-
-    monkeypatch.setattr(compiling, "_compiled", lambda: told)
+def test_a_student_that_does_not_learn_as_a_whole_is_not_compiled_and_its_teacher_is(looks, name, settings):
     train([member(name, **settings)], compiling_launcher([]))
-    assert set(looked) == {False}
+    assert {learning for _, learning in looks} == {False}
 
 
 @pytest.mark.parametrize(

@@ -92,16 +92,16 @@ class Launcher:
         """
         for member in members:
             member.advance(step)
-        whole = draws[0].index.numel() == self.batches.batch_size
-        if self.compiles and whole:
-            self._examine(members, draws, step)
-        if self.graphs is None or not whole:
+        if self.graphs is None or not self._whole(draws):
             self._launch(members, draws, step)
         elif self._warm(members, step):
             self._replay(self.graphs, members, draws, step)
         else:
             self._launched += 1
             self._launch(members, draws, step)
+
+    def _whole(self, draws: Sequence[Draw]) -> bool:
+        return draws[0].index.numel() == self.batches.batch_size
 
     def _launch(
         self,
@@ -113,11 +113,12 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         # What torch has met under watch it never compiles.
-        compiles = self.compiles and draws[0].index.numel() == self.batches.batch_size and not watched
+        compiles = self.compiles and self._whole(draws) and not watched
+        compiles = compiles and self._examine(members, views, step)
         learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiles)
 
-    def _examine(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
-        """Do without compiled kernels where a network had better not use them for this step."""
+    def _examine(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> bool:
+        """Whether all networks may use compiled kernels for this step; where one may not, none does from now on."""
         looks: dict[tuple[str, int, frozenset[str]], Network] = {
             ("student", member.num_views, member.needs & MAPS): member.network
             for member in members
@@ -126,17 +127,17 @@ class Launcher:
         needs = union_of_needs(member.stage(step) for member in members)
         if self.teacher is not None and needs:
             looks["teacher", 1, needs & MAPS] = self.teacher
-        batches = [self.batches.batch(draw) for draw in draws] if looks.keys() - self._examined else []
         for look in looks.keys() - self._examined:
             who, num_views, parts = look
-            reason = objection(looks[look], Batch.join(batches[:num_views]).images, parts, self.precision)
+            reason = objection(looks[look], Batch.join(views[:num_views]).images, parts, self.precision)
             if reason:
                 self.compiles = False
                 self.say(
                     f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
                 )
-                return
+                return False
             self._examined.add(look)
+        return True
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""
