@@ -11,6 +11,10 @@ itself and the new embedding (momentum 0.5) after it was scored. Negatives come 
 Deviations: negatives are drawn with replacement, on the device; scores come from one product with the whole
 bank and are then gathered, which is the same estimator without copying B·(1+N) rows; with fewer than N samples
 of other classes, as many negatives as there are.
+
+The estimator is logistic regression: with P = exp(score / temperature) / Z and k the noise's part, the row is the
+anchor's own with probability P / (P + k) = sigmoid(log P − log k). So loss and gradient are written in terms of
+log P − log k, called evidence here: finite and exact where P itself is huge or tiny.
 """
 
 from __future__ import annotations
@@ -32,21 +36,20 @@ from methods.registry import register
 EPS = 1e-7
 
 
-def contrast_loss(ratio: Tensor, num_data: int) -> Tensor:
-    """The NCE loss of one anchor network, summed over negatives, averaged over the batch.
+def logistic_loss(evidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Logistic loss of telling the anchor's own row from others, summed over rows, averaged over the batch.
 
     Args:
-        ratio: P = exp(score / temperature) / Z, `[B, 1 + N]`, the positive in column 0.
-        num_data: size of the training set; noise is uniform over it.
+        evidence: that a row is the anchor's own, log odds, `[B, 1 + N]`; it is in column 0.
 
     Returns:
-        scalar.
+        a scalar, and its gradient for `evidence`.
     """
-    num_negatives = ratio.shape[1] - 1
-    noise = num_negatives / num_data
-    positive = torch.log(ratio[:, 0] / (ratio[:, 0] + noise + EPS))
-    negative = torch.log(noise / (ratio[:, 1:] + noise + EPS))
-    return -(positive.sum() + negative.sum()) / ratio.shape[0]
+    batch_size = evidence.shape[0]
+    own, others = evidence[:, 0], evidence[:, 1:]
+    loss = -(F.logsigmoid(own).sum() + F.logsigmoid(-others).sum()) / batch_size
+    missed = torch.cat([-torch.sigmoid(-own)[:, None], torch.sigmoid(others)], dim=1)
+    return loss, missed / batch_size
 
 
 class NegativeSampler(nn.Module):
@@ -88,24 +91,34 @@ class MemoryBank(nn.Module):
         self.rows: Tensor
         self.z: Tensor
 
-    def ratios(self, anchor: Tensor, index: Tensor, temperature: float) -> Tensor:
-        """exp(anchor · row / temperature) / Z for the rows `index`.
+    def contrast(self, anchor: Tensor, index: Tensor, temperature: float) -> Tensor:
+        """NCE of recognising the anchors' own rows: a scalar, whose gradients flow into the anchors.
 
         Args:
-            anchor: unit embeddings `[B, D]`; gradients flow into them.
-            index: rows to score, `[B, 1 + N]`.
+            anchor: unit embeddings `[B, D]`.
+            index: rows to score, `[B, 1 + N]`; the anchor's own in column 0.
 
-        Returns:
-            `[B, 1 + N]`. The first call in training sets Z to their mean times the size of the bank.
+        The first call in training sets Z to the mean of exp(score / temperature) times the size of the bank.
         """
-        # The copy is what backward reads: the rows themselves move before it.
-        scores = (anchor @ self.rows.clone().T).gather(1, index)
-        weights = torch.exp(scores / temperature)
+        loss, gradient = self._contrast(anchor.detach(), index, temperature)
+        # The gradient was taken at once: before the backward pass, the bank moves.
+        return loss + ((anchor - anchor.detach()) * gradient).sum()
+
+    @torch.no_grad()
+    def _contrast(self, anchor: Tensor, index: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """The loss, and its gradient for the anchors."""
+        num_data, num_negatives = self.rows.shape[0], index.shape[1] - 1
+        all_scores = anchor @ self.rows.T
+        scores = all_scores.gather(1, index) / temperature
         # On the device, without asking whether it is the first batch.
-        z = torch.where(self.z == 0, weights.detach().mean() * self.rows.shape[0], self.z)
+        z = torch.where(self.z == 0, scores.exp().mean() * num_data, self.z)
         if self.training:
             self.z.copy_(z)
-        return weights / z
+        noise = num_negatives / num_data  # uniform over the training set
+        loss, missed = logistic_loss(scores - (z * (noise + EPS)).log())
+        loss = loss + num_negatives * math.log1p(EPS / noise)  # EPS is in the denominators alone
+        gradient = torch.zeros_like(all_scores).scatter_add_(1, index, missed) @ self.rows
+        return loss, gradient / temperature
 
     @torch.no_grad()
     def update(self, embedding: Tensor, index: Tensor, momentum: float) -> None:
@@ -204,8 +217,9 @@ class CRD(Method[CRDConfig]):
         anchor_teacher = F.normalize(self.embed_teacher(teacher.embedding), dim=1)
         negatives = self.sampler(target, self.num_negatives, self.generator)
         rows = torch.cat([index[:, None], negatives], dim=1)
-        loss = self._contrast(anchor_student, self.bank_teacher, rows)
-        loss = loss + self._contrast(anchor_teacher, self.bank_student, rows)
+        temperature = self.config.contrast_temperature
+        loss = self.bank_teacher.contrast(anchor_student, rows, temperature)
+        loss = loss + self.bank_student.contrast(anchor_teacher, rows, temperature)
         if self.training:
             self.bank_student.update(anchor_student, index, self.config.momentum)
             self.bank_teacher.update(anchor_teacher, index, self.config.momentum)
@@ -216,7 +230,3 @@ class CRD(Method[CRDConfig]):
         if not self.active("crd"):
             return {}
         return {"crd_z_student": self.bank_student.z.item(), "crd_z_teacher": self.bank_teacher.z.item()}
-
-    def _contrast(self, anchor: Tensor, bank: MemoryBank, rows: Tensor) -> Tensor:
-        ratio = bank.ratios(anchor, rows, self.config.contrast_temperature)
-        return contrast_loss(ratio, bank.rows.shape[0])
