@@ -30,7 +30,7 @@ def mean_over(feature: Tensor, *dims: int) -> Tensor:
 
     The gradient of torch's own is written out as a map, in another layout than the feature's; this one's is not.
     """
-    return feature.sum(dim=dims, keepdim=True) / math.prod(feature.shape[dim] for dim in dims)
+    return feature.sum(dim=dims, keepdim=True) / math.prod([feature.shape[dim] for dim in dims])
 
 
 def magnitude(feature: Tensor, p: float) -> Tensor:
