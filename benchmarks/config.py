@@ -107,8 +107,8 @@ class TrainConfig:
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
     compile: bool | None = option(
         None,
-        "let the networks compute by kernels that torch compiles at the first step, once they are seen to do the "
-        "same; default: on a GPU, where so many steps repay the minute that it takes",
+        "let networks and losses be computed by kernels that torch compiles at the first step, once they are seen "
+        "to do the same; default: on a GPU, where so many steps repay the minutes that it takes",
     )
     graph: bool = option(
         True,
@@ -118,7 +118,7 @@ class TrainConfig:
 
     @property
     def compiles(self) -> bool:
-        """Whether the networks compute by compiled kernels."""
+        """Whether networks and losses are computed by compiled kernels."""
         return bool(self.compile)
 
 

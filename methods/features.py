@@ -5,6 +5,7 @@ Legend: B batch, C channels, H W height and width of a map, D embedding, K class
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,19 +38,30 @@ class Features:
         final = () if self.final is None else (self.final,)
         return *self.stages, *self.preacts, self.embedding, self.logits, *final
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """The same of changed tensors."""
+        return Features(
+            stages=tuple(map(change, self.stages)),
+            preacts=tuple(map(change, self.preacts)),
+            embedding=change(self.embedding),
+            logits=change(self.logits),
+            final=None if self.final is None else change(self.final),
+        )
+
     def for_loss(self, needs: frozenset[str]) -> Features:
         """The parts that a method declared in `needs`, as float32 for its loss.
 
         Maps that were not declared are left out, so a method that reads them without saying so fails at its
         first step instead of silently costing every cohort their computation.
         """
-        return Features(
-            stages=tuple(stage.float() for stage in self.stages) if "stages" in needs else (),
-            preacts=tuple(preact.float() for preact in self.preacts) if "preacts" in needs else (),
-            embedding=self.embedding.float(),
-            logits=self.logits.float(),
-            final=self.final.float() if self.final is not None and "final" in needs else None,
+        declared = Features(
+            stages=self.stages if "stages" in needs else (),
+            preacts=self.preacts if "preacts" in needs else (),
+            embedding=self.embedding,
+            logits=self.logits,
+            final=self.final if "final" in needs else None,
         )
+        return declared.map(lambda part: part.float())
 
 
 @dataclass(frozen=True)

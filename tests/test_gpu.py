@@ -14,7 +14,7 @@ import methods
 from benchmarks.training import step
 from benchmarks.training.build import build_network, frozen
 from benchmarks.training.cohort import Cohort
-from benchmarks.training.compiling import objection
+from benchmarks.training.examining import network_objection
 from benchmarks.training.graphs import SOUND
 from benchmarks.training.step import teacher_features
 from methods import Method
@@ -142,7 +142,15 @@ def test_compiled_networks_show_and_learn_the_same(name, bf16):
     images = torch.randn(64, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     precision = torch.autocast("cuda", torch.bfloat16, enabled=bf16)
     for network in (build_network(name, 10, 0, device), frozen(build_network(name, 10, 0, device))):
-        assert objection(network, images, frozenset({"stages", "preacts"}), precision) is None
+        assert network_objection(network, images, frozenset({"stages", "preacts"}), precision) is None
+
+
+@pytest.mark.parametrize("method", methods.available())
+def test_compiled_losses_and_their_gradients_are_the_same(distil, tmp_path, capsys, method):
+    """Else the run would say that it does without."""
+    words = [word for word in GPU if "deterministic" not in word] + [f"method={method}", "train.compile=true"]
+    assert distil(*words, f"output={tmp_path}") == 0
+    assert "torch's own kernels" not in capsys.readouterr().out
 
 
 # Steps that cannot be

@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.data import Batch, Draw, TrainBatches
+from benchmarks.data import Draw, TrainBatches
 from benchmarks.errors import first_line
 from benchmarks.models import Network
-from benchmarks.training.compiling import MAPS, objection
+from benchmarks.training.compiling import NOTHING
+from benchmarks.training.examining import Examiner
 from benchmarks.training.graphs import Graphs, HostReads, Replay, cause
 from benchmarks.training.member import Member
-from benchmarks.training.step import learn, union_of_needs
+from benchmarks.training.step import learn
 from benchmarks.training.view_table import ViewTable
 
 WARM_UP = 2  # steps launched before one is recorded: in them libraries choose kernels and optimisers make buffers
@@ -61,7 +62,7 @@ class Launcher:
         table: where the teacher's outputs can be looked up.
         graphs: of the device; None: all steps are launched.
         say: told why steps are not replayed or compiled after all.
-        compiles: let the networks compute by compiled kernels, in whole batches.
+        compiles: let networks and losses be computed by compiled kernels, in whole batches.
     """
 
     def __init__(
@@ -75,8 +76,8 @@ class Launcher:
         compiles: bool = False,
     ) -> None:
         self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
-        self.graphs, self.say, self.compiles = graphs, say, compiles
-        self._examined: set[tuple[str, int, frozenset[str]]] = set()  # who looks, at how many views, for what
+        self.graphs, self.say = graphs, say
+        self.examine = Examiner(teacher, precision, say, compiles)
         self._decided: object = None  # what the recording holds, or will
         self._launched = 0  # steps since that was decided
         self._recording: Recording | None = None
@@ -113,31 +114,8 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         # What torch has met under watch it never compiles.
-        compiles = self.compiles and self._whole(draws) and not watched
-        compiles = compiles and self._examine(members, views, step)
+        compiles = self.examine(members, views, step) if self._whole(draws) and not watched else NOTHING
         learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiles)
-
-    def _examine(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> bool:
-        """Whether all networks may use compiled kernels for this step; where one may not, none does from now on."""
-        looks: dict[tuple[str, int, frozenset[str]], Network] = {
-            ("student", member.num_views, member.needs & MAPS): member.network
-            for member in members
-            if step >= 0 and member.reaches_all
-        }
-        needs = union_of_needs(member.stage(step) for member in members)
-        if self.teacher is not None and needs:
-            looks["teacher", 1, needs & MAPS] = self.teacher
-        for look in looks.keys() - self._examined:
-            who, num_views, parts = look
-            reason = objection(looks[look], Batch.join(views[:num_views]).images, parts, self.precision)
-            if reason:
-                self.compiles = False
-                self.say(
-                    f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
-                )
-                return False
-            self._examined.add(look)
-        return True
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""

@@ -6,14 +6,13 @@ import dataclasses
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import metrics
 from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
-from benchmarks.training.compiling import look
+from benchmarks.training.compiling import NOTHING, Compiled, judge, look
 from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule
@@ -130,7 +129,12 @@ class Member:
         return id(stage), stage.lr, self.epoch if self.method.heeds_epochs else None
 
     def step(
-        self, batch: Batch, teacher: Features | None, precision: torch.autocast, step: int, compiles: bool = False
+        self,
+        batch: Batch,
+        teacher: Features | None,
+        precision: torch.autocast,
+        step: int,
+        compiles: Compiled = NOTHING,
     ) -> None:
         """One training step, once `advance` was called; it reads no device value and is recorded as it is.
 
@@ -139,9 +143,9 @@ class Member:
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
-            compiles: let the network compute by compiled kernels, where it may.
+            compiles: what may compute by compiled kernels, in the main training.
         """
-        stage, compiles = self.stage(step), compiles and step >= 0 and self.reaches_all
+        stage = self.stage(step)
         losses, logits = self.losses(batch, teacher, precision, step, compiles)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
@@ -152,20 +156,18 @@ class Member:
         teacher: Features | None,
         precision: torch.autocast,
         step: int = 0,
-        compiles: bool = False,
+        compiles: Compiled = NOTHING,
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
             return self._pretraining_losses(batch, teacher, precision), None
         with precision:
-            student = self.classifier.features(batch.images, self.needs, compiles)
-        terms = {}
-        if self.method.active("ce"):
-            terms["ce"] = F.cross_entropy(student.logits, batch.targets)
+            student = self.classifier.features(batch.images, self.needs, compiles.networks and self.reaches_all)
         if self.needs:
             assert teacher is not None
-            terms |= self.method(student, teacher.for_loss(self.needs), batch.targets, batch.index)
-        return torch.stack([terms[term] for term in self.method.terms]), student.logits.detach()
+            teacher = teacher.for_loss(self.needs)
+        losses = judge(self.method, student, teacher, batch.targets, batch.index, self.name in compiles.losses)
+        return losses, student.logits.detach()
 
     def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
         stage = self.method.pretraining

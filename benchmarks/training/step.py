@@ -10,7 +10,7 @@ import torch
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw
 from benchmarks.models import Network
-from benchmarks.training.compiling import look
+from benchmarks.training.compiling import NOTHING, Compiled, look
 from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
 from benchmarks.training.view_table import ViewTable
@@ -48,7 +48,7 @@ def learn(
     step: int,
     table: ViewTable | None = None,
     lanes: Sequence[AbstractContextManager[object]] = (),
-    compiles: bool = False,
+    compiles: Compiled = NOTHING,
 ) -> None:
     """What of a step happens on the device, under one look of the teacher at each view of the batch.
 
@@ -56,10 +56,10 @@ def learn(
 
     Args:
         lanes: contexts in which the members work, one each; default: one behind the other.
-        compiles: let the networks compute by compiled kernels.
+        compiles: what may compute by compiled kernels.
     """
     needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision, table, compiles) for view in views]
+    shown = [teacher_features(teacher, needs, view, precision, table, compiles.networks) for view in views]
     for member, lane in zip(members, lanes or [nullcontext()] * len(members), strict=True):
         seen = slice(member.num_views)
         with lane:

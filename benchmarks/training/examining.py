@@ -1,0 +1,201 @@
+"""Whether compiled kernels do what torch's own do: values and gradients of both, against float64's.
+
+Compilers err. (torch 2.13 on a CPU gives FT's loss right and its gradients off by more than their length.)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.data import Batch
+from benchmarks.errors import first_line
+from benchmarks.models import Network
+from benchmarks.training.compiling import MAPS, NOTHING, Compiled, judge, look
+from benchmarks.training.member import Classifier, Member
+from benchmarks.training.step import join_features, teacher_features, union_of_needs
+from methods import Features
+
+# How far compiled kernels may be from float64, beside twice as far as torch's own: either may round more. Networks
+# may compute in bfloat16, losses never do.
+NETWORKS, LOSSES = 0.01, 0.001
+
+Found = dict[str, Tensor]  # vectors by what they are
+
+
+class Examiner:
+    """Finds out, before they are used, which compiled kernels of a cohort may be.
+
+    Args:
+        teacher: frozen, in eval mode; None if no method needs one.
+        precision: the networks' autocast.
+        say: told what is computed by torch's own kernels after all, and why.
+        compiles: whether compiled kernels are wanted at all.
+    """
+
+    def __init__(
+        self, teacher: Network | None, precision: torch.autocast, say: Callable[[str], None], compiles: bool
+    ) -> None:
+        self.teacher, self.precision, self.say, self.compiles = teacher, precision, say, compiles
+        self._networks = compiles  # so far
+        self._looks: set[tuple[str, int, frozenset[str]]] = set()  # who looks well, at how many views, for what
+        self._losses: dict[str, bool] = {}  # which students' are right
+
+    def __call__(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> Compiled:
+        """What may use compiled kernels in this step: all networks or none, and which students' losses."""
+        if not self.compiles:
+            return NOTHING
+        self._networks = self._networks and self._look_well(members, views, step)
+        new = [member for member in members if step >= 0 and member.name not in self._losses]
+        if new:
+            needs = union_of_needs(members)
+            taught = [
+                teacher_features(self.teacher, needs, view, self.precision, compiles=self._networks)
+                for view in views
+            ]
+            self._losses |= {member.name: self._judges_well(member, views, taught) for member in new}
+        return Compiled(self._networks, frozenset(name for name, right in self._losses.items() if right))
+
+    def _look_well(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> bool:
+        looks: dict[tuple[str, int, frozenset[str]], Network] = {
+            ("student", member.num_views, member.needs & MAPS): member.network
+            for member in members
+            if step >= 0 and member.reaches_all
+        }
+        needs = union_of_needs(member.stage(step) for member in members)
+        if self.teacher is not None and needs:
+            looks["teacher", 1, needs & MAPS] = self.teacher
+        for key in looks.keys() - self._looks:
+            who, num_views, parts = key
+            images = Batch.join(views[:num_views]).images
+            if reason := network_objection(looks[key], images, parts, self.precision):
+                self.say(
+                    f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
+                )
+                return False
+            self._looks.add(key)
+        return True
+
+    def _judges_well(self, member: Member, views: Sequence[Batch], taught: Sequence[Features | None]) -> bool:
+        if member.method.heeds_epochs:  # its losses would be compiled for each epoch anew
+            return False
+        seen = slice(member.num_views)
+        batch, teacher = Batch.join(views[seen]), join_features(taught[seen])
+        classifier = copy.deepcopy(member.classifier)  # batch norms move
+        with self.precision:
+            student = classifier.features(batch.images, member.needs, self._networks and member.reaches_all)
+        if teacher is not None:
+            teacher = teacher.for_loss(member.needs)
+        reason = losses_objection(member.classifier, student, teacher, batch)
+        if reason:
+            name = member.name
+            self.say(f"note: the losses of {name} are computed by torch's own kernels, not compiled ones: {reason}")
+        return reason is None
+
+
+def network_objection(
+    network: Network, images: Tensor, needs: frozenset[str], precision: torch.autocast
+) -> str | None:
+    """Why a network had better not compute by compiled kernels; None where they do what torch's own do.
+
+    What it shows, and its weights' gradients under a random mix of that, must not be farther from float64's than by
+    torch's own kernels, but for rounding. The network stays as it is.
+
+    Args:
+        network: a student, or a teacher, without gradients.
+        images, needs: as of `look`.
+        precision: the training's autocast.
+    """
+    whole = torch.autocast(images.device.type, enabled=False)
+    return _objection(
+        lambda: _shown(copy.deepcopy(network).double(), images.double(), needs, whole),
+        lambda: _shown(network, images, needs, precision),
+        lambda: _shown(network, images, needs, precision, compiles=True),
+        NETWORKS,
+    )
+
+
+def losses_objection(
+    classifier: Classifier, student: Features, teacher: Features | None, batch: Batch
+) -> str | None:
+    """The same of a method's losses, weighted, and their gradients for the student's features and its connectors.
+
+    Args:
+        classifier: the student, with its method.
+        student, teacher: what they show of the batch, of the parts that the method needs.
+        batch: in as many views as the method asks for.
+    """
+    return _objection(
+        lambda: _judged(classifier, student, teacher, batch, torch.float64),
+        lambda: _judged(classifier, student, teacher, batch),
+        lambda: _judged(classifier, student, teacher, batch, compiles=True),
+        LOSSES,
+    )
+
+
+def _objection(
+    exact: Callable[[], Found], own: Callable[[], Found], compiled: Callable[[], Found], tolerance: float
+) -> str | None:
+    try:
+        truth, usual, found = exact(), own(), compiled()
+    except Exception as error:  # a compiler, its tools and what they make fail in all ways
+        return first_line(error)
+    for name in truth:
+        off, least = (_distance(each[name], truth[name]) for each in (found, usual))
+        if not off <= 2 * least + tolerance:
+            return f"its {name} are off by {off:.2g} of their length, with torch's own by {least:.2g}"
+    return None
+
+
+def _shown(
+    network: Network, images: Tensor, needs: frozenset[str], precision: torch.autocast, compiles: bool = False
+) -> Found:
+    """What a network shows, part by part, and its gradients in one vector: some are nothing but rounding."""
+    network = copy.deepcopy(network)  # batch norms move
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    with precision, torch.set_grad_enabled(bool(learning)):
+        shown = look(network, images, needs, compiles)
+    parts = {"maps": (*shown.stages, *shown.preacts), "embeddings": (shown.embedding,), "logits": (shown.logits,)}
+    found = {name: _vector(tensors) for name, tensors in parts.items() if tensors}
+    if learning:
+        random = torch.Generator().manual_seed(0)
+        mix = [torch.randn(part.shape, generator=random).to(part) / part.numel() ** 0.5 for part in shown.tensors()]
+        found["gradients"] = _vector(torch.autograd.grad(shown.tensors(), learning, mix))
+    return found
+
+
+def _judged(
+    classifier: Classifier,
+    student: Features,
+    teacher: Features | None,
+    batch: Batch,
+    dtype: torch.dtype = torch.float32,
+    compiles: bool = False,
+) -> Found:
+    """Weighted losses, and their gradients."""
+    classifier = copy.deepcopy(classifier).to(dtype)  # memories move; and some methods read the network's weights
+    method: Any = classifier.method
+    student = student.map(lambda part: part.detach().to(dtype).requires_grad_())
+    teacher = teacher and teacher.map(lambda part: part.to(dtype))
+    shown, learning = student.tensors(), [each for each in classifier.parameters() if each.requires_grad]
+    losses = judge(method, student, teacher, batch.targets, batch.index, compiles)
+    losses = losses * losses.new_tensor([method.config.weights[term] for term in method.terms])
+    gradients = torch.autograd.grad(losses.sum(), [*shown, *learning], allow_unused=True, materialize_grads=True)
+    return {
+        "losses": losses.detach(),
+        "gradients": _vector(gradients[: len(shown)]),
+        "connectors' gradients": _vector(gradients[len(shown) :]),
+    }
+
+
+def _vector(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def _distance(found: Tensor, truth: Tensor) -> float:
+    """In lengths of the truth; where that is nothing, so must be what was found."""
+    return float((found - truth).norm() / truth.norm().clamp_min(torch.finfo(truth.dtype).tiny))
