@@ -32,13 +32,12 @@ from enum import StrEnum
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import Search, SearchEach, StageConfig, acts_with, option, require
 from methods.connectors import conv_bn
-from methods.features import Features, FeatureSpec
+from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
 from methods.maps import magnitude, mean_over, pool_to
 from methods.registry import register
@@ -59,15 +58,15 @@ class Attention(StrEnum):
     channel = "channel"
 
 
-def spatial_attention(feature: Tensor, p: float) -> Tensor:
+def spatial_attention(feature: Tensor, p: float, signed: bool = True) -> Tensor:
     """Mean over channels of |F|^p, divided by its mean over positions: `[B, C, H, W]` to `[B, 1, H, W]`."""
-    energy = mean_over(magnitude(feature, p), 1)
+    energy = mean_over(magnitude(feature, p, signed), 1)
     return energy / mean_over(energy, 2, 3).clamp_min(EPS)
 
 
-def channel_attention(feature: Tensor, p: float) -> Tensor:
+def channel_attention(feature: Tensor, p: float, signed: bool = True) -> Tensor:
     """Mean over positions of |F|^p, divided by its mean over channels: `[B, C, H, W]` to `[B, C, 1, 1]`."""
-    energy = mean_over(magnitude(feature, p), 2, 3)
+    energy = mean_over(magnitude(feature, p, signed), 2, 3)
     return energy / mean_over(energy, 1).clamp_min(EPS)
 
 
@@ -197,24 +196,29 @@ def _check_block_sizes(sizes: list[int], valid: list[tuple[int, ...]]) -> None:
 
 
 class RunningMean(nn.Module):
-    """Mean of a vector over batches, each counted alike: all at first, about the last hundred later."""
+    """Mean of an array over batches, each counted alike: all at first, about the last hundred later."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("num_batches", torch.zeros(()))
         self.mean: Tensor
         self.num_batches: Tensor
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Take in `batch`, `[B, D]`."""
+        """Take in `batch`, `[B, …]`."""
         self.num_batches += 1
         self.mean += (batch.mean(dim=0) - self.mean) * (1 / self.num_batches).clamp_min(0.01)
 
 
-def _running_means(dims: list[int]) -> Sequence[RunningMean]:
-    return cast("Sequence[RunningMean]", nn.ModuleList([RunningMean(dim) for dim in dims]))
+def _running_means(shapes: list[MapShape]) -> Sequence[RunningMean]:
+    return cast("Sequence[RunningMean]", nn.ModuleList([RunningMean(*shape) for shape in shapes]))
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Each sample's maps at length 1."""
+    return maps / torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True).clamp_min(EPS)
 
 
 class BlockTransfer(nn.Module):
@@ -224,50 +228,60 @@ class BlockTransfer(nn.Module):
         config: resolved.
         student_channels, teacher_channels: C_s and C_t.
         grid: g, cells along one side.
+        signed: whether the student's map, and the teacher's, takes negative values.
     """
 
-    def __init__(self, config: AFTKDConfig, student_channels: int, teacher_channels: int, grid: int) -> None:
+    def __init__(
+        self,
+        config: AFTKDConfig,
+        student_channels: int,
+        teacher_channels: int,
+        grid: int,
+        signed: tuple[bool, bool],
+    ) -> None:
         super().__init__()
         self.config = config
-        self.grid = grid
-        dims = [teacher_channels * grid**2]
+        self.grid, self.signed = grid, signed
+        shapes = [(teacher_channels, grid, grid)]
         if config.content == Content.attention:
-            dims = [grid**2] * (config.attention != Attention.channel)
-            dims += [teacher_channels] * (config.attention != Attention.spatial)
+            shapes = [(1, grid, grid)] * (config.attention != Attention.channel)
+            shapes += [(teacher_channels, 1, 1)] * (config.attention != Attention.spatial)
         # Spatial attention alone is read from the raw map: a connector would never learn.
         only_spatial = config.content == Content.attention and config.attention == Attention.spatial
         self.connector = nn.Identity() if only_spatial else conv_bn(student_channels, teacher_channels)
-        self.centers = _running_means(dims if config.center else [])
-        self.directions = _running_means(dims)
+        self.centers = _running_means(shapes if config.center else [])
+        self.directions = _running_means(shapes)
 
-    def blocks(self, connected: Tensor, raw: Tensor) -> list[Tensor]:
-        """The AFB as vectors to be compared, before centring and normalisation.
+    def blocks(self, connected: Tensor, raw: Tensor, signed: tuple[bool, bool]) -> list[Tensor]:
+        """The AFB as it is compared, before centring and normalisation.
 
         Args:
             connected: φ(F), `[B, C_t, H, W]`.
             raw: F, `[B, C, H, W]`; the same for the teacher.
+            signed: whether either takes negative values.
 
         Returns:
-            one `[B, C_t·g²]`; with content=attention, S as `[B, g²]` and C as `[B, C_t]` instead.
+            one `[B, C_t, g, g]`; with content=attention, S as `[B, 1, g, g]` and C as `[B, C_t, 1, 1]` instead.
         """
+        signed_connected, signed_raw = signed
         config = self.config
         spatial = config.attention != Attention.channel
         channel = config.attention != Attention.spatial
         if config.content == Content.attention:
             parts = []
             if spatial:
-                parts.append(pool_to(spatial_attention(raw, config.p), self.grid).flatten(1))
+                parts.append(pool_to(spatial_attention(raw, config.p, signed_raw), self.grid))
             if channel:
-                parts.append(channel_attention(connected, config.p).flatten(1))
+                parts.append(channel_attention(connected, config.p, signed_connected))
             return parts
         degree = config.degree if config.content == Content.both else 0.0
         block = connected
         if degree and spatial:
-            block = block * (1 - degree + degree * spatial_attention(raw, config.p))
+            block = block * (1 - degree + degree * spatial_attention(raw, config.p, signed_raw))
         block = pool_to(block, self.grid)
         if degree and channel:  # constant over positions, so it may act after the pooling
-            block = block * (1 - degree + degree * channel_attention(connected, config.p))
-        return [block.flatten(1)]
+            block = block * (1 - degree + degree * channel_attention(connected, config.p, signed_connected))
+        return [block]
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance of the normalised AFBs, averaged over the batch: a scalar in [0, 4] for each part.
@@ -280,25 +294,25 @@ class BlockTransfer(nn.Module):
         for part, (ours, theirs) in enumerate(self._compared(student, teacher)):
             if self.training:
                 self.directions[part].update(theirs)
-            distances.append((ours - theirs).square().sum(dim=1).mean())
+            distances.append((ours - theirs).square().sum() / len(ours))
         return torch.stack(distances).sum()
 
     def _compared(self, student: Tensor, teacher: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each part of both AFBs as the distance takes it: centred and of unit length, `[B, D]`."""
-        blocks = zip(self.blocks(self.connector(student), student), self.blocks(teacher, teacher), strict=True)
-        for part, (ours, theirs) in enumerate(blocks):
+        """Each part of both AFBs as the distance takes it: centred and of unit length; spatial attention first."""
+        signed_student, signed_teacher = self.signed
+        of_student = self.blocks(self.connector(student), student, (True, signed_student))
+        of_teacher = self.blocks(teacher, teacher, (signed_teacher, signed_teacher))
+        for part, (ours, theirs) in enumerate(zip(of_student, of_teacher, strict=True)):
             if self.config.center:
                 if self.training:
                     self.centers[part].update(theirs)
                 mean = self.centers[part].mean
                 ours, theirs = ours - mean, theirs - mean
-            yield F.normalize(ours, dim=1, eps=EPS), F.normalize(theirs, dim=1, eps=EPS)
+            yield _unit(ours), _unit(theirs)
 
     def maps(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """What is compared of positions, laid out over the cells: `[B, C, g, g]`."""
-        ours, theirs = next(self._compared(student, teacher))  # spatial attention comes before channel attention
-        cells = (-1, self.grid, self.grid)
-        return ours.unflatten(1, cells), theirs.unflatten(1, cells)
+        """What is compared of positions: `[B, C, g, g]`."""
+        return next(self._compared(student, teacher))
 
     def floor(self) -> float:
         """The distance that the best constant student output would reach: 2 − 2‖E[t]‖ over unit vectors t."""
@@ -326,11 +340,13 @@ class AFTKD(Method[AFTKDConfig]):
     def __init__(self, config: AFTKDConfig, context: Context) -> None:
         super().__init__(config, context)
         transfers = nn.ModuleList()
-        matched = config.matched(context.student, context.teacher) if self.active("afb") else []
-        for k, (student, teacher) in enumerate(matched):
+        student, teacher = context.student, context.teacher
+        for k, (s, t) in enumerate(config.stages or [] if self.active("afb") else []):
+            (channels, side, _), (width, teacher_side, _) = student.stages[s], teacher.stages[t]
             # Channel attention alone has no blocks.
-            grid = 1 if config.block_size is None else grid_of(config.block_size[k], student[1], teacher[1])
-            transfers.append(BlockTransfer(config, student[0], teacher[0], grid))
+            grid = 1 if config.block_size is None else grid_of(config.block_size[k], side, teacher_side)
+            signed = student.signed[s], teacher.signed[t]
+            transfers.append(BlockTransfer(config, channels, width, grid, signed))
         self.transfers = cast("Sequence[BlockTransfer]", transfers)
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:

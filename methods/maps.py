@@ -33,10 +33,16 @@ def mean_over(feature: Tensor, *dims: int) -> Tensor:
     return feature.sum(dim=dims, keepdim=True) / math.prod([feature.shape[dim] for dim in dims])
 
 
-def magnitude(feature: Tensor, p: float) -> Tensor:
-    """|F|^p with finite gradients for every p > 0: at 0, where a root's is infinite, it is 0."""
-    if p == 1:
-        return feature.abs()
+def magnitude(feature: Tensor, p: float, signed: bool = True) -> Tensor:
+    """|F|^p with finite gradients for every p > 0: at 0, where a root's is infinite, it is 0.
+
+    Args:
+        feature: any shape.
+        p: exponent.
+        signed: false spares a pass over what takes no negative values. Of p = 1 the gradient at 0 is then 1, which
+            ends in the ReLU before.
+    """
     if p == 2:
         return feature.square()
-    return feature.abs().clamp_min(torch.finfo(feature.dtype).tiny).pow(p)
+    size = feature.abs() if signed else feature
+    return size if p == 1 else size.clamp_min(torch.finfo(feature.dtype).tiny).pow(p)

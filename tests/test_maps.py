@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.aftkd import channel_attention, spatial_attention
 from methods.at import attention_map
-from methods.maps import mean_over, pool_to
+from methods.maps import magnitude, mean_over, pool_to
 
 
 class Names(TorchDispatchMode):
@@ -45,6 +45,19 @@ def test_a_mean_is_torchs_with_its_gradient(dims):
     weights = torch.randn_like(theirs)
     gradients = [torch.autograd.grad((mean * weights).sum(), maps)[0] for mean in (ours, theirs)]
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0])
+def test_the_magnitude_of_what_a_relu_shows_needs_no_sign(p):
+    """With its gradient where the ReLU is silent, and where its input is exactly 0."""
+    maps = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    maps[:, 0, 0] = 0
+    maps.requires_grad_()
+    both = [magnitude(maps.relu(), p, signed) for signed in (True, False)]
+    torch.testing.assert_close(*both, rtol=0, atol=0)
+    gradients = [torch.autograd.grad(size.square().sum() + size.sum(), maps)[0] for size in both]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    assert gradients[0].isfinite().all()
 
 
 @pytest.mark.parametrize(
