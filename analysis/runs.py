@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks import metrics
 from benchmarks.hashing import short_hash
+from benchmarks.words import counted
 
 STATES = ("complete", "stopped", "failed", "interrupted")
 UNFINISHED = "unfinished"
@@ -146,11 +147,6 @@ def protocol(config: Mapping[str, Any]) -> str:
     words += [f"of {counted(train['max_steps'], 'step')}"] if train.get("max_steps") else []
     words += [str(train["precision"])] if train.get("precision") else []
     return printable(f"{' '.join(words)} {short_hash(content, 6)}")
-
-
-def counted(number: Any, noun: str) -> str:
-    """So many of something: "1 epoch", "2 epochs"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(name: str) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from analysis import statistics
 from analysis.cells import Column
 from analysis.grid import MISSING, Entry, Grid, number
-from analysis.runs import counted
 from analysis.scores import Scores
 from analysis.statistics import Difference, Interval, RankTest
+from benchmarks.words import counted
 
 CONFIDENCE = 0.95
 

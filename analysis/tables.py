@@ -17,7 +17,7 @@ from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import counted, machine_of, torch_of
+from analysis.runs import machine_of, torch_of
 from analysis.scores import Scores
 from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
@@ -26,6 +26,7 @@ from analysis.tidy import to_csv
 from benchmarks.console import make_console
 from benchmarks.errors import UserError
 from benchmarks.files import write_json, write_text
+from benchmarks.words import counted
 from methods import unknown
 
 MOST_NAMED = 3  # cells in a remark
@@ -169,7 +170,7 @@ def _check_rows(selection: Selection, layout: Layout) -> None:
 
 def _nothing(logs: Logs, selection: Selection) -> str:
     reasons = selection.excluded["reason"].value_counts()
-    lines = [f"none of {len(logs.runs)} runs can be shown"]
+    lines = [f"none of {counted(len(logs.runs), 'run')} can be shown"]
     return "\n  ".join([*lines, *(f"{counted(count, 'run')}: {reason}" for reason, count in reasons.items())])
 
 

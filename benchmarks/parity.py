@@ -35,6 +35,7 @@ from benchmarks.protocol import Variant, check_path, plain, resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_login
+from benchmarks.words import counted
 from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
@@ -236,7 +237,7 @@ def _announce(parity: Parity, console: Console) -> None:
 def _print(console: Console, parity: Parity, accuracies: Accuracies) -> None:
     labels = [variant.label for variant in parity.variants]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{parity.bench.dataset.evaluation_name} top-1 in %, {parity.config.repeats} seeds")
+    table.add_column(f"{parity.bench.dataset.evaluation_name} top-1 in %, {counted(parity.config.repeats, 'seed')}")
     for label in labels:
         table.add_column(label, justify="right")
     for name, reached in accuracies.items():

@@ -22,6 +22,7 @@ from benchmarks.files import CARD
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
 from benchmarks.training.progress import delete_leftovers
+from benchmarks.words import counted
 from benchmarks.workbench import Workbench, prepare_torch
 from methods import option, unknown
 
@@ -81,7 +82,8 @@ def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) 
     top1 = bench.measure(teacher, plan.train)
     network = teacher.load(bench.dataset.num_classes, bench.device)
     stored = teachers.store(plan, network, top1, source, [])
-    bench.console.print(f"imported as a teacher of {plan.train.epochs} epochs, seed {plan.seed}: {stored.source}")
+    epochs = counted(plan.train.epochs, "epoch")
+    bench.console.print(f"imported as a teacher of {epochs}, seed {plan.seed}: {stored.source}")
 
 
 def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:

@@ -33,6 +33,7 @@ from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
 from benchmarks.views import empty_table
+from benchmarks.words import counted
 from benchmarks.workbench import prepare_torch
 from methods import option
 
@@ -150,7 +151,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "
         f"{config.train.precision}, on {device_name(bench.device, config.train.threads)}; "
-        f"{config.repeats} rounds of {config.steps} steps"
+        f"{counted(config.repeats, 'round')} of {counted(config.steps, 'step')}"
     )
     if bench.table is not None:
         console.print(f"teacher.views={config.teacher.views}: what the teacher shows in the steps of ours is known")

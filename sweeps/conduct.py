@@ -13,6 +13,7 @@ from benchmarks.console import logged
 from benchmarks.distillation import Distillation, check_writable
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.tracking import check_login
+from benchmarks.words import counted
 from benchmarks.workbench import Workbench, open_workbench
 from sweeps import processes
 from sweeps.ledger import FINISHED, MOST_DEATHS, Ledger
@@ -42,7 +43,7 @@ def _conduct(plan: Plan, console: Console) -> None:
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
     begun_with = ledger.finished()
     if begun_with >= ledger.target and pending_confirmation(plan, study) is None:
-        console.print(f"complete already: {begun_with} trials are finished (trials=N goes on)")
+        console.print(f"complete already: {counted(begun_with, 'finished trial')} (trials=N goes on)")
         return
     _announce(plan, begun_with, console)
     check_login(plan.run.tracking)
@@ -77,7 +78,9 @@ def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
     """
     again = "; the same command continues the study"
     if not ledger.is_over():
-        raise RunFailed(f"workers ended when {ledger.finished()} of {ledger.target} trials were finished{again}")
+        raise RunFailed(
+            f"workers ended when {ledger.finished()} of {counted(ledger.target, 'trial')} were finished{again}"
+        )
     confirming = pending_confirmation(plan, study)
     if confirming is None:
         return
@@ -97,7 +100,8 @@ def _announce(plan: Plan, finished: int, console: Console) -> None:
     search, run = plan.search, plan.run
     console.print(
         f"{plan.space} of {run.pair.teacher} teaching {run.pair.student} on {run.data.name}: {finished} of "
-        f"{search.trials} trials finished, {run.train.epochs} epochs each, seeds {search.seeds}"
+        f"{counted(search.trials, 'trial')} finished, {counted(run.train.epochs, 'epoch')} each, "
+        f"seeds {search.seeds}"
     )
     console.print(
         f"{search.sampler} sampler, pruner: {plan.pruner}; workers: {search.workers}, up to {search.cohort} trials "

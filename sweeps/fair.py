@@ -20,6 +20,7 @@ from benchmarks.cli import Command, main, thawed
 from benchmarks.console import make_console
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import write_json
+from benchmarks.words import counted
 from methods import option
 from sweeps import findings, spaces
 from sweeps.conduct import conduct
@@ -100,7 +101,9 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
         scores = (spread(gain.default.values()), spread(gain.tuned.values()), gain.difference)
         behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
         table.add_row(method, str(finished), str(pruned), *scores, behind)
-    console.print(f"top-1 on held-out images, mean ± standard deviation over {len(first.seeds)} fresh seeds")
+    console.print(
+        f"top-1 on held-out images, mean ± standard deviation over {counted(len(first.seeds), 'fresh seed')}"
+    )
     console.print(table)
     console.print("differences are paired by seed, with 95 % intervals by Student's t; the test set was not read")
 

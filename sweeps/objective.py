@@ -22,6 +22,7 @@ from benchmarks.repeat import changed, repeat, usual_method
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
+from benchmarks.words import counted
 from benchmarks.workbench import Workbench
 from methods.schedules import LossConfig
 from sweeps import seals
@@ -144,7 +145,7 @@ class Objective:
         if len(entry.scores) == len(self.plan.search.seeds):
             self.tell(entry, TrialState.COMPLETE)
         elif self.plan.pruner == Pruner.wilcoxon and entry.trial.should_prune():
-            self.tell(entry, TrialState.PRUNED, f"after {len(entry.scores)} seeds")
+            self.tell(entry, TrialState.PRUNED, f"after {counted(len(entry.scores), 'seed')}")
 
     def tell(self, entry: Entry, state: TrialState, why: str = "") -> None:
         """A trial is over."""

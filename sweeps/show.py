@@ -22,6 +22,7 @@ from benchmarks.errors import UserError, require
 from benchmarks.files import write_text
 from benchmarks.identity import slug
 from benchmarks.repeat import pair_settings
+from benchmarks.words import counted
 from methods import option
 from sweeps import findings, objective
 from sweeps.config import StorageConfig
@@ -74,12 +75,12 @@ def _print_settings(console: Console, found: Findings) -> None:
     settings = found.settings
     console.print(
         f"{settings['space']} of {settings['pair']['teacher']} teaching {settings['pair']['student']} on "
-        f"{settings['data']['name']}: {settings['train']['epochs']} epochs, seeds {settings['seeds']}, scored on "
-        f"{settings['data']['validation']:.0%} of the training set, held out"
+        f"{settings['data']['name']}: {counted(settings['train']['epochs'], 'epoch')}, seeds {settings['seeds']}, "
+        f"scored on {settings['data']['validation']:.0%} of the training set, held out"
     )
     counts = {state: len(found.of(state)) for state in TrialState}
     console.print(
-        f"{len(found.finished)} trials finished: {counts[TrialState.COMPLETE]} complete, "
+        f"{counted(len(found.finished), 'trial')} finished: {counts[TrialState.COMPLETE]} complete, "
         f"{counts[TrialState.PRUNED]} pruned; {counts[TrialState.RUNNING]} running, "
         f"{counts[TrialState.WAITING]} in the queue"
     )

@@ -26,6 +26,7 @@ LEAVES = (
     "benchmarks.metrics",
     "benchmarks.pairs",
     "benchmarks.published",
+    "benchmarks.words",
     "methods.config",
 )
 

@@ -269,7 +269,7 @@ def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, monke
     assert "died" not in json.dumps([trial.user_attrs for trial in after])
     capsys.readouterr()
     assert study(*line) == 0
-    assert "complete already: 3 trials are finished" in capsys.readouterr().out
+    assert "complete already: 3 finished trials" in capsys.readouterr().out
 
 
 class Away:

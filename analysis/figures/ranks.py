@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis import statistics, style
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
+from benchmarks.words import counted
 
 FEW = 5  # pairs, below which ranks say little
 
@@ -47,7 +48,7 @@ def _notes(
         if np.isnan(test.friedman_p)
         else f"Friedman p = {test.friedman_p:.2g}"
     )
-    notes = [f"mean ranks over {num_pairs} pairs of {view.accuracy.replace(', %', '')}; {friedman}"]
+    notes = [f"mean ranks over {counted(num_pairs, 'pair')} of {view.accuracy.replace(', %', '')}; {friedman}"]
     if num_pairs < FEW:
         notes.append("so few pairs say little of ranks")
     if missing:

@@ -13,12 +13,12 @@ import pandas as pd
 from analysis import style
 from analysis.cells import Column
 from analysis.logs import Logs
-from analysis.runs import counted
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch
 from benchmarks import metrics
 from benchmarks.errors import UserError
+from benchmarks.words import counted
 from methods import ALONE
 
 

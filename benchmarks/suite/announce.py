@@ -10,6 +10,7 @@ from benchmarks.clock import duration
 from benchmarks.files import FAILURE
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.work import CohortTask
+from benchmarks.words import counted
 
 
 def describe(plan: Plan, console: Console) -> None:
@@ -55,7 +56,8 @@ def _print_tasks(plan: Plan, console: Console) -> None:
     if not known:
         console.print("how long it takes is not known: nothing like it has been trained into this output yet")
         return
-    others = "" if len(known) == len(seconds) else f", and {len(seconds) - len(known)} tasks of unknown length"
+    num_unknown = len(seconds) - len(known)
+    others = f", and {counted(num_unknown, 'task')} of unknown length" if num_unknown else ""
     console.print(
         f"about {duration(max(*known, sum(known) / plan.workers))} in all{others}, from measured throughput"
     )

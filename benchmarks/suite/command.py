@@ -29,6 +29,7 @@ from benchmarks.suite.states import PLAN, Reader
 from benchmarks.suite.work import CohortTask, Report, Task
 from benchmarks.tracking import check_login
 from benchmarks.training.progress import delete_leftovers
+from benchmarks.words import counted
 from methods import dead_settings
 
 NAME = "benchmarks.suite"
@@ -130,7 +131,7 @@ def _conclude(plan: Plan, reader: Reader, console: Console) -> int:
     console.print(overview.render(reader.read()))
     failed = [f"{cell.name}: {cell.failure}" for cell in plan.all_cells() if cell.failure]
     if failed:
-        raise RunFailed("\n".join([f"{len(failed)} runs", *failed, f"logs: {plan.place}"]))
+        raise RunFailed("\n".join([counted(len(failed), "run"), *failed, f"logs: {plan.place}"]))
     return 0
 
 
