@@ -36,7 +36,8 @@ from methods.schedules import LossConfig, Schedule
 
 MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
 
-# Steps that spare the time that compiling them takes: half a minute for a third of a millisecond, on an H100.
+# Steps that spare the time that compiling takes: for two networks half a minute, and a third of a millisecond a
+# step, on an H100. (For losses it was not measured there.)
 REPAYING = 100_000
 
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).

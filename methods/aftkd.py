@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -216,13 +216,25 @@ def _running_means(shapes: list[MapShape]) -> Sequence[RunningMean]:
     return cast("Sequence[RunningMean]", nn.ModuleList([RunningMean(*shape) for shape in shapes]))
 
 
+# Not within a compiled graph: its backward pass computes again from what has moved by then, and is wrong.
+@torch.compiler.disable
+def _take_in(means: Sequence[RunningMean], batches: Sequence[Tensor]) -> None:
+    for mean, batch in zip(means, batches, strict=True):
+        mean.update(batch)
+
+
 def _unit(maps: Tensor) -> Tensor:
     """Each sample's maps at length 1."""
     return maps / torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True).clamp_min(EPS)
 
 
+def distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of unit AFBs, `[B, C, g, g]`, averaged over the batch: a scalar in [0, 4]."""
+    return (student - teacher).square().sum() / len(student)
+
+
 class BlockTransfer(nn.Module):
-    """AFBs of one matched stage and their distance.
+    """AFBs of one matched stage.
 
     Args:
         config: resolved.
@@ -252,67 +264,53 @@ class BlockTransfer(nn.Module):
         self.centers = _running_means(shapes if config.center else [])
         self.directions = _running_means(shapes)
 
-    def blocks(self, connected: Tensor, raw: Tensor, signed: tuple[bool, bool]) -> list[Tensor]:
+    def blocks(self, connected: Tensor, raw: Tensor, connected_signed: bool, raw_signed: bool) -> list[Tensor]:
         """The AFB as it is compared, before centring and normalisation.
 
         Args:
             connected: φ(F), `[B, C_t, H, W]`.
             raw: F, `[B, C, H, W]`; the same for the teacher.
-            signed: whether either takes negative values.
+            connected_signed, raw_signed: whether they take negative values.
 
         Returns:
             one `[B, C_t, g, g]`; with content=attention, S as `[B, 1, g, g]` and C as `[B, C_t, 1, 1]` instead.
         """
-        signed_connected, signed_raw = signed
         config = self.config
         spatial = config.attention != Attention.channel
         channel = config.attention != Attention.spatial
         if config.content == Content.attention:
             parts = []
             if spatial:
-                parts.append(pool_to(spatial_attention(raw, config.p, signed_raw), self.grid))
+                parts.append(pool_to(spatial_attention(raw, config.p, raw_signed), self.grid))
             if channel:
-                parts.append(channel_attention(connected, config.p, signed_connected))
+                parts.append(channel_attention(connected, config.p, connected_signed))
             return parts
         degree = config.degree if config.content == Content.both else 0.0
         block = connected
         if degree and spatial:
-            block = block * (1 - degree + degree * spatial_attention(raw, config.p, signed_raw))
+            block = block * (1 - degree + degree * spatial_attention(raw, config.p, raw_signed))
         block = pool_to(block, self.grid)
         if degree and channel:  # constant over positions, so it may act after the pooling
-            block = block * (1 - degree + degree * channel_attention(connected, config.p, signed_connected))
+            block = block * (1 - degree + degree * channel_attention(connected, config.p, connected_signed))
         return [block]
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Squared distance of the normalised AFBs, averaged over the batch: a scalar in [0, 4] for each part.
+    def blocks_of_teacher(self, teacher: Tensor) -> list[Tensor]:
+        """Its AFB, of its map `[B, C_t, H', W']`."""
+        return self.blocks(teacher, teacher, self.signed[1], self.signed[1])
+
+    def forward(self, student: Tensor, of_teacher: list[Tensor]) -> list[TwoMaps]:
+        """Each part of both AFBs as it is compared: centred and of unit length; spatial attention comes first.
 
         Args:
             student: `[B, C_s, H, W]`.
-            teacher: `[B, C_t, H', W']`.
+            of_teacher: what `blocks_of_teacher` gives, which the centres have taken in.
         """
-        distances = []
-        for part, (ours, theirs) in enumerate(self._compared(student, teacher)):
-            if self.training:
-                self.directions[part].update(theirs)
-            distances.append((ours - theirs).square().sum() / len(ours))
-        return torch.stack(distances).sum()
-
-    def _compared(self, student: Tensor, teacher: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each part of both AFBs as the distance takes it: centred and of unit length; spatial attention first."""
-        signed_student, signed_teacher = self.signed
-        of_student = self.blocks(self.connector(student), student, (True, signed_student))
-        of_teacher = self.blocks(teacher, teacher, (signed_teacher, signed_teacher))
+        compared = []
+        of_student = self.blocks(self.connector(student), student, True, self.signed[0])
         for part, (ours, theirs) in enumerate(zip(of_student, of_teacher, strict=True)):
-            if self.config.center:
-                if self.training:
-                    self.centers[part].update(theirs)
-                mean = self.centers[part].mean
-                ours, theirs = ours - mean, theirs - mean
-            yield _unit(ours), _unit(theirs)
-
-    def maps(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """What is compared of positions: `[B, C, g, g]`."""
-        return next(self._compared(student, teacher))
+            center = self.centers[part].mean if self.config.center else 0.0
+            compared.append((_unit(ours - center), _unit(theirs - center)))
+        return compared
 
     def floor(self) -> float:
         """The distance that the best constant student output would reach: 2 − 2‖E[t]‖ over unit vectors t."""
@@ -341,7 +339,7 @@ class AFTKD(Method[AFTKDConfig]):
         super().__init__(config, context)
         transfers = nn.ModuleList()
         student, teacher = context.student, context.teacher
-        for k, (s, t) in enumerate(config.stages or [] if self.active("afb") else []):
+        for k, (s, t) in enumerate((config.stages or []) if self.active("afb") else []):
             (channels, side, _), (width, teacher_side, _) = student.stages[s], teacher.stages[t]
             # Channel attention alone has no blocks.
             grid = 1 if config.block_size is None else grid_of(config.block_size[k], side, teacher_side)
@@ -352,13 +350,21 @@ class AFTKD(Method[AFTKDConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("afb"):
-            losses = [transfer(*pair) for transfer, pair in self._matched(student, teacher)]
-            terms["afb"] = torch.stack(losses).sum()
+            pairs = [pair for parts in self._compare(student, teacher) for pair in parts]
+            if self.training:
+                _take_in([mean for each in self.transfers for mean in each.directions], [pair[1] for pair in pairs])
+            terms["afb"] = torch.stack([distance(*pair) for pair in pairs]).sum()
         return terms
 
-    def _matched(self, student: Features, teacher: Features) -> Iterator[tuple[BlockTransfer, TwoMaps]]:
-        """Each transfer with the maps of its two stages."""
-        return zip(self.transfers, self.config.matched(student, teacher), strict=True)
+    def _compare(self, student: Features, teacher: Features) -> list[list[TwoMaps]]:
+        """Both AFBs of each matched stage as they are compared, part by part; in training centres move first."""
+        matched = self.config.matched(student, teacher)
+        of_teacher = [each.blocks_of_teacher(pair[1]) for each, pair in zip(self.transfers, matched, strict=True)]
+        if self.training and self.config.center:
+            centers = [mean for each in self.transfers for mean in each.centers]
+            _take_in(centers, [part for parts in of_teacher for part in parts])
+        stages = zip(self.transfers, matched, of_teacher, strict=True)
+        return [transfer(pair[0], parts) for transfer, pair, parts in stages]
 
     def exhibits(self, student: Features, teacher: Features) -> dict[str, tuple[Tensor, Tensor]]:
         """`afb/1`, `afb/2` …: the AFBs of each matched stage as they are compared, `[B, C, g, g]`.
@@ -367,8 +373,7 @@ class AFTKD(Method[AFTKDConfig]):
         """
         if not self.active("afb") or not _has_blocks(self.config):
             return {}
-        matched = enumerate(self._matched(student, teacher), start=1)
-        return {f"afb/{k}": transfer.maps(*pair) for k, (transfer, pair) in matched}
+        return {f"afb/{k}": parts[0] for k, parts in enumerate(self._compare(student, teacher), start=1)}
 
     def diagnostics(self, terms: Mapping[str, float]) -> dict[str, float]:
         """`afb_floor`, the best constant output's distance, and `afb_relative`, the term over it."""

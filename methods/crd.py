@@ -120,6 +120,8 @@ class MemoryBank(nn.Module):
         gradient = torch.zeros_like(all_scores).scatter_add_(1, index, missed) @ self.rows
         return loss, gradient / temperature
 
+    # Not within a compiled graph: its backward pass computes again from what has moved by then.
+    @torch.compiler.disable
     @torch.no_grad()
     def update(self, embedding: Tensor, index: Tensor, momentum: float) -> None:
         """Move the rows `index` `[B]` towards `embedding` `[B, D]`, and back to unit length."""
@@ -213,9 +215,9 @@ class CRD(Method[CRDConfig]):
         return terms
 
     def _crd(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> Tensor:
+        negatives = self.sampler(target, self.num_negatives, self.generator)
         anchor_student = F.normalize(self.embed_student(student.embedding), dim=1)
         anchor_teacher = F.normalize(self.embed_teacher(teacher.embedding), dim=1)
-        negatives = self.sampler(target, self.num_negatives, self.generator)
         rows = torch.cat([index[:, None], negatives], dim=1)
         temperature = self.config.contrast_temperature
         loss = self.bank_teacher.contrast(anchor_student, rows, temperature)

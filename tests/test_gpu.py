@@ -123,13 +123,14 @@ def test_kernels_in_any_order_are_replayed_as_well(distil, tmp_path, replays, ca
 
 def test_compiled_kernels_learn_the_same(distil, tmp_path, replays, capsys):
     words = [word for word in GPU if "deterministic" not in word] + ["train.precision=bf16"]
-    words += ["methods=[none,kd,simkd,aftkd]"]
+    words += ["methods=[none,kd,crd,simkd,aftkd]"]
     assert distil(*words, "train.compile=true", f"output={tmp_path / 'compiled'}") == 0
     assert "torch's own kernels" not in capsys.readouterr().out
     assert len(replays) > 20
     assert distil(*words, "train.compile=false", f"output={tmp_path / 'own'}") == 0
-    one, other = (result(tmp_path / each, "kd")["history"][-1] for each in ("compiled", "own"))
-    assert one["train/loss"] == pytest.approx(other["train/loss"], rel=0.1)
+    for label in ("kd", "crd", "aftkd"):
+        one, other = (result(tmp_path / each, label)["history"][-1] for each in ("compiled", "own"))
+        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=0.1)
     assert not same(
         weights(tmp_path / "compiled", "kd"), weights(tmp_path / "own", "kd")
     )  # other kernels they were

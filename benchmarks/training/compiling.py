@@ -1,6 +1,6 @@
 """torch.compile, where it pays: what lies between convolutions becomes few kernels.
 
-A network and a method's losses are functions on their own: so one of them that comes out wrong leaves the others.
+A network and a method's losses are functions on their own: what comes out wrong in one leaves the other.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         # What torch has met under watch it never compiles.
-        compiles = self.examine(members, views, step) if self._whole(draws) and not watched else NOTHING
-        learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiles)
+        compiled = self.examine(members, views, step) if self._whole(draws) and not watched else NOTHING
+        learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiled)
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""

@@ -134,7 +134,7 @@ class Member:
         teacher: Features | None,
         precision: torch.autocast,
         step: int,
-        compiles: Compiled = NOTHING,
+        compiled: Compiled = NOTHING,
     ) -> None:
         """One training step, once `advance` was called; it reads no device value and is recorded as it is.
 
@@ -143,10 +143,10 @@ class Member:
             teacher: the teacher's features of the batch; None if no method of the cohort needs them.
             precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
-            compiles: what may compute by compiled kernels, in the main training.
+            compiled: what may compute by compiled kernels, in the main training.
         """
         stage = self.stage(step)
-        losses, logits = self.losses(batch, teacher, precision, step, compiles)
+        losses, logits = self.losses(batch, teacher, precision, step, compiled)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
 
@@ -156,18 +156,25 @@ class Member:
         teacher: Features | None,
         precision: torch.autocast,
         step: int = 0,
-        compiles: Compiled = NOTHING,
+        compiled: Compiled = NOTHING,
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
             return self._pretraining_losses(batch, teacher, precision), None
-        with precision:
-            student = self.classifier.features(batch.images, self.needs, compiles.networks and self.reaches_all)
-        if self.needs:
-            assert teacher is not None
-            teacher = teacher.for_loss(self.needs)
-        losses = judge(self.method, student, teacher, batch.targets, batch.index, self.name in compiles.losses)
+        student, shown = self.judged(batch.images, teacher, precision, compiled)
+        losses = judge(self.method, student, shown, batch.targets, batch.index, self.name in compiled.losses)
         return losses, student.logits.detach()
+
+    def judged(
+        self, images: Tensor, teacher: Features | None, precision: torch.autocast, compiled: Compiled = NOTHING
+    ) -> tuple[Features, Features | None]:
+        """What its method judges: the features of student and teacher that it needs, in float32."""
+        with precision:
+            student = self.classifier.features(images, self.needs, compiled.networks and self.reaches_all)
+        if not self.needs:
+            return student, None
+        assert teacher is not None
+        return student, teacher.for_loss(self.needs)
 
     def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
         stage = self.method.pretraining

@@ -48,7 +48,7 @@ def learn(
     step: int,
     table: ViewTable | None = None,
     lanes: Sequence[AbstractContextManager[object]] = (),
-    compiles: Compiled = NOTHING,
+    compiled: Compiled = NOTHING,
 ) -> None:
     """What of a step happens on the device, under one look of the teacher at each view of the batch.
 
@@ -56,14 +56,14 @@ def learn(
 
     Args:
         lanes: contexts in which the members work, one each; default: one behind the other.
-        compiles: what may compute by compiled kernels.
+        compiled: what may compute by compiled kernels.
     """
     needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision, table, compiles.networks) for view in views]
+    shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]
     for member, lane in zip(members, lanes or [nullcontext()] * len(members), strict=True):
         seen = slice(member.num_views)
         with lane:
-            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step, compiles)
+            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step, compiled)
 
 
 def num_views(members: Iterable[Member]) -> int:
