@@ -173,16 +173,21 @@ def test_connectors_that_do_not_learn_are_objected_to(monkeypatch):
     assert losses_of("fitnet").startswith("gradients for connectors: off by 1 of")
 
 
-def test_losses_that_do_not_remember_are_objected_to(monkeypatch):
-    def forgetful(method, *args):
-        before = [buffer.clone() for buffer in method.buffers()]
-        losses = compiling._judge(method, *args)
-        for buffer, old in zip(method.buffers(), before, strict=True):
-            buffer.copy_(old)
-        return losses
+def test_what_does_not_remember_is_objected_to(monkeypatch):
+    def forgetful(function):
+        def forget(module, *args):
+            before = [buffer.clone() for buffer in module.buffers()]
+            result = function(module, *args)
+            for buffer, old in zip(module.buffers(), before, strict=True):
+                buffer.data.copy_(old)  # unseen by the backward pass
+            return result
 
-    monkeypatch.setattr(compiling, "_compiled", lambda function: forgetful)
+        return forget
+
+    monkeypatch.setattr(compiling, "_compiled", forgetful)
     assert losses_of("crd").startswith("memory bank_")
+    assert network_objection(network(), images(), NEEDS, precision()).startswith("running statistics: off by")
+    assert network_objection(frozen(network()), images(), NEEDS, precision()) is None
 
 
 class Remembering(Method[InjectedConfig]):

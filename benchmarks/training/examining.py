@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.data import Batch
 from benchmarks.errors import first_line
@@ -102,8 +102,8 @@ def network_objection(
 ) -> str | None:
     """Why a network had better not compute by compiled kernels; None where they do what torch's own do.
 
-    What it shows, and its weights' gradients under a random mix of that, must not be farther from float64's than by
-    torch's own kernels, but for rounding. The network stays as it is.
+    What it shows, its weights' gradients under a random mix of that, and its running statistics must not be farther
+    from float64's than by torch's own kernels, but for rounding. The network stays as it is.
 
     Args:
         network: a student, or a teacher, without gradients.
@@ -160,7 +160,7 @@ def _objection(
 def _shown(
     network: Network, images: Tensor, needs: frozenset[str], precision: torch.autocast, compiles: bool = False
 ) -> Found:
-    """What a network shows, part by part, and its gradients in one vector: some are nothing but rounding."""
+    """What a network shows, part by part, its gradients in one vector, as some are but rounding, and statistics."""
     network = copy.deepcopy(network)  # batch norms move
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with precision, torch.set_grad_enabled(bool(learning)):
@@ -171,6 +171,7 @@ def _shown(
         random = torch.Generator().manual_seed(0)
         mix = [torch.randn(part.shape, generator=random).to(part) / part.numel() ** 0.5 for part in shown.tensors()]
         found["gradients"] = _vector(torch.autograd.grad(shown.tensors(), learning, mix))
+        found["running statistics"] = _vector(_memories(network).values())
     return found
 
 
@@ -199,13 +200,12 @@ def _judged(
         torch.zeros_like(x) if each is None else each
         for each, x in zip(gradients, [*shown, *learning], strict=True)
     ]
-    memories = {name: each for name, each in method.named_buffers() if each.is_floating_point()}
     return {
         **_apart({f"loss {term}": loss[None] for term, loss in zip(method.terms, losses, strict=True)}),
         **_apart({f"gradients for feature {k}": gradient for k, gradient in enumerate(whole[: len(shown)])}),
         "gradients for connectors": _vector(whole[len(shown) :]),
         "what has gradients": reached,
-        **{f"memory {name}": _vector([memory]) for name, memory in memories.items()},
+        **{f"memory {name}": _vector([memory]) for name, memory in _memories(method).items()},
     }
 
 
@@ -214,6 +214,10 @@ def _apart(parts: Mapping[str, Tensor]) -> Found:
     vectors = {name: _vector([part]) for name, part in parts.items()}
     least = SMALL * _vector(vectors.values()).norm()
     return {name: torch.cat([vector, least[None]]) for name, vector in vectors.items()}
+
+
+def _memories(module: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
 
 
 def _half(part: Tensor) -> Tensor:
