@@ -38,6 +38,7 @@ from methods.base import Context, Method, Reference
 from methods.config import Search, SearchEach, StageConfig, acts_with, option, require
 from methods.connectors import conv_bn
 from methods.features import Features, FeatureSpec, MapShape
+from methods.graphs import leave_graph
 from methods.kd import kd_term
 from methods.maps import magnitude, mean_over, pool_to
 from methods.registry import register
@@ -216,9 +217,8 @@ def _running_means(shapes: list[MapShape]) -> Sequence[RunningMean]:
     return cast("Sequence[RunningMean]", nn.ModuleList([RunningMean(*shape) for shape in shapes]))
 
 
-# Not within a compiled graph: its backward pass computes again from what has moved by then, and is wrong.
-@torch.compiler.disable
 def _take_in(means: Sequence[RunningMean], batches: Sequence[Tensor]) -> None:
+    leave_graph()
     for mean, batch in zip(means, batches, strict=True):
         mean.update(batch)
 

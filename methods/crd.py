@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require
 from methods.features import Features, FeatureSpec
+from methods.graphs import leave_graph
 from methods.kd import kd_term
 from methods.registry import register
 
@@ -120,11 +121,10 @@ class MemoryBank(nn.Module):
         gradient = torch.zeros_like(all_scores).scatter_add_(1, index, missed) @ self.rows
         return loss, gradient / temperature
 
-    # Not within a compiled graph: its backward pass computes again from what has moved by then.
-    @torch.compiler.disable
     @torch.no_grad()
     def update(self, embedding: Tensor, index: Tensor, momentum: float) -> None:
         """Move the rows `index` `[B]` towards `embedding` `[B, D]`, and back to unit length."""
+        leave_graph()
         moved = momentum * self.rows[index] + (1 - momentum) * embedding
         self.rows.index_copy_(0, index, F.normalize(moved, dim=1))
 

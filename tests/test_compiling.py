@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import itertools
+import subprocess
+import sys
 from functools import cache
 
 import pytest
@@ -244,6 +246,12 @@ def test_losses_of_all_methods_learn_the_same_as_graphs(partitioned, name, setti
     assert not said
     off, part = deviation(start, own.state(0), compiled.state(0))
     assert off < 0.02, part
+
+
+def test_methods_load_without_the_compiler():
+    """It takes a second or two."""
+    code = "import sys, methods; methods.available(); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # In training
