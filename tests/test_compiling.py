@@ -140,10 +140,7 @@ def test_compiled_losses_and_their_gradients_are_the_same(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", methods.available())
 def test_compiled_losses_of_all_methods(name):
-    reason = losses_of(name)
-    if name in {"ft", "aftkd"} and reason:
-        pytest.xfail(f"torch 2.13 on a CPU: differences of unit vectors laid out channels last: {reason}")
-    assert reason is None
+    assert losses_of(name) is None
 
 
 def overlearned(losses):
