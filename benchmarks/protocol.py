@@ -220,8 +220,17 @@ def pays_to_compile(train: Any, num_data: int) -> bool:
     """Whether kernels can be compiled for a training on so many images, and spare the time that it takes."""
     steps = math.ceil(num_data / max(1, train.batch_size))
     steps = train.epochs * (steps if train.max_steps is None else min(steps, train.max_steps))
-    allowed = train.device == Device.cuda and not train.deterministic and train.optimizer == Optimizer.sgd
+    allowed = train.device == Device.cuda and _forbids_compiling(train) is None
     return allowed and steps >= REPAYING and has_gpu_compiler()
+
+
+def _forbids_compiling(train: Any) -> str | None:
+    """Why this protocol cannot be computed by compiled kernels; None where it can."""
+    if train.deterministic:
+        return "of compiled kernels bit-identical results are not known; leave it out with train.deterministic=true"
+    if train.optimizer == Optimizer.dot:
+        return "train.optimizer=dot asks what each loss reaches, which compiled kernels do not tell"
+    return None
 
 
 def _mode() -> Mode:
@@ -315,11 +324,7 @@ def _check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> No
     check_path("output", run.output)
     check_path("teacher.root", run.teacher.root)
     check_path("teacher.checkpoint", run.teacher.checkpoint)
-    _check_views(run.teacher.views, variants)
-    require(
-        not (run.train.compile and run.teacher.views in KEPT),
-        f"train.compile=true: teacher.views={run.teacher.views} keeps what torch's own kernels compute; choose one",
-    )
+    _check_views(run, variants)
     _check_project(run.tracking.project)
     require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
@@ -377,8 +382,9 @@ def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
     )
 
 
-def _check_views(views: Views, variants: list[Variant]) -> None:
-    """Where a student reads what is not kept, the teacher must look at every batch all the same."""
+def _check_views(run: RunConfig, variants: list[Variant]) -> None:
+    """Refuse views that the teacher must look at all the same: more is read than is kept, or by other kernels."""
+    views = run.teacher.views
     for variant in variants:
         if missing := variant.needs - KEPT.get(views, variant.needs):
             remedy = "teacher.views=embedding keeps that" if missing <= KEPT[Views.embedding] else "leave it out"
@@ -386,6 +392,10 @@ def _check_views(views: Views, variants: list[Variant]) -> None:
                 f"teacher.views={views} has no effect beside {variant.label}, which reads the teacher's "
                 f"{' and '.join(sorted(missing))}: {remedy}, or train {variant.label} apart"
             )
+    require(
+        not (run.train.compile and views in KEPT),
+        f"train.compile=true: teacher.views={views} keeps what torch's own kernels compute; choose one",
+    )
 
 
 def check_data(config: DataConfig) -> None:
@@ -406,15 +416,8 @@ def check_train(train: TrainConfig) -> None:
     for name in ("epochs", "batch_size", "threads"):
         value = getattr(train, name)
         require(value >= 1, f"train.{name}={value} must be at least 1")
-    require(
-        not (train.compile and train.deterministic),
-        "train.compile=true: of compiled kernels bit-identical results are not known; leave it out with "
-        "train.deterministic=true",
-    )
-    require(
-        not (train.compile and train.optimizer == Optimizer.dot),
-        "train.compile=true: train.optimizer=dot asks what each loss reaches, which compiled kernels do not tell",
-    )
+    forbidden = _forbids_compiling(train)
+    require(not (train.compile and forbidden), f"train.compile=true: {forbidden}")
     require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
     require(
         train.max_steps is None or train.max_steps >= 1,
