@@ -69,15 +69,13 @@ class Display(Observer):
             self.estimate_due = False
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        self.estimate_due = False
         epoch = f"epoch {row[metrics.EPOCH]:{len(str(self.epochs))}.0f}/{self.epochs}"
         accuracy = f"train {row[metrics.TRAIN_TOP1]:6.2f} %  {evaluation(row)}  "
-        self.console.print(self._line(epoch, member.name, row, accuracy))
+        self._print(epoch, member.name, row, accuracy)
 
     def on_pretraining_epoch(self, member: Member, row: Row) -> None:
-        self.estimate_due = False
         epoch = f"pre-training {row[metrics.EPOCH]:.0f}/{member.pretraining_epochs}"
-        self.console.print(self._line(epoch, member.name, row))
+        self._print(epoch, member.name, row)
 
     def on_notice(self, notice: str) -> None:
         self.console.print(notice, style="yellow")
@@ -88,9 +86,10 @@ class Display(Observer):
         where = f"epoch {epoch}/{self.epochs}" if epoch > 0 else "pre-training"
         return f"{where}, {self.clock.images_per_s(self.batch_size):.0f} images/s{left}"
 
-    def _line(self, epoch: str, name: str, row: Row, accuracy: str = "") -> str:
+    def _print(self, epoch: str, name: str, row: Row, accuracy: str = "") -> None:
+        self.estimate_due = False
         left = "" if self.clock.left is None else f"  {duration(self.clock.left)} left"
-        return (
+        self.console.print(
             f"{epoch}  {set_cell_size(name, self.width)}  lr {row[metrics.LR]:<7.3g} {terms(row)}  {accuracy}"
             f"{row[metrics.EPOCH_SECONDS]:6.1f} s  {row[metrics.IMAGES_PER_SECOND]:6.0f} images/s{left}"
         )
