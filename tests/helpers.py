@@ -58,16 +58,7 @@ def teacher_features(seed: int = 2, **kwargs: Any) -> Features:
 def with_grad(features: Features) -> Features:
     """The same values as leaves that collect gradients."""
 
-    def leaf(tensor: Tensor) -> Tensor:
-        return tensor.detach().clone().requires_grad_()
-
-    return Features(
-        tuple(map(leaf, features.stages)),
-        tuple(map(leaf, features.preacts)),
-        leaf(features.embedding),
-        leaf(features.logits),
-        None if features.final is None else leaf(features.final),
-    )
+    return features.map(lambda tensor: tensor.detach().clone().requires_grad_())
 
 
 def tensors(features: Features) -> dict[str, tuple[Tensor, ...]]:

@@ -119,9 +119,7 @@ def seen_by(each):
     (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
     batch = Batch.join([batches().batch(draw) for draw in draws])
     taught = teacher_features(teacher(), each.needs, batch, autocast(TRAIN, CPU))
-    with torch.no_grad():
-        shown = copy.deepcopy(each.classifier).features(batch.images)
-    return shown, taught and taught.for_loss(each.needs), batch
+    return *copy.deepcopy(each).judged(batch.images, taught, autocast(TRAIN, CPU)), batch
 
 
 def losses_of(name, **settings):

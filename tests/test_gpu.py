@@ -24,7 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 # Steps of 24 of 400 images: most are replayed, and a short one ends the epoch.
-GPU = ("train.device=cuda", "train.deterministic=true", "train.batch_size=24", "train.max_steps=17")
+FREE = ("train.device=cuda", "train.batch_size=24", "train.max_steps=17")
+GPU = (*FREE, "train.deterministic=true")
 
 
 @pytest.fixture(autouse=True)
@@ -114,16 +115,14 @@ def test_an_interrupted_training_goes_on_replaying(distil, tmp_path, monkeypatch
 
 def test_kernels_in_any_order_are_replayed_as_well(distil, tmp_path, replays, capsys):
     """Without determinism a step may end elsewhere by rounding, and is replayed all the same."""
-    words = [word for word in GPU if "deterministic" not in word]
-    assert distil(*words, "methods=[kd,crd,aftkd]", "train.precision=bf16", f"output={tmp_path}") == 0
+    assert distil(*FREE, "methods=[kd,crd,aftkd]", "train.precision=bf16", f"output={tmp_path}") == 0
     assert "launched one by one" not in capsys.readouterr().out
     assert len(replays) > 20
     assert result(tmp_path, "aftkd")["history"][-1]["train/top1"] > 20  # of ten classes
 
 
 def test_compiled_kernels_learn_the_same(distil, tmp_path, replays, capsys):
-    words = [word for word in GPU if "deterministic" not in word] + ["train.precision=bf16"]
-    words += ["methods=[none,kd,crd,simkd,aftkd]"]
+    words = (*FREE, "train.precision=bf16", "methods=[none,kd,crd,simkd,aftkd]")
     assert distil(*words, "train.compile=true", f"output={tmp_path / 'compiled'}") == 0
     assert "torch's own kernels" not in capsys.readouterr().out
     assert len(replays) > 20
@@ -149,8 +148,7 @@ def test_compiled_networks_show_and_learn_the_same(name, bf16):
 @pytest.mark.parametrize("method", methods.available())
 def test_compiled_losses_and_their_gradients_are_the_same(distil, tmp_path, capsys, method):
     """Else the run would say that it does without."""
-    words = [word for word in GPU if "deterministic" not in word] + [f"method={method}", "train.compile=true"]
-    assert distil(*words, f"output={tmp_path}") == 0
+    assert distil(*FREE, f"method={method}", "train.compile=true", f"output={tmp_path}") == 0
     assert "torch's own kernels" not in capsys.readouterr().out
 
 

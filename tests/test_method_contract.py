@@ -25,7 +25,6 @@ from helpers import (
 import methods
 from methods import (
     DistillConfig,
-    Features,
     FeatureSpec,
     InvalidSetting,
     Method,
@@ -143,13 +142,7 @@ def test_serves_an_epoch_whose_last_batch_is_one_sample(name, config):
 
 def first(features, count):
     """The features of the first `count` samples."""
-    return Features(
-        tuple(stage[:count] for stage in features.stages),
-        tuple(preact[:count] for preact in features.preacts),
-        features.embedding[:count],
-        features.logits[:count],
-        features.final[:count],
-    )
+    return features.map(lambda part: part[:count])
 
 
 @every_variant
