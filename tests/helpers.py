@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 from benchmarks.data import Batch, TrainBatches
@@ -45,6 +46,19 @@ def random_features(
     stages = tuple(maps if signed else [each.relu() for each in maps])
     vector, logits = draw(batch, embedding), 3 * draw(batch, NUM_CLASSES)
     return Features(stages, preacts, vector, logits, draw(batch, embedding, sides[-1], sides[-1]).relu())
+
+
+class Operations(TorchDispatchMode):
+    """Lists what is computed, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not function.is_view:
+            self.names.append(function.name().split(".")[0])
+        return function(*args, **(kwargs or {}))
 
 
 def student_features(seed: int = 1, **kwargs: Any) -> Features:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Operations
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import models
 from benchmarks.models import Network
@@ -132,22 +132,10 @@ def test_preacts_are_the_stages_before_their_activation(case: Case) -> None:
             assert torch.equal(stage, F.relu(preact))
 
 
-class _Operations(TorchDispatchMode):
-    """Lists what is executed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
 def test_forward_does_what_features_does(case: Case) -> None:
-    with _Operations() as of_forward:
+    with Operations() as of_forward:
         logits = case.network(case.images)
-    with _Operations() as of_features:
+    with Operations() as of_features:
         features = case.network.features(case.images)
     assert torch.equal(logits, features.logits)
     assert of_forward.names == of_features.names

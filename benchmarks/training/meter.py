@@ -11,6 +11,8 @@ from benchmarks import metrics
 class Meter(nn.Module):
     """Sample-weighted means of the loss terms and weights, accuracy, and each term's first bad step.
 
+    It acts in every step, on a GPU in as many kernels as it has operations: so these are few.
+
     Args:
         terms: names of the terms, in the order of the vectors given to `update`.
         classifies: whether there is an accuracy to be told.
@@ -20,16 +22,16 @@ class Meter(nn.Module):
         super().__init__()
         self.terms, self.classifies = terms, classifies
         num_terms = len(terms)
-        self.register_buffer("losses", torch.zeros(num_terms, dtype=torch.float64))
-        self.register_buffer("weights", torch.zeros(num_terms, dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(3, dtype=torch.float64))  # total loss, correct, samples
-        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))  # of the stage
-        self.register_buffer("first_bad", torch.full((num_terms,), -1, dtype=torch.int64))
-        self.losses: Tensor
-        self.weights: Tensor
-        self.counts: Tensor
-        self.num_steps: Tensor
-        self.first_bad: Tensor
+        # Over the epoch's samples: the terms, their weights, and the products of both.
+        self.register_buffer("sums", torch.zeros(3 * num_terms, dtype=torch.float64))
+        self.register_buffer("correct", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("samples", torch.zeros((), dtype=torch.int64))
+        # Steps of the stage, for each term, but for those from an epoch's first bad one on.
+        self.register_buffer("good_steps", torch.zeros(num_terms, dtype=torch.int64))
+        self.sums: Tensor
+        self.correct: Tensor
+        self.samples: Tensor
+        self.good_steps: Tensor
 
     @torch.no_grad()
     def update(self, losses: Tensor, weights: Tensor, logits: Tensor | None, targets: Tensor) -> None:
@@ -41,29 +43,29 @@ class Meter(nn.Module):
             logits, targets: `[B, K]`, None where none are learned, and `[B]`.
         """
         size = targets.numel()
-        self.losses += losses.double() * size
-        self.weights += weights.double() * size
-        correct = targets.new_zeros(()) if logits is None else (logits.argmax(dim=1) == targets).sum()
-        total = (losses * weights).sum() * size
-        self.counts += torch.stack([total.double(), correct.double(), torch.full_like(total, size).double()])
-        newly_bad = (self.first_bad < 0) & ~torch.isfinite(losses)
-        self.first_bad.copy_(torch.where(newly_bad, self.num_steps, self.first_bad))
-        self.num_steps += 1
+        self.sums.add_(torch.cat([losses, weights, losses * weights]), alpha=size)
+        self.samples += size
+        if logits is not None:
+            self.correct += (logits.argmax(dim=1) == targets).sum()
+        sums = self.sums[: len(self.terms)]
+        self.good_steps += sums - sums == 0  # a sum that took in what is not finite never is again
 
     def row(self) -> dict[str, float]:
         """The epoch's training metrics. Reads the device."""
-        total, correct, samples = self.counts.tolist()
-        row = {metrics.TRAIN_LOSS: total / samples}
+        samples = int(self.samples)
+        losses, weights, products = (self.sums.cpu() / samples).chunk(3)
+        row = {metrics.TRAIN_LOSS: float(products.sum())}
         if self.classifies:
-            row[metrics.TRAIN_TOP1] = 100 * correct / samples
-        for term, loss, weight in zip(self.terms, self.losses.tolist(), self.weights.tolist(), strict=True):
-            row[metrics.train_term(term)] = loss / samples
-            row[metrics.train_weight(term)] = weight / samples
+            row[metrics.TRAIN_TOP1] = 100 * int(self.correct) / samples
+        for term, loss, weight in zip(self.terms, losses.tolist(), weights.tolist(), strict=True):
+            row[metrics.train_term(term)] = loss
+            row[metrics.train_weight(term)] = weight
         return row
 
     def failure(self) -> str | None:
-        """Which term was first not finite, and at which step; None while all is well. Reads the device."""
-        bad = {term: step for term, step in zip(self.terms, self.first_bad.tolist(), strict=True) if step >= 0}
+        """The epoch's first term that was not finite, and its step; None while all is well. Reads the device."""
+        sums, steps = self.sums[: len(self.terms)].cpu(), self.good_steps.tolist()
+        bad = {term: step for term, step, good in zip(self.terms, steps, sums.isfinite(), strict=True) if not good}
         if not bad:
             return None
         first = min(bad.values())
@@ -72,5 +74,5 @@ class Meter(nn.Module):
 
     def reset(self) -> None:
         """Begin an epoch."""
-        for sums in (self.losses, self.weights, self.counts):
+        for sums in (self.sums, self.correct, self.samples):
             sums.zero_()
