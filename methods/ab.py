@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Pretraining, Reference
 from methods.config import PreactConfig, PretrainedConfig, Search, option, require
-from methods.connectors import BatchNorm, regressor_layer
+from methods.connectors import regressor_layer
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
+from methods.norms import BatchNorm
 from methods.registry import register
 
 SCALE = 3 / 1000

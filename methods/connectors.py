@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from methods.config import InvalidSetting
 from methods.features import MapShape
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that also takes a single value of each channel: it has no variance, so the running one serves.
-
-    The last batch of an epoch may be one sample, and its map one position.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training or input.numel() > self.num_features:
-            return super().forward(input)
-        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+from methods.norms import BatchNorm
 
 
 def conv_bn(channels: int, width: int, kernel_size: int = 1) -> nn.Sequential:

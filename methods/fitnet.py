@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, InvalidSetting, Search, acts_with, check_stages, match_stages, option
-from methods.connectors import BatchNorm, regressor_layer
+from methods.connectors import regressor_layer
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
+from methods.norms import BatchNorm
 from methods.registry import register
 
 

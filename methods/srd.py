@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require, temperature_of
-from methods.connectors import BatchNorm
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import magnitude
+from methods.norms import BatchNorm
 from methods.registry import register
 
 EPS = 1e-5  # beside the sum in the logarithm

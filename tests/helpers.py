@@ -48,6 +48,11 @@ def random_features(
     return Features(stages, preacts, vector, logits, draw(batch, embedding, sides[-1], sides[-1]).relu())
 
 
+def draw(seed: int, *shape: int) -> Tensor:
+    """Normal random numbers, float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 class Operations(TorchDispatchMode):
     """Lists what is computed, views left out."""
 

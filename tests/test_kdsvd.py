@@ -5,14 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import make, student_features, teacher_features, terms_of
+from helpers import draw, make, student_features, teacher_features, terms_of
 
 from methods import InvalidSetting
 from methods.kdsvd import align, right_singular_vectors
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def with_spectrum(values, rows, columns, batch=2, seed=0):

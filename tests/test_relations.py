@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import make, random_features, student_features, teacher_features, terms_of
+from helpers import draw, make, random_features, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +16,6 @@ from methods.pkt import pkt_loss
 from methods.relations import channel_products, root, squared_distances, unit_vectors
 from methods.rkd import angle_loss, angles, distance_loss
 from methods.sp import sp_loss
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def orthogonal(seed, dim):

@@ -2,15 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
-from helpers import batch_norm, block_mean, make, randomise, student_features, teacher_features, terms_of
+from helpers import batch_norm, block_mean, draw, make, randomise, student_features, teacher_features, terms_of
 
-from methods.connectors import BatchNorm
 from methods.reviewkd import hcl_loss
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def hcl_reference(student, teacher):
@@ -103,22 +97,6 @@ def test_follows_a_stage_map():
 def test_the_fusion_is_as_wide_as_the_embedding_up_to_a_limit(max_width, width):
     method = make("reviewkd", student_features(), teacher_features(), max_width=max_width)
     assert {block.enter[0].out_channels for block in method.blocks} == {width}
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 1, 1), (1, 3, 2, 1)])
-def test_a_value_alone_is_normalised_by_what_was_seen_before(shape):
-    """As in evaluation, and it moves nothing; two values are normalised by their own statistics."""
-    norm = BatchNorm(3).double()
-    randomise(norm)
-    norm(draw(0, 4, 3, 2, 2))
-    before = {name: value.clone() for name, value in norm.state_dict().items()}
-    plain = torch.nn.BatchNorm2d(3).double()
-    plain.load_state_dict(before)
-    alone = shape == (1, 3, 1, 1)
-    values = draw(1, *shape)
-    torch.testing.assert_close(norm(values), plain.train(not alone)(values))
-    state = norm.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in before.items()) == alone
 
 
 def test_convolutions_start_as_wide_as_the_authors():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import (
     batch_norm,
+    draw,
     make,
     pretraining_terms_of,
     random_features,
@@ -26,10 +27,6 @@ from methods.fsp import fsp_loss, fsp_matrix
 from methods.ft import Factor, Paraphraser, ft_loss
 
 SEEDS = st.integers(0, 2**16)
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def pooled(x, side):

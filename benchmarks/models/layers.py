@@ -8,6 +8,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.norms import BatchNorm
+
 
 def conv(channels: int, width: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution that keeps the sides of a map at stride 1; without bias, which batch norm provides."""
@@ -18,7 +20,7 @@ def shortcut(channels: int, width: int, stride: int) -> nn.Sequential:
     """What a residual branch is added to: the unit's input, projected where the shapes differ."""
     if stride == 1 and channels == width:
         return nn.Sequential()  # the identity
-    return nn.Sequential(conv(channels, width, 1, stride=stride), nn.BatchNorm2d(width))
+    return nn.Sequential(conv(channels, width, 1, stride=stride), BatchNorm(width))
 
 
 def units(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import conv, initialise_convolutions, units
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 # Expansion, channels, number of units and stride of each group.
 GROUPS = (
@@ -41,7 +42,7 @@ class InvertedResidual(nn.Module):
             *_rectified(conv(channels, wide, 1)),
             *_rectified(conv(wide, wide, 3, stride=stride, groups=wide)),
             conv(wide, width, 1),
-            nn.BatchNorm2d(width),
+            BatchNorm(width),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class MobileNetV2(Network):
 
 
 def _rectified(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:
-    return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
+    return convolution, BatchNorm(convolution.out_channels), nn.ReLU(inplace=True)
 
 
 register("MobileNetV2", MobileNetV2, lr=0.01)

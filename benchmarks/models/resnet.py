@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import Stage, conv, initialise_convolutions, last_norms, run_stages, shortcut, units
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 # Channels of the stem and of the three stages.
 NARROW = (16, 16, 32, 64)
@@ -27,9 +28,9 @@ class BasicUnit(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(channels, width, 3, stride=stride)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm(width)
         self.conv2 = conv(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm(width)
         self.downsample = shortcut(channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class ResNet(Network):
         stem, *stages = widths
         num_units = (depth - 2) // 6  # three stages of units of two convolutions, the stem and the classifier
         self.conv1 = conv(3, stem, 3)
-        self.bn1 = nn.BatchNorm2d(stem)
+        self.bn1 = BatchNorm(stem)
         self.layer1 = Stage(*units(BasicUnit, stem, stages[0], num_units, stride=1))
         self.layer2 = Stage(*units(BasicUnit, stages[0], stages[1], num_units, stride=2))
         self.layer3 = Stage(*units(BasicUnit, stages[1], stages[2], num_units, stride=2))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import Stage, conv, initialise_convolutions, last_norms, run_stages, shortcut, units
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 
 class BottleneckUnit(nn.Module):
@@ -23,11 +24,11 @@ class BottleneckUnit(nn.Module):
         super().__init__()
         narrow = width // 4
         self.conv1 = conv(channels, narrow, 1)
-        self.bn1 = nn.BatchNorm2d(narrow)
+        self.bn1 = BatchNorm(narrow)
         self.conv2 = conv(narrow, narrow, 3, stride=stride)
-        self.bn2 = nn.BatchNorm2d(narrow)
+        self.bn2 = BatchNorm(narrow)
         self.conv3 = conv(narrow, width, 1)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.bn3 = BatchNorm(width)
         self.shortcut = shortcut(channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class ResNet50(Network):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.conv1 = conv(3, 64, 3)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm(64)
         self.layer1 = Stage(*units(BottleneckUnit, 64, 256, 3, stride=1))
         self.layer2 = Stage(*units(BottleneckUnit, 256, 512, 4, stride=2))
         self.layer3 = Stage(*units(BottleneckUnit, 512, 1024, 6, stride=2))

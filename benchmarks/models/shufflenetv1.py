@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import Stage, conv, run_stages, shuffle, units
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 GROUPS = 3
 STEM = 24  # channels
@@ -32,11 +33,11 @@ class ShuffleUnit(nn.Module):
         self.stride = stride
         self.groups = 1 if channels == STEM else GROUPS  # the stem has too few channels to be grouped
         self.conv1 = conv(channels, narrow, 1, groups=self.groups)
-        self.bn1 = nn.BatchNorm2d(narrow)
+        self.bn1 = BatchNorm(narrow)
         self.conv2 = conv(narrow, narrow, 3, stride=stride, groups=narrow)
-        self.bn2 = nn.BatchNorm2d(narrow)
+        self.bn2 = BatchNorm(narrow)
         self.conv3 = conv(narrow, branch, 1, groups=GROUPS)
-        self.bn3 = nn.BatchNorm2d(branch)
+        self.bn3 = BatchNorm(branch)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = shuffle(F.relu_(self.bn1(self.conv1(x))), self.groups)
@@ -53,7 +54,7 @@ class ShuffleNetV1(Network):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.conv1 = conv(3, STEM, 1)
-        self.bn1 = nn.BatchNorm2d(STEM)
+        self.bn1 = BatchNorm(STEM)
         self.layer1 = Stage(*units(ShuffleUnit, STEM, 240, 4, stride=2))
         self.layer2 = Stage(*units(ShuffleUnit, 240, 480, 8, stride=2))
         self.layer3 = Stage(*units(ShuffleUnit, 480, 960, 4, stride=2))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import Stage, conv, run_stages, shuffle
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 STEM, EMBEDDING = 24, 1024  # channels
 
@@ -25,11 +26,11 @@ class BasicUnit(nn.Module):
         super().__init__()
         half = channels // 2
         self.conv1 = conv(half, half, 1)
-        self.bn1 = nn.BatchNorm2d(half)
+        self.bn1 = BatchNorm(half)
         self.conv2 = conv(half, half, 3, groups=half)
-        self.bn2 = nn.BatchNorm2d(half)
+        self.bn2 = BatchNorm(half)
         self.conv3 = conv(half, half, 1)
-        self.bn3 = nn.BatchNorm2d(half)
+        self.bn3 = BatchNorm(half)
 
     def forward(self, x: Tensor) -> Tensor:
         kept, branch = x.chunk(2, dim=1)
@@ -45,15 +46,15 @@ class DownUnit(nn.Module):
         super().__init__()
         half = width // 2
         self.conv1 = conv(channels, channels, 3, stride=2, groups=channels)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm(channels)
         self.conv2 = conv(channels, half, 1)
-        self.bn2 = nn.BatchNorm2d(half)
+        self.bn2 = BatchNorm(half)
         self.conv3 = conv(channels, half, 1)
-        self.bn3 = nn.BatchNorm2d(half)
+        self.bn3 = BatchNorm(half)
         self.conv4 = conv(half, half, 3, stride=2, groups=half)
-        self.bn4 = nn.BatchNorm2d(half)
+        self.bn4 = BatchNorm(half)
         self.conv5 = conv(half, half, 1)
-        self.bn5 = nn.BatchNorm2d(half)
+        self.bn5 = BatchNorm(half)
 
     def forward(self, x: Tensor) -> Tensor:
         left = self.bn1(self.conv1(x))
@@ -76,12 +77,12 @@ class ShuffleNetV2(Network):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.conv1 = conv(3, STEM, 1)
-        self.bn1 = nn.BatchNorm2d(STEM)
+        self.bn1 = BatchNorm(STEM)
         self.layer1 = _stage(STEM, 116, 4)
         self.layer2 = _stage(116, 232, 8)
         self.layer3 = _stage(232, 464, 4)
         self.conv2 = conv(464, EMBEDDING, 1)
-        self.bn2 = nn.BatchNorm2d(EMBEDDING)
+        self.bn2 = BatchNorm(EMBEDDING)
         self.linear = nn.Linear(EMBEDDING, num_classes)
 
     def features(self, x: Tensor, preacts: bool = False) -> Features:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 # Number of 3 × 3 convolutions in each of the five blocks.
 DEPTHS = {
@@ -64,7 +65,7 @@ class VGG(Network):
 def _block(channels: int, width: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(channels, width, 3, padding=1), BatchNorm(width), nn.ReLU(inplace=True)]
         channels = width
     return nn.Sequential(*layers[:-1])  # the last ReLU is `features`' own, which shows both of its sides
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.models.layers import conv, initialise_convolutions, units
 from benchmarks.models.network import Network, register
 from methods import Features
+from methods.norms import BatchNorm
 
 STEM = 16  # channels
 
@@ -24,9 +25,9 @@ class PreactivationUnit(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm(channels)
         self.conv1 = conv(channels, width, 3, stride=stride)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm(width)
         self.conv2 = conv(width, width, 3)
         self.convShortcut = None if channels == width else conv(channels, width, 1, stride=stride)
 
@@ -70,7 +71,7 @@ class WideResNet(Network):
         self.block1 = Group(STEM, widths[0], num_units, stride=1)
         self.block2 = Group(widths[0], widths[1], num_units, stride=2)
         self.block3 = Group(widths[1], widths[2], num_units, stride=2)
-        self.bn1 = nn.BatchNorm2d(widths[2])
+        self.bn1 = BatchNorm(widths[2])
         self.fc = nn.Linear(widths[2], num_classes)
         initialise_convolutions(self)
         nn.init.zeros_(self.fc.bias)
