@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import pairwise
 from typing import cast
 
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class VGG(Network):
         super().__init__()
         channels = 3
         for k, (depth, width) in enumerate(zip(depths, WIDTHS, strict=True)):
-            self.add_module(f"block{k}", _block(channels, width, depth))
+            self.add_module(f"block{k}", Block(channels, width, depth))
             channels = width
         self.classifier = nn.Linear(channels, num_classes)
         self.apply(_initialise)
@@ -62,12 +63,50 @@ class VGG(Network):
         return tuple(cast("nn.BatchNorm2d", block[-1]) for block in blocks)
 
 
-def _block(channels: int, width: int, depth: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), BatchNorm(width), nn.ReLU(inplace=True)]
-        channels = width
-    return nn.Sequential(*layers[:-1])  # the last ReLU is `features`' own, which shows both of its sides
+class Convolution(nn.Conv2d):
+    """Before a batch norm, which takes any bias away: while it trains, none is added, and it learns none.
+
+    The gradient of that bias is zero but for rounding, and yet costs two passes over the map. It stays what it is,
+    at first zero: published checkpoints have one.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 3, padding=1)
+        assert self.bias is not None
+        self.bias.requires_grad_(False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, None if self.training else self.bias)
+
+
+class Block(nn.Sequential):
+    """Convolutions with batch norm each, and ReLU between them.
+
+    The last ReLU is the network's own, which shows both of its sides.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers += [Convolution(channels, width), BatchNorm(width), nn.ReLU(inplace=True)]
+            channels = width
+        super().__init__(*layers[:-1])
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = super().forward(input)
+        if self.training:
+            self._add_biases_to_means()
+        return output
+
+    def _add_biases_to_means(self) -> None:
+        """Let batch norms remember maps with the bias, as evaluation has them."""
+        for convolution, norm in pairwise(self):
+            if isinstance(convolution, Convolution) and isinstance(norm, BatchNorm):
+                assert convolution.bias is not None
+                assert norm.running_mean is not None
+                assert norm.momentum is not None
+                # Autograd does not know of it, as it does not of batch norm's own movements.
+                norm.running_mean.data.add_(convolution.bias, alpha=norm.momentum)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -67,7 +67,7 @@ class Member:
         self.classifier = Classifier(network, method).train()
         self.epoch = 0
         self.stopped = False  # an observer of the cohort has seen enough of it
-        parameters = [*network.parameters(), *method.parameters()]
+        parameters = [each for each in self.classifier.parameters() if each.requires_grad]
         base = {term: method.config.weights[term] for term in method.terms}
         self.main = Stage(method.needs, base, weights, parameters, train)
         self.pretraining: Stage | None = None
