@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.cells import BEST, SECOND, Cell, Column, Row, Section, Table
+from analysis.cells import Cell, Column, Row, Section, Table
+from analysis.marks import mark
 from analysis.notes import RANK, notes_on, relative_to
 from analysis.scores import Scores, columns_of
 from analysis.selection import Selection
@@ -90,35 +91,6 @@ def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float
         for row in section.rows
     )
     return replace(section, rows=tuple(rows))
-
-
-def mark(scores: Scores, column: Column, alpha: float) -> dict[str, str]:
-    """Rows that share the first and the second place in a column.
-
-    A row shares a place if it is not told apart from the best row there: among all such comparisons of the place
-    its Holm-adjusted p, in blocks of seeds, is at least `alpha`. Untested rows share it when they print alike.
-    """
-    means = {row: scores.cell(row, column).value for row in scores.methods}
-    left = [row for row, mean in means.items() if not math.isnan(mean)]
-    marks: dict[str, str] = {}
-    for place in (BEST, SECOND):
-        if left and len(means) > 1:
-            first = max(left, key=lambda row: means[row])
-            alike = [first, *_alike(scores, column, first, [row for row in left if row != first], alpha)]
-            marks |= dict.fromkeys(alike, place)
-            left = [row for row in left if row not in alike]
-    return marks
-
-
-def _alike(scores: Scores, column: Column, first: str, others: Sequence[str], alpha: float) -> list[str]:
-    tests = scores.tests(first, column)
-    p = dict(zip(others, statistics.holm(np.array([tests[row] for row in others])), strict=True))
-    best = f"{scores.cell(first, column).value:.2f}"
-    return [
-        row
-        for row, chance in p.items()
-        if (f"{scores.cell(row, column).value:.2f}" == best if math.isnan(chance) else chance >= alpha)
-    ]
 
 
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:

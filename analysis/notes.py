@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from analysis import statistics
-from analysis.cells import Table
+from analysis.cells import BEST, SECOND, Table
+from analysis.marks import untested
 from analysis.scores import Scores
 from analysis.settings import Epoch, Layout
 
@@ -27,7 +25,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
             "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
         )
     if len(scores.methods) > 1:
-        notes += _notes_on_marks(scores, layout.alpha)
+        notes += _notes_on_marks(table, scores, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no figure")
     if table.section("gain"):
@@ -39,28 +37,21 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes_on_marks(scores: Scores, alpha: float) -> list[str]:
-    notes = [
-        "bold: best, underlined: second; marked alike: not told apart from it by a t test in blocks of the seeds "
-        f"that both have, its error pooled over the methods that have them all (Holm, p ≥ {alpha:g})"
-    ]
-    if reasons := Counter(_untested(scores)):
-        pairs = len(scores.columns) * math.comb(len(scores.methods), 2)
-        where = "" if reasons.total() < pairs else "here everywhere: "
-        notes.append(f"{where}{' or '.join(reasons)} cannot be tested: marked by the mean alone")
+def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
+    section = table.section("methods")
+    marks = {cell.mark for row in section.rows for cell in row.cells} if section else set[str]()
+    notes = []
+    if BEST in marks:
+        notes.append(
+            "bold: the best, and what is not told apart from it by a t test in blocks of the seeds that both have, "
+            f"its error pooled over the methods that have them all (Holm, p ≥ {alpha:g})"
+        )
+    if SECOND in marks:
+        notes.append("underlined: the second by its mean, where one alone is bold")
+    if reasons := dict.fromkeys(reason for column in scores.columns for reason in untested(scores, column)):
+        where = "no mark" if BEST in marks else "no marks"
+        notes.append(f"{where}: {' or '.join(reasons)} cannot be tested")
     return notes
-
-
-def _untested(scores: Scores) -> Iterator[str]:
-    """Why, for each two methods of a column that no test compares."""
-    for column in scores.columns:
-        for place, one in enumerate(scores.methods):
-            tests = scores.tests(one, column)
-            for other in scores.methods[place + 1 :]:
-                if len(scores.of(one, column).keys() & scores.of(other, column).keys()) < statistics.MIN_SEEDS:
-                    yield f"fewer than {statistics.MIN_SEEDS} shared seeds"
-                elif math.isnan(tests[other]):
-                    yield "the same difference in all seeds"
 
 
 def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:

@@ -99,7 +99,20 @@ def test_best_and_second_are_marked_and_what_cannot_be_told_apart_alike():
         {("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [72.5, 72.8, 74.5], ("sp", VGG): [60.0, 61.5, 61.0]}
     )
     marks = {row.name: row.cells[0].mark for row in only(close).section("methods").rows}
-    assert marks == {"kd": BEST, "at": BEST, "sp": SECOND}
+    assert marks == {"kd": BEST, "at": BEST, "sp": ""}  # below two that are best there is no second
+    assert not any("underlined" in note for note in only(close).notes)
+
+
+@given(st.lists(st.lists(st.floats(50, 90), min_size=4, max_size=4), min_size=2, max_size=5))
+def test_an_underline_is_the_second_in_rank_below_one_that_is_best_alone(scores):
+    names = ["kd", "at", "sp", "cc", "vid"]
+    table = only(grid({(name, VGG): each for name, each in zip(names, scores, strict=False)}))
+    cells = [row.cells[0] for row in table.section("methods").rows]
+    ranked = sorted((round(cell.value, 2) for cell in cells), reverse=True)
+    best, second = ([cell for cell in cells if cell.mark == mark] for mark in (BEST, SECOND))
+    assert not best or max(cell.value for cell in cells) in [cell.value for cell in best]
+    assert bool(second) == (len(best) == 1)
+    assert all(round(cell.value, 2) == ranked[1] for cell in second)
 
 
 def chances(values):
@@ -156,7 +169,7 @@ def test_rows_with_few_seeds_do_not_change_the_marks_of_others():
     runs = [run for run in grid(scores) if not (run.config["method"]["name"] == "at" and run.config["seed"] == 3)]
     runs += [logged("sp", seed=seed, top1=top1) for seed, top1 in ((2, 90.0), (9, 91.0))]
     marks = {row.name: row.cells[0].mark for row in only(runs).section("methods").rows}
-    assert marks == {"sp": BEST, "kd": SECOND, "at": SECOND}  # sp shares one seed with the others
+    assert marks == {"sp": "", "kd": BEST, "at": BEST}  # sp has two seeds
 
 
 def test_alpha_decides_what_is_told_apart():
@@ -165,18 +178,26 @@ def test_alpha_decides_what_is_told_apart():
     assert [row.cells[0].mark for row in only(runs, alpha=0.01).section("methods").rows] == [BEST, BEST]
 
 
-def test_few_seeds_are_marked_by_the_mean_and_the_table_says_so():
-    table = only(grid({("kd", VGG): [72.0, 72.0], ("at", VGG): [72.1, 72.0], ("sp", VGG): [72.0, 72.0]}))
-    marks = {row.name: row.cells[0].mark for row in table.section("methods").rows}
-    assert marks == {"kd": SECOND, "at": BEST, "sp": SECOND}  # kd and sp print alike
-    assert any("fewer than 3 shared seeds cannot be tested" in note for note in table.notes)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_no_test_compares_has_no_marks_and_the_table_says_so(seeds):
+    table = only(grid({("kd", VGG): [72.0, 73.0][:seeds], ("at", VGG): [82.0, 81.0][:seeds]}))
+    assert {row.cells[0].mark for row in table.section("methods").rows} == {""}
+    assert "no marks: fewer than 3 shared seeds cannot be tested" in table.notes
+    assert not any("bold" in note or "underlined" in note for note in table.notes)
     assert not any("cannot be tested" in note for note in only(grid(SCORES)).notes)
 
 
-def test_what_has_no_spread_to_be_tested_by_is_marked_by_the_mean_and_the_table_says_so():
+def test_what_has_no_spread_to_be_tested_by_has_no_marks_and_the_table_says_so():
     table = only(grid({("kd", VGG): [72.0, 73.0, 74.5], ("at", VGG): [72.5, 73.5, 75.0]}))
-    assert {row.name: row.cells[0].mark for row in table.section("methods").rows} == {"kd": SECOND, "at": BEST}
-    assert any("everywhere: the same difference in all seeds cannot be tested" in note for note in table.notes)
+    assert {row.cells[0].mark for row in table.section("methods").rows} == {""}
+    assert "no marks: the same difference in all seeds cannot be tested" in table.notes
+
+
+def test_one_that_cannot_be_tested_beside_others_that_can_is_left_out_of_the_marks():
+    table = only([*grid(SCORES), logged("sp", seed=0, top1=99.0)])
+    marks = {row.name: row.cells[1].mark for row in table.section("methods").rows}
+    assert marks == {"kd": SECOND, "at": "", "aftkd": BEST, "sp": ""}
+    assert "no mark: fewer than 3 shared seeds cannot be tested" in table.notes
 
 
 def test_a_single_method_is_not_best_of_anything():
