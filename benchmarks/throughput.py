@@ -76,6 +76,8 @@ class Throughput:
 
     def __init__(self, config: ThroughputConfig, distillation: Distillation, dataset: DataSet) -> None:
         self.config, self.dataset = config, dataset
+        #: why some of ours are not replayed or compiled after all, by loop
+        self.notices: dict[str, list[str]] = {}
         self.students, self.specs = distillation.students, distillation.specs
         self.device = distillation.device
         self.teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
@@ -92,8 +94,8 @@ class Throughput:
         together = self._members(self.students)
         ready_to_teach(self.teacher, train)
         self.table = empty_table(config, self.teacher, self.batches)
-        self.alone = {label: self._loop(members) for label, members in alone.items()}
-        self.cohort = self._loop(together)
+        self.alone = {label: self._loop(f"{label} alone", members) for label, members in alone.items()}
+        self.cohort = self._loop("the cohort", together)
 
     def _members(self, students: list[StudentConfig]) -> list[Member]:
         members = [
@@ -104,8 +106,11 @@ class Throughput:
             member.begin_epoch(0, self.config.train.lr)
         return members
 
-    def _loop(self, members: list[Member]) -> Loop:
-        return Loop(self.teacher, members, self.batches, self.config.train, self.table)
+    def _loop(self, name: str, members: list[Member]) -> Loop:
+        def say(notice: str) -> None:
+            self.notices.setdefault(name, []).append(notice)
+
+        return Loop(self.teacher, members, self.batches, self.config.train, say, self.table)
 
     def rounds(self) -> Rounds:
         """Measure all loops in turn, after one round that does not count."""
@@ -158,6 +163,9 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     rounds = bench.rounds()
     _print_rates(console, bench, rounds)
     shares = _print_parts(console, bench, rounds)
+    for name, notices in bench.notices.items():
+        for notice in notices:
+            console.print(f"note: {name}: {notice.removeprefix('note: ')}")
     if config.out:
         _write(Path(config.out), bench, rounds, shares)
         console.print(f"raw figures: {config.out}")
@@ -235,6 +243,7 @@ def _write(path: Path, bench: Throughput, rounds: Rounds, shares: dict[str, dict
             "seconds_of_a_step": {"plain": rounds.plain, "alone": rounds.alone, "cohort": rounds.cohort},
             "workers": {label: loop.num_workers for label, loop in bench.plain.items()},
             "parts": shares,
+            "notices": bench.notices,
             "environment": environment(bench.device),
             "code": code_version(),
         },

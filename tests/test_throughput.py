@@ -18,7 +18,7 @@ from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
-from benchmarks.training import step, stopwatch
+from benchmarks.training import compiling, examining, step, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.step import teacher_features
@@ -100,6 +100,43 @@ def test_parts_of_replayed_steps_are_those_of_launched_ones(capsys, tmp_path, mo
     assert "replayed ones can be measured as a whole only" in " ".join(capsys.readouterr().out.split())
     parts = json.loads(out.read_text())["parts"]["kd"]
     assert sum(parts[name] for name in PARTS) == pytest.approx(parts["launched"])
+
+
+def objecting(monkeypatch, reason):
+    """Compiled kernels are examined with this result, and torch's own compute in their place."""
+    for kind in ("network_objection", "losses_objection"):
+        monkeypatch.setattr(examining, kind, lambda *_: reason)
+    monkeypatch.setattr(compiling, "_compiled", lambda function: function)
+
+
+def test_what_is_not_compiled_after_all_is_said(capsys, tmp_path, monkeypatch):
+    objecting(monkeypatch, "off by a mile")
+    out = tmp_path / "raw.json"
+    assert run("train.compile=true", f"out={out}") == 0
+    printed, notices = " ".join(capsys.readouterr().out.split()), json.loads(out.read_text())["notices"]
+    assert set(notices) == {"kd alone", "aftkd alone", "the cohort"}
+    for name, (networks, *losses) in notices.items():
+        assert f"note: {name}: the networks compute by torch's own kernels" in printed
+        assert "off by a mile" in networks
+        assert len(losses) == (2 if name == "the cohort" else 1)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_parts_are_of_the_kernels_that_compute(monkeypatch, compiles):
+    objecting(monkeypatch, None)
+    seen = set()
+
+    def watched(function):
+        def watch(*arguments):
+            seen.add((function.__name__, bool(arguments[-1])))
+            return function(*arguments)
+
+        return watch
+
+    for function in (stopwatch.look, stopwatch.teacher_features):
+        monkeypatch.setattr(stopwatch, function.__name__, watched(function))
+    assert run(f"train.compile={str(compiles).lower()}") == 0
+    assert seen == {("look", compiles), ("teacher_features", compiles)}
 
 
 @pytest.mark.parametrize("compiles", ["false", "true"])

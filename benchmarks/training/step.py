@@ -24,6 +24,7 @@ def train_step(
     precision: torch.autocast,
     step: int,
     table: ViewTable | None = None,
+    compiled: Compiled = NOTHING,
 ) -> None:
     """One step of every member.
 
@@ -34,10 +35,11 @@ def train_step(
         precision: the networks' autocast.
         step: counted from the main training's first.
         table: where the teacher's outputs for these views can be looked up.
+        compiled: what may compute by compiled kernels.
     """
     for member in members:
         member.advance(step)
-    learn(members, teacher, views, precision, step, table)
+    learn(members, teacher, views, precision, step, table, compiled=compiled)
 
 
 def learn(
@@ -56,7 +58,6 @@ def learn(
 
     Args:
         lanes: contexts in which the members work, one each; default: one behind the other.
-        compiled: what may compute by compiled kernels.
     """
     needs = union_of_needs(member.stage(step) for member in members)
     shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]

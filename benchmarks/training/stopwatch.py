@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.models import Network
+from benchmarks.training.compiling import Compiled, look
 from benchmarks.training.device import wait_for
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
@@ -31,6 +33,7 @@ class Loop:
         members: of the cohort.
         batches: on the members' device.
         train: the protocol.
+        say: told why steps are not replayed or compiled after all.
         table: of what the teacher shows, to be filled by `look_ahead`.
     """
 
@@ -40,6 +43,7 @@ class Loop:
         members: Sequence[Member],
         batches: TrainBatches,
         train: TrainConfig,
+        say: Callable[[str], None],
         table: ViewTable | None = None,
     ) -> None:
         self.teacher, self.members, self.device = teacher, list(members), batches.device
@@ -48,7 +52,12 @@ class Loop:
         self.batches, self.draws = batches, _endless(batches, num_views(members))
         self.table = table if table is not None and table.covers(self.needs) else None
         graphs = graphs_of(train, batches.device)
-        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs, compiles=train.compiles)
+        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs, say, train.compiles)
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """What computes by compiled kernels."""
+        return self.launch.examine(self.members, self.views(), step=0)
 
     def look_ahead(self, num_steps: int) -> None:
         """Let the teacher look at the views of the next steps, which it then need not in them."""
@@ -72,7 +81,7 @@ class Loop:
     def look(self, views: Sequence[Batch]) -> None:
         """The teacher's part of it."""
         for view in views:
-            teacher_features(self.teacher, self.needs, view, self.precision, self.table)
+            teacher_features(self.teacher, self.needs, view, self.precision, self.table, self.compiled.networks)
 
 
 def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]]:
@@ -101,12 +110,13 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     loop.look_ahead(1)
     views = loop.views()
     batch = Batch.join(views)
+    compiles = loop.compiled.networks and member.reaches_all
 
     def student() -> None:
         with loop.precision:
-            logits = member.network(batch.images)
+            logits = look(member.network, batch.images, member.needs, compiles).logits
         member.main.optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits.float(), batch.targets).backward()
+        F.cross_entropy(logits, batch.targets).backward()
 
     work: Mapping[str, Callable[[], object]] = {
         "data": loop.views,
@@ -120,9 +130,10 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
 def launched_step(loop: Loop, num_steps: int) -> float:
     """Seconds of a whole step where nothing is replayed."""
     loop.look_ahead(num_steps)
+    compiled = loop.compiled
 
     def step() -> None:
-        train_step(loop.members, loop.teacher, loop.views(), loop.precision, step=0, table=loop.table)
+        train_step(loop.members, loop.teacher, loop.views(), loop.precision, 0, loop.table, compiled)
 
     return seconds(_times(step), num_steps, loop.device)
 
