@@ -20,7 +20,7 @@ import methods
 from benchmarks import models, protocol
 from benchmarks.config import Device, Optimizer, TrainConfig
 from benchmarks.data import Batch
-from benchmarks.training import compiling
+from benchmarks.training import compiling, examining
 from benchmarks.training.build import frozen, place
 from benchmarks.training.examining import Examiner, losses_objection, network_objection
 from benchmarks.training.launcher import deviation
@@ -102,6 +102,43 @@ def compiles_wrongly(monkeypatch, harm, victim=compiling._look):
 def test_wrong_kernels_are_objected_to(monkeypatch, reason, harm):
     compiles_wrongly(monkeypatch, harm)
     assert reason in network_objection(network(), images(), NEEDS, precision())
+
+
+ADVICE = "\n\nSet TORCHDYNAMO_VERBOSE=1 for the internal stack trace"
+ANNOUNCED = (
+    "SubprocException: An exception occurred in a subprocess:\n\nTraceback (most recent call last):\n  File x\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("no kernels today\nsince Monday", "no kernels today"),
+        ("RuntimeError: no kernels today\nsince Monday" + ADVICE, "RuntimeError: no kernels today"),
+        (f"{ANNOUNCED}OSError: no kernels today\n{ADVICE}", "OSError: no kernels today"),
+        (
+            f"backend='mine' raised:\nOSError: no kernels today\n\nWhile executing %add : x{ADVICE}",
+            "OSError: no kernels today",
+        ),
+    ],
+    ids=["plain", "advice", "subprocess", "backend"],
+)
+def test_an_objection_names_what_went_wrong(monkeypatch, told, reason):
+    def fail(shown):
+        raise RuntimeError(told)
+
+    compiles_wrongly(monkeypatch, fail)
+    assert network_objection(network(), images(), NEEDS, precision()) == reason
+
+
+def test_the_peak_of_memory_begins_behind_an_examination(monkeypatch):
+    """It would be that of float64, in every row of a training."""
+    begun = []
+    monkeypatch.setattr(examining, "begin_peak", begun.append)
+    compiles_wrongly(monkeypatch, lambda shown: shown)
+    network_objection(network(), images(), NEEDS, precision())
+    losses_of("kd")
+    assert begun == [CPU, CPU]
 
 
 def test_rounding_is_not_objected_to(monkeypatch):

@@ -17,6 +17,7 @@ from benchmarks.data import Batch
 from benchmarks.errors import first_line
 from benchmarks.models import Network
 from benchmarks.training.compiling import MAPS, NOTHING, Compiled, judge, look
+from benchmarks.training.device import begin_peak
 from benchmarks.training.member import Classifier, Member
 from benchmarks.training.step import join_features, teacher_features, union_of_needs
 from methods import Features
@@ -112,6 +113,7 @@ def network_objection(
     """
     whole = torch.autocast(images.device.type, enabled=False)
     return _objection(
+        images.device,
         lambda: _shown(copy.deepcopy(network).double(), images.double(), needs, whole),
         lambda: _shown(network, images, needs, precision),
         lambda: _shown(network, images, needs, precision, compiles=True),
@@ -132,6 +134,7 @@ def losses_objection(
         batch: in as many views as the method asks for.
     """
     return _objection(
+        batch.targets.device,
         lambda: _judged(classifier, student, teacher, batch, torch.float64),
         lambda: _judged(classifier, student, teacher, batch),
         lambda: _judged(classifier, student, teacher, batch, compiles=True),
@@ -140,6 +143,7 @@ def losses_objection(
 
 
 def _objection(
+    device: torch.device,
     exact: Callable[[], Found],
     own: Callable[[], Found],
     compiled: Callable[[], Found],
@@ -148,13 +152,23 @@ def _objection(
     try:
         truth, usual, found = exact(), own(), compiled()
     except Exception as error:  # a compiler, its tools and what they make fail in all ways
-        return first_line(error)
+        return _cause(error)
+    finally:
+        begin_peak(device)  # a training's memory is not that of float64
     times, constant = tolerance
     for name in truth:
         off, least = (_distance(each[name], truth[name]) for each in (found, usual))
         if not off <= times * least + constant:
             return f"{name}: off by {off:.2g} of the length, with torch's own by {least:.2g}"
     return None
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in a line. Where that announces another error's traceback, it is the last of these."""
+    first = first_line(error)
+    told, advice, _ = str(error).partition("\n\nSet TORCHDYNAMO_VERBOSE")
+    *_, last = told.partition("\n\nWhile executing")[0].strip().splitlines()
+    return last.strip() if advice and first.endswith(":") else first
 
 
 def _shown(
@@ -165,7 +179,8 @@ def _shown(
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with precision, torch.set_grad_enabled(bool(learning)):
         shown = look(network, images, needs, compiles)
-    parts = {"maps": (*shown.stages, *shown.preacts), "embeddings": (shown.embedding,), "logits": (shown.logits,)}
+    maps = (*shown.stages, *shown.preacts) + (() if shown.final is None else (shown.final,))
+    parts = {"maps": maps, "embeddings": (shown.embedding,), "logits": (shown.logits,)}
     found = {name: _vector(tensors) for name, tensors in parts.items() if tensors}
     if learning:
         random = torch.Generator().manual_seed(0)
