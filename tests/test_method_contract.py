@@ -23,6 +23,7 @@ from helpers import (
 )
 
 import methods
+from benchmarks.training.trial import on_trial
 from methods import (
     DistillConfig,
     FeatureSpec,
@@ -163,6 +164,19 @@ def test_gives_the_same_from_the_parts_that_it_declares(name, config):
     assert needs <= every
     declared = terms_of(methods_[0], student.for_loss(needs), teacher.for_loss(needs))
     assert same(declared, terms_of(methods_[1], student, teacher))
+
+
+@every_variant
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_stands_the_trial_and_is_itself_afterwards(all_of_them, name, config):
+    weights = all_terms(name) if all_of_them else {}
+    method = make(name, *pair(name), weights=weights, **config)
+    before = set(vars(method))
+    with on_trial(method):
+        if method.needs:
+            terms_of(method, *pair(name))
+        pretraining_terms_of(method, *pair(name))
+    assert set(vars(method)) == before
 
 
 @pytest.mark.parametrize(("name", "term"), [(name, term) for name in NAMES for term in all_terms(name)])

@@ -433,15 +433,56 @@ def test_a_method_with_a_parameter_that_would_not_learn_is_refused(cls, name, di
     assert not files(output)
 
 
-class Undeclared(Idle):
-    """Reads maps that it did not ask for."""
+class Lossless(Method[InjectedConfig]):
+    """Its losses are what a test says."""
+
+    needs = frozenset({"logits"})
+    losses = staticmethod(lambda student, teacher: {})
 
     def forward(self, student, teacher, target, index):
-        return {"injected": student.stages[1].square().mean()}
+        return type(self).losses(student, teacher)
+
+
+def scalar(part):
+    return part.square().mean()
+
+
+BROKEN = {
+    "another term": (lambda s, t: {"other": scalar(s.logits)}, ["{other}", "{injected}"]),
+    "no term": (lambda s, t: {}, ["{}", "{injected}"]),
+    "one more": (lambda s, t: dict.fromkeys(("injected", "other"), scalar(s.logits)), ["{injected, other}"]),
+    "the harness's": (lambda s, t: dict.fromkeys(("injected", "ce"), scalar(s.logits)), ["{ce, injected}"]),
+    "no scalar": (lambda s, t: {"injected": s.logits - t.logits}, ["term injected", "[16, 10]", "scalar"]),
+    "a number": (lambda s, t: {"injected": 1.0}, ["term injected", "float", "scalar"]),
+    "no names": (lambda s, t: scalar(s.logits), ["Tensor", "by name"]),
+    "maps": (lambda s, t: {"injected": scalar(s.stages[1])}, ["stages", "needs", "{logits}"]),
+    "embedding": (lambda s, t: {"injected": scalar(s.logits) + scalar(t.embedding)}, ["embedding", "{logits}"]),
+}
+
+
+@pytest.mark.parametrize(("losses", "fragments"), BROKEN.values(), ids=BROKEN)
+def test_a_method_that_reads_or_gives_what_it_does_not_say_is_refused(losses, fragments, distil, output, capsys):
+    with injected(type("Broken", (Lossless,), {"losses": staticmethod(losses)})):
+        assert distil("methods=[injected]") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(fragment in line for fragment in ["method injected", *fragments])
+    assert not files(output)
+
+
+def test_a_method_that_forgets_its_needs_is_refused(distil, capsys):
+    with injected(type("Forgetful", (Lossless,), {"needs": frozenset()})):
+        assert distil("methods=[injected]") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(fragment in line for fragment in ("method injected", "{injected}", "needs"))
+
+
+class Bug(Idle):
+    def forward(self, student, teacher, target, index):
+        return {"injected": student.logits[99].square().mean()}
 
 
 def test_a_bug_in_a_method_is_not_reported_as_the_users_mistake(distil, output):
-    with injected(Undeclared), pytest.raises(IndexError):
+    with injected(Bug), pytest.raises(IndexError):
         distil("methods=[injected]")
     assert not files(output)
 

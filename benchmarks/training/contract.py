@@ -26,6 +26,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features
+from benchmarks.training.trial import on_trial
 from methods import Features, FeatureSpec, InvalidSetting
 
 TIMED_STEPS = 2
@@ -57,8 +58,8 @@ def rehearse(
     """Check every student's contract on throwaway copies, and measure their pace.
 
     Raises:
-        UserError: a method cannot serve the pair.
-        RunFailed: a method breaks the contract.
+        UserError: a method cannot serve the pair, or reads or gives something else than it says.
+        RunFailed: a method breaks the contract otherwise.
     """
     train = students[0].train
     sizes = sorted({train.batch_size, batches.last_batch_size}, reverse=True)
@@ -70,8 +71,9 @@ def rehearse(
         ready_to_teach(teacher, train)
     for student, member in zip(students, members, strict=True):
         try:
-            for size in sizes:
-                _check_member(student, member, teacher, batches.probe(size))
+            with on_trial(member.method):
+                for size in sizes:
+                    _check_member(student, member, teacher, batches.probe(size))
         except (UserError, RunFailed) as error:
             error.student = member.name
             raise

@@ -1,0 +1,88 @@
+"""What a method is held to while it is tried, at no cost for the steps that follow.
+
+It reads the parts of features that its `needs` name, and gives one scalar for each term that is weighed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.errors import UserError, require
+from methods import Features, Method
+
+
+@contextlib.contextmanager
+def on_trial(method: Method[Any]) -> Iterator[None]:
+    """Within it, what `method` reads and gives is checked.
+
+    Raises:
+        UserError: within, where it reads or gives something else than it says.
+    """
+    known = set(method.config.weights) - {"ce"}
+    active = set(method.terms) - {"ce"}
+    require(
+        not active or bool(method.needs),
+        f"method {method.name} has the terms {_braced(active)}, but reads nothing: its needs are empty",
+    )
+    tried = {"forward": _tried(method, method.forward, method.needs, active, known)}
+    if stage := method.pretraining:
+        terms = set(stage.terms)
+        tried["pretrain"] = _tried(method, method.pretrain, stage.needs, terms, terms)
+    vars(method).update(tried)
+    try:
+        yield
+    finally:
+        for name in tried:
+            del vars(method)[name]
+
+
+def _tried(
+    method: Method[Any], losses: Callable[..., Any], needs: frozenset[str], active: set[str], known: set[str]
+) -> Callable[..., dict[str, Tensor]]:
+    """`losses`, checked: it must give the `active` ones of its `known` terms and may give the others."""
+
+    def call(
+        student: Features | None, teacher: Features | None, target: Tensor, index: Tensor
+    ) -> dict[str, Tensor]:
+        shown = (each and _Declared(**vars(each), of=method.name, needs=needs) for each in (student, teacher))
+        terms: dict[str, Tensor] = losses(*shown, target, index)
+        _check(method.name, terms, active, known)
+        return terms
+
+    return call
+
+
+def _check(name: str, terms: Any, active: set[str], known: set[str]) -> None:
+    require(isinstance(terms, dict), f"method {name} gave a {type(terms).__name__}; its terms by name are needed")
+    require(
+        active <= terms.keys() <= known,
+        f"method {name} gave the terms {_braced(terms)}, but its weights name {_braced(known)}",
+    )
+    for term, value in terms.items():
+        what = f"has shape {list(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
+        require(
+            isinstance(value, Tensor) and value.ndim == 0,
+            f"term {term} of method {name} {what}; a scalar is needed",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Declared(Features):
+    """Features that show their parts to a method as far as it declares them."""
+
+    of: str
+    needs: frozenset[str]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in Features.__dataclass_fields__ and name not in self.needs:
+            raise UserError(f"method {self.of} reads {name}, which its needs, {_braced(self.needs)}, do not name")
+        return super().__getattribute__(name)
+
+
+def _braced(names: Iterable[str]) -> str:
+    return "{" + ", ".join(sorted(names)) + "}"
