@@ -78,7 +78,7 @@ def against(
         alpha: level of the critical difference.
     """
     others = [row for row in scores.rows if row != reference]
-    over_pairs = [_over_pairs(scores, row, reference, generator) for row in others]
+    over_pairs = [_over_pairs(scores, row, reference) for row in others]
     adjusted = statistics.holm(np.array([each.p for each in over_pairs]))
     return Against(
         protocol,
@@ -103,7 +103,7 @@ def _on_pairs(
         yield replace(each, difference=replace(each.difference, p=float(p)))
 
 
-def _over_pairs(scores: Scores, row: str, reference: str, generator: np.random.Generator) -> OverPairs:
+def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
     both = [
         (np.array(list(ours.values())), np.array(list(theirs.values())))
         for column in scores.columns
@@ -117,7 +117,7 @@ def _over_pairs(scores: Scores, row: str, reference: str, generator: np.random.G
         float(np.mean(means[0] - means[1])) if both else math.nan,
         statistics.wilcoxon_p(*means),
         statistics.improvement(values, references),
-        statistics.improvement_interval(values, references, generator, CONFIDENCE),
+        statistics.improvement_interval(values, references, CONFIDENCE),
     )
 
 
@@ -141,8 +141,8 @@ def _grid_on_pairs(result: Against) -> Grid:
             each.column.name,
             str(each.difference.n),
             number(each.difference.mean, signed=True),
-            _interval(each.difference.interval_t),
-            _interval(each.difference.interval_bootstrap),
+            _interval(each.difference.interval_t, signed=True),
+            _interval(each.difference.interval_bootstrap, signed=True),
             _p(each.difference.p, counted(each.difference.n, "seed")),
         )
         for each in result.on_pairs
@@ -169,7 +169,7 @@ def _grid_over_pairs(result: Against) -> Grid:
         )
         for each in result.over_pairs
     )
-    head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, bootstrap", "mean rank")
+    head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, Wilson", "mean rank")
     title = f"against {result.reference} over all pairs ({result.protocol})"
     return Grid(title, (head,), (("", rows),), _notes_over_pairs(result))
 
@@ -184,7 +184,8 @@ def _notes_over_pairs(result: Against) -> tuple[str, ...]:
     notes = [
         "p: Wilcoxon's signed-rank test on the pairs' means, Holm over this table; fewer than "
         f"{statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
-        f"P(better): probability that a run beats one of {result.reference} on the same pair, equal ones half",
+        f"P(better): probability that a run beats one of {result.reference} on the same pair, equal ones half; its "
+        f"interval: Wilson's, at the largest variance that so few runs allow, none below {statistics.MIN_SEEDS}",
     ]
     if result.ranks is None or math.isnan(result.ranks.friedman_p):
         notes.append("too few methods or pairs to test the ranks")
@@ -201,9 +202,9 @@ def _entries(*texts: str) -> tuple[Entry, ...]:
     return tuple(map(Entry, texts))
 
 
-def _interval(interval: Interval) -> str:
+def _interval(interval: Interval, signed: bool = False) -> str:
     low, high = interval
-    return MISSING if math.isnan(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
+    return MISSING if math.isnan(low) else f"{number(low, signed)} to {number(high, signed)}"
 
 
 def _p(p: float, otherwise: str) -> str:

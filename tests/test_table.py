@@ -334,6 +334,7 @@ def test_statistics_against_a_reference():
     assert line["pairs"] == "2"
     assert line["p"] == "– (too few pairs)"
     assert line["P(better)"] == "1.00"
+    assert re.fullmatch(r"0\.\d\d to 1\.00", line["95%, Wilson"])  # a probability has no sign
     assert any("critical difference" in note for note in over_pairs.notes)
 
 
