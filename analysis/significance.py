@@ -150,6 +150,8 @@ def _grid_on_pairs(result: Against) -> Grid:
     head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
     notes = (
         f"difference to {result.reference} in points, of the same seeds; p: paired t test, Holm over this table",
+        f"an interval is of one difference by itself, p is adjusted for all in this table: it can exceed "
+        f"{1 - CONFIDENCE:.2g} beside an interval without 0; bootstrap: of few seeds too narrow",
         f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",
     )
     title = f"differences to {result.reference} on each pair ({result.protocol})"

@@ -27,6 +27,7 @@ from analysis.provenance import configuration_hash
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch, Figures, Format, Layout
+from analysis.significance import grids
 from analysis.table import COMMAND
 from analysis.tables import compare
 from benchmarks.cli import main
@@ -336,6 +337,17 @@ def test_statistics_against_a_reference():
     assert line["P(better)"] == "1.00"
     assert re.fullmatch(r"0\.\d\d to 1\.00", line["95%, Wilson"])  # a probability has no sign
     assert any("critical difference" in note for note in over_pairs.notes)
+
+
+def test_an_adjusted_p_beside_an_interval_that_is_not_is_explained():
+    scores = {(name, VGG): [71.0, 72.4, 73.6] for name in ("at", "sp", "cc", "vid")}  # p = 0.02 each by itself
+    scores["kd", VGG] = [70.0, 71.0, 72.0]
+    logs = logs_of(grid(scores))
+    (result,) = compare(logs, Layout(compare="kd")).comparisons
+    clashing = [each for each in result.on_pairs if each.difference.interval_t[0] > 0 and each.difference.p > 0.05]
+    assert clashing
+    (note,) = [note for note in grids(result)[0].notes if "by itself" in note]
+    assert "adjusted for all in this table: it can exceed 0.05 beside an interval without 0" in note
 
 
 def test_statistics_over_pairs_take_all_architectures_together():
