@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.help import help_text
-from methods import InvalidSetting, unknown
+from methods import BrokenMethod, InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
 REFUSALS = (HydraException, OmegaConfBaseException, AssertionError)  # by which Hydra and OmegaConf refuse a setting
@@ -87,7 +87,7 @@ def status_of(work: Callable[[], int]) -> int:
     """The exit status of `work`; where it cannot do what was asked, it is said why."""
     try:
         return work()
-    except (UserError, InvalidSetting) as error:
+    except (UserError, InvalidSetting, BrokenMethod) as error:
         return _end(f"error: {error}", USAGE)
     except RunFailed as error:
         return _end(f"failed: {error}", FAILURE)

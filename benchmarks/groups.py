@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks import data
@@ -15,12 +15,25 @@ DEFAULTS = {"method": None, "pair": None, "data": "cifar100"}  # of `of_a_run`
 
 def of_a_run() -> dict[str, Mapping[str, Any]]:
     """All that a run is chosen by."""
-    return {"method": methods(), "pair": pairs(), "data": data_sets()}
+    return {"method": Methods(), "pair": pairs(), "data": data_sets()}
 
 
-def methods() -> dict[str, MethodConfig]:
-    """Every method with its defaults."""
-    return {name: configure(name) for name in available()}
+class Methods(Mapping[str, MethodConfig]):
+    """Every method with its defaults.
+
+    The registry is asked for them when a command is running, which can then say which file of a method is broken.
+    """
+
+    def __getitem__(self, name: str) -> MethodConfig:
+        if name not in available():
+            raise KeyError(name)
+        return configure(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(available())
+
+    def __len__(self) -> int:
+        return len(available())
 
 
 def pairs() -> dict[str, PairConfig]:

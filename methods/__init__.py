@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods.config import (
     ALONE,
+    BrokenMethod,
     DistillConfig,
     InvalidSetting,
     MethodConfig,
@@ -40,6 +41,7 @@ _NEED_TORCH = {
 
 __all__ = [
     "ALONE",
+    "BrokenMethod",
     "Context",
     "DistillConfig",
     "FeatureSpec",

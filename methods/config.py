@@ -21,6 +21,10 @@ class InvalidSetting(ValueError):
     """A configuration that cannot work; the message names the value and what would do."""
 
 
+class BrokenMethod(Exception):
+    """A method's file cannot be imported; the message names file, line and error."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     """The message for an unknown name: the closest valid ones first, then all."""
     valid = list(valid)

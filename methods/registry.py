@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Context, Method, Reference
-from methods.config import InvalidSetting, MethodConfig, dead_settings, default_of, unknown
+from methods.config import BrokenMethod, InvalidSetting, MethodConfig, dead_settings, default_of, unknown
 from methods.features import FeatureSpec
 
 _METHODS: dict[str, type[Method[Any]]] = {}
@@ -53,11 +54,28 @@ def register(
 def _load_all() -> None:
     package = importlib.import_module("methods")
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"methods.{module.name}")
+        try:
+            importlib.import_module(f"methods.{module.name}")
+        except Exception as error:  # the file's own, whatever it does
+            raise BrokenMethod(_where_and_why(error, f"methods.{module.name}")) from error
+
+
+def _where_and_why(error: Exception, module: str) -> str:
+    """The place of an error in a module that was being imported, and what it is."""
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {kind}: {error.msg}"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    frame, line = next((each for each in reversed(frames) if each[0].f_globals["__name__"] == module), frames[-1])
+    return f"{frame.f_code.co_filename}, line {line}: {kind}: {error}"
 
 
 def available() -> tuple[str, ...]:
-    """Names of all methods, the student alone first, then by the year of the paper."""
+    """Names of all methods, the student alone first, then by the year of the paper.
+
+    Raises:
+        BrokenMethod: a file of `methods` cannot be imported.
+    """
     _load_all()
     return tuple(sorted(_METHODS, key=lambda name: (_year(_METHODS[name].reference), name)))
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -280,6 +283,40 @@ def test_line_that_cannot_be_completed(words, fragments, tmp_path, capsys, monke
     monkeypatch.setattr("benchmarks.distillation.Distillation.__call__", lambda self: 0)
     output = tmp_path / "runs"
     check_refused(run(*words, f"output={output}"), capsys, fragments, output)
+
+
+BROKEN_FILES = {
+    "import nothing_there": "ModuleNotFoundError: No module named 'nothing_there'",
+    "def f(:": "SyntaxError: invalid syntax",
+    "import methods\nmethods.register('kd', int, summary='', reference=None)(int)": "ValueError: two methods are",
+    "import json\njson.loads('')": "JSONDecodeError: Expecting value",
+}
+
+
+@pytest.mark.parametrize(("content", "why"), BROKEN_FILES.items(), ids=BROKEN_FILES.values())
+def test_a_broken_file_of_a_method_is_named(content, why, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(content)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    methods.registry._load_all.cache_clear()
+    try:
+        check_refused(run("method=kd", *TINY), capsys, [f"{tmp_path / 'mine.py'}, line ", why], tmp_path / "runs")
+    finally:
+        monkeypatch.undo()
+        methods.available()
+
+
+def test_a_broken_file_of_a_method_lets_no_command_fail_while_it_is_imported(tmp_path):
+    (tmp_path / "mine.py").write_text("import nothing_there")
+    code = (
+        f"import methods, runpy, sys; methods.__path__.append({str(tmp_path)!r}); "
+        "runpy.run_module('benchmarks.run', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "method=kd"], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "mine.py, line 1" in line
 
 
 def test_message_about_an_unknown_setting_lists_only_settings_that_can_be_set(capsys):
