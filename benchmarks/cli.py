@@ -159,8 +159,13 @@ def _refuse_unprintable(argument: str) -> None:
 
 def _unparsable(argument: str) -> str:
     key, value = argument.split("=", 1)
-    if any(value.count(opened) != value.count(closed) for opened, closed in ("[]", "{}")):
-        return f"cannot read '{argument}': a list or mapping with blanks needs quotes around it all: '{key}=[…]'"
+    for opened, closed in ("[]", "{}"):
+        if value.count(opened) > value.count(closed):
+            # One with blanks in it has its quotes.
+            hint = "" if " " in value else f"; if blanks follow, it needs quotes around it all: '{key}=…'"
+            return f"cannot read '{argument}': a {opened} is not closed{hint}"
+        if value.count(opened) < value.count(closed):
+            return f"cannot read '{argument}': a {closed} closes nothing"
     if value.startswith(("[", "{")):
         within = "text in it that is more than Latin letters, digits and blanks needs quotes of its own"
         return f"cannot read '{argument}': {within}, as in {{label: 'a (b)'}}"
