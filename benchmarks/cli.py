@@ -51,6 +51,7 @@ class Command:
         defaults: options that are chosen unless said otherwise; None: nothing is.
         overview: printed for the bare command; None: it runs.
         verbs: other things that it does, by the word that is typed first.
+        lists: what another command takes several of, with its name: `{"seeds": "benchmarks.suite"}` for `seed`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Command:
     defaults: Mapping[str, str | None] = field(default_factory=dict)
     overview: Callable[[], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
+    lists: Mapping[str, str] = field(default_factory=dict)
 
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -123,6 +125,7 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     keys = {override.key_or_group for override in typed}
     lines = [line for line in _preset_lines(preset) if line.split("=", 1)[0] not in keys]
     merged = _parse(lines) + typed
+    _refuse_beside_list(command, merged)
     for override in merged:
         _check(command, override)
     # A group's option comes before the settings in it.
@@ -247,9 +250,40 @@ def _plain(value: Any) -> Any:
     return value.text if isinstance(value, QuotedString) else value
 
 
+def _refuse_beside_list(command: Command, overrides: Sequence[Override]) -> None:
+    """A method's setting belongs into the list of methods, where there is one."""
+    typed = {override.key_or_group: override for override in overrides}
+    listed = typed["methods"].value() if "methods" in typed and "method" not in typed else None
+    for key, override in typed.items():
+        if isinstance(listed, list) and key.startswith("method."):
+            setting, value = key.removeprefix("method."), _line(override).partition("=")[2]
+            entry = f"{{name: {_owner(command, listed, setting)}, {_nested(setting, value)}}}"
+            raise UserError(f"{key}={value} beside methods=[…]: write it within the list, as {entry}")
+
+
+def _owner(command: Command, listed: Sequence[Any], setting: str) -> str:
+    """The first method of a list that has a setting; an ellipsis where that is not known here."""
+    options = command.groups.get("method", {})
+    names = [str(_plain(entry.get("name") if isinstance(entry, dict) else entry)) for entry in listed]
+    owners = (name for name in names if name in options and setting in leaves(OmegaConf.structured(options[name])))
+    return next(owners, "…")
+
+
+def _nested(key: str, value: str) -> str:
+    """A dotted key and its value as within a mapping."""
+    first, _, rest = key.partition(".")
+    return f"{first}: {{{_nested(rest, value)}}}" if rest else f"{first}: {value}"
+
+
 def _check(command: Command, override: Override) -> None:
     """Refuse an option that no group has and a key that no field has, with the closest ones."""
     key = override.key_or_group
+    several = key if key in command.lists else f"{key}s"
+    if several in command.lists and isinstance(override.value(), list):
+        value = _line(override).partition("=")[2]
+        raise UserError(
+            f"{key}={value}: one at a time; several: python -m {command.lists[several]} … '{several}={value}'"
+        )
     if key in command.groups:
         option = _plain(override.value())
         if str(option) not in command.groups[key]:

@@ -40,6 +40,7 @@ COMMAND = Command(
     groups=groups.of_a_run(),
     defaults=groups.DEFAULTS,
     run=execute,
+    lists={"seeds": "benchmarks.suite", "pairs": "benchmarks.suite"},
     overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
 )
 
