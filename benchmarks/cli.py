@@ -28,7 +28,7 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import Interrupted, RunFailed, UserError
-from benchmarks.help import help_text
+from benchmarks.help import chosen_text, help_text
 from methods import BrokenMethod, InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
@@ -109,7 +109,9 @@ def _end(message: str, status: int) -> int:
 
 
 def _help(command: Command, arguments: list[str]) -> str:
-    composed, _ = compose_config(command, arguments)
+    composed, given = compose_config(command, arguments)
+    if chosen := chosen_text(command.name, command.config, command.groups, composed, given):
+        return chosen
     return help_text(command.name, command.summary, command.examples, command.config, command.groups, composed)
 
 

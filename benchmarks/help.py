@@ -23,7 +23,7 @@ def help_text(
     groups: Mapping[str, Mapping[str, Any]],
     composed: DictConfig,
 ) -> str:
-    """Every setting of a command with meaning, default and source; of the groups that are chosen, too."""
+    """Every setting of a command with meaning, default and source; of the groups that have a default, too."""
     lines = [f"python -m {name} key=value …", "", *textwrap.wrap(summary, WIDTH), "", "Examples:"]
     lines += [f"  {example}" for example in examples]
     lines += ["", "Settings:"]
@@ -33,6 +33,22 @@ def help_text(
         if dataclasses.is_dataclass(default_of(field)) or field.name in groups:
             lines += ["", *_section(field, groups, composed)]
     return "\n".join(lines)
+
+
+def chosen_text(
+    name: str, config: type, groups: Mapping[str, Mapping[str, Any]], composed: DictConfig, given: Container[str]
+) -> str:
+    """The settings of what was chosen, as by `method=kd`; nothing where that has none of its own."""
+    lines = []
+    for field in dataclasses.fields(config):
+        if field.name in given and field.name in groups and not _is_of_the_command(groups[field.name]):
+            lines += [*_section(field, groups, composed), ""]
+    return "\n".join([*lines, f"python -m {name} help shows all other settings."]) if lines else ""
+
+
+def _is_of_the_command(options: Mapping[str, Any]) -> bool:
+    """Whether what can be chosen are settings of the whole command."""
+    return all(isinstance(option, Mapping) for option in options.values())
 
 
 def _section(
@@ -49,8 +65,8 @@ def _section(
         f"{field.name}=…: {field.metadata['help']}; one of {options}", WIDTH, subsequent_indent="  "
     )
     chosen = composed[field.name]
-    if all(isinstance(option, Mapping) for option in groups[field.name].values()):
-        return  # their settings are the command's
+    if _is_of_the_command(groups[field.name]):
+        return
     if chosen is None:
         yield f"  with {field.name}=NAME help shows its settings"
         return

@@ -1,6 +1,7 @@
 """The command line: listings, help, and what it says to a wrong line."""
 
 import dataclasses
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from benchmarks.config import (
 from benchmarks.data import INFO
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import resolve
+from benchmarks.suite import command as suite_command
 from methods import default_of
 
 MOST_LINES = 12
@@ -113,6 +115,17 @@ def test_help_of_a_pair_shows_its_networks(capsys):
     shown = capsys.readouterr().out
     for field in dataclasses.fields(PairConfig):
         assert field.name == "name" or f"pair.{field.name} = " in shown
+
+
+def test_help_of_what_was_chosen_shows_nothing_else(capsys):
+    assert run("method=kd", "data=digits", "help") == 0
+    shown = re.findall(r"^  (\w+)\.\w+(?: = .*)?$", capsys.readouterr().out, flags=re.M)
+    assert set(shown) == {"method", "data"}
+
+
+def test_help_of_a_grid_that_has_a_name_shows_the_settings_of_all(capsys):
+    assert main(suite_command.COMMAND, ["suite=smoke", "help"]) == 0
+    assert "  train.epochs" in capsys.readouterr().out
 
 
 @pytest.fixture
