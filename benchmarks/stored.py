@@ -18,12 +18,13 @@ from benchmarks.training.member import Classifier
 from methods import Method, build, configure
 
 
-def load_student(folder: Path) -> nn.Module:
+def load_student(folder: str | Path) -> nn.Module:
     """The student of a complete run as it was evaluated: from normalised images to logits, on the CPU.
 
     Raises:
         UserError: the run is not complete, or damaged.
     """
+    folder = Path(folder)
     result = RunFolder(folder, folder.name, 0).result()
     if result is None:
         raise UserError(f"{folder} holds no complete run")

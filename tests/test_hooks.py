@@ -275,7 +275,7 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
     assert (folder / "method.safetensors").is_file()
     assert not (run_folder(whole, "kd") / "method.safetensors").exists()
     for label in ("simkd", "kd"):
-        student = load_student(run_folder(whole, label))
+        student = load_student(str(run_folder(whole, label)))
         row = result(whole, label)["history"][-1]
         assert figures(student, whole) == {name: row[f"test/{name}"] for name in ("loss", "top1", "top5")}
         assert not student.training
