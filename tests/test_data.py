@@ -277,10 +277,18 @@ def test_the_test_set_of_digits_is_the_same_on_every_machine() -> None:
     assert hashlib.sha256(test.images.numpy().tobytes()).hexdigest()[:16] == DIGITS_TEST_IMAGES
 
 
-@pytest.mark.parametrize("fraction", [1e-6, 0.001, 0.9999])
-def test_a_validation_split_that_would_lack_classes(tmp_path: Path, fraction: float) -> None:
-    with pytest.raises(UserError, match=r"data\.validation"):
+@pytest.mark.parametrize(("fraction", "size"), [(1e-6, 1), (0.0001, 1), (0.006, 9), (0.9999, 1437)])
+def test_a_validation_split_that_would_lack_classes(tmp_path: Path, fraction: float, size: int) -> None:
+    what = (
+        rf"data\.validation={fraction} of 1,437 images holds out {size:,} and leaves {1437 - size:,}: .* 10 classes"
+    )
+    with pytest.raises(UserError, match=what):
         data.load("digits", tmp_path, tmp_path, fraction)
+
+
+def test_a_class_of_one_image_cannot_be_split() -> None:
+    with pytest.raises(UserError, match="one image at least of each of the 2 classes"):
+        stratified(torch.tensor([0] * 9 + [1]), 0.5, seed=0)
 
 
 def rows(split: Split) -> Counter[bytes]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from benchmarks.errors import UserError
+from benchmarks.errors import require
 
 
 def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -16,10 +18,14 @@ def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
     """
     from sklearn.model_selection import train_test_split
 
-    try:
-        kept, held_out = train_test_split(
-            range(targets.numel()), test_size=fraction, stratify=targets.numpy(), random_state=seed
-        )
-    except ValueError as error:
-        raise UserError(f"data.validation={fraction} cannot split {targets.numel()} samples: {error}") from None
+    num_images, classes = targets.numel(), targets.unique(return_counts=True)[1]
+    num_held_out = math.ceil(fraction * num_images)
+    require(
+        len(classes) <= min(num_held_out, num_images - num_held_out) and classes.min() > 1,
+        f"data.validation={fraction} of {num_images:,} images holds out {num_held_out:,} and leaves "
+        f"{num_images - num_held_out:,}: both parts need one image at least of each of the {len(classes)} classes",
+    )
+    kept, held_out = train_test_split(
+        range(num_images), test_size=num_held_out, stratify=targets.numpy(), random_state=seed
+    )
     return torch.tensor(sorted(kept)), torch.tensor(sorted(held_out))
