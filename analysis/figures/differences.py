@@ -108,6 +108,6 @@ def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> li
     few = f"below {statistics.MIN_SEEDS} seeds neither interval nor test"
     if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
         return [what, f"diamond: mean; {few}"]
-    test = f"filled: p < {alpha:g} (paired t test, Holm over the figure), which a bar without 0 can miss"
-    how = f"diamond: mean, bar: its {CONFIDENCE:.0%} t interval, by itself; {test}"
+    test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"
+    how = f"diamond: mean, bar: its {CONFIDENCE:.0%} t interval, by itself, so that it may leave 0 out where {test}"
     return [what, how if all(not np.isnan(line.p) for line in lines) else f"{how}; {few}"]
