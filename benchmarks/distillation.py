@@ -136,7 +136,8 @@ class Distillation:
                 note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
                 self.console.print(note, style="yellow")
             if job.of_other_code:
-                warning = f"warning: {job.config.label} was run by another version of the code"
+                what = "method's own file; rerun=true runs the present one" if job.of_other_method else "code"
+                warning = f"warning: {job.config.label} was run by another version of the {what}"
                 self.console.print(warning, style="yellow")
 
     def announce(self) -> None:
@@ -209,7 +210,7 @@ class Distillation:
         self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
     ) -> None:
         for job in jobs:
-            job.code_before = job.folder.remember_code()
+            job.code_before = job.folder.remember_code(job.code)
             if job.code_before:
                 versions = ", ".join(version["sources"] for version in job.code_before)
                 warning = (

@@ -1,12 +1,15 @@
-"""What a run is: a hash of everything that can change its result, and what it ran on."""
+"""What a run is: a hash of all settings that can change its result, and the code and machine that it ran on."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import inspect
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import torch
 
+import methods
 from benchmarks.hashing import short_hash
 from benchmarks.protocol import StudentConfig, plain
 
@@ -64,6 +68,37 @@ def code_version() -> dict[str, str]:
     if commit:
         version["commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
     return version
+
+
+@cache
+def method_version(name: str) -> dict[str, str]:
+    """A hash of a method's own code: of the files that define its class and the methods it extends.
+
+    Comments, docstrings and layout do not count. Nothing where there are no files, as in a notebook.
+    """
+    classes = [
+        cls for cls in methods.get(name).__mro__ if issubclass(cls, methods.Method) and cls is not methods.Method
+    ]
+    try:
+        texts = [inspect.getsource(sys.modules[cls.__module__]) for cls in classes]
+    except (OSError, TypeError, KeyError):
+        return {}
+    return {"method_sources": short_hash([_meaning(ast.parse(text)) for text in dict.fromkeys(texts)], 12)}
+
+
+def _meaning(node: Any) -> Any:
+    """A syntax tree without docstrings, positions and empty fields, which come and go with Python's versions."""
+    if isinstance(node, list):
+        return [_meaning(each) for each in node if not _is_docstring(each)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, _meaning(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *fields]
+
+
+def _is_docstring(node: Any) -> bool:
+    """Whether it is a text that nothing is done with."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _version() -> str:

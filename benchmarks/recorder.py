@@ -18,7 +18,7 @@ from benchmarks.config import Mode, RunConfig, TrackingConfig
 from benchmarks.costs import cost, cost_of
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import RESULT, write_record
-from benchmarks.identity import code_version, environment
+from benchmarks.identity import environment
 from benchmarks.protocol import plain
 from benchmarks.repeat import repeat
 from benchmarks.results import COMPLETE, FAILED, METHOD, STOPPED, STUDENT, Job, summarise
@@ -81,7 +81,7 @@ class Recorder(Observer):
             "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
-            "code": code_version() | ({"before": job.code_before} if job.code_before else {}),
+            "code": job.code | ({"before": job.code_before} if job.code_before else {}),
             "environment": self.environment,
         }
 

@@ -14,7 +14,7 @@ from benchmarks import metrics
 from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
-from benchmarks.identity import code_version, run_id, slug
+from benchmarks.identity import code_version, method_version, run_id, slug
 from benchmarks.protocol import StudentConfig
 from methods import ALONE, configure
 from methods.schedules import LossConfig
@@ -52,11 +52,23 @@ class Job:
     code_before: list[dict[str, str]] = field(default_factory=list)
 
     @property
+    def code(self) -> dict[str, str]:
+        """The code that trains it today, that of its method told apart."""
+        return code_version() | method_version(self.config.method.name)
+
+    @property
     def of_other_code(self) -> bool:
         """Whether its result was computed by other sources than today's."""
-        if self.result is None:
-            return False
-        return self.result["config"]["code"]["sources"] != code_version()["sources"]
+        return self._differs("sources") or self.of_other_method
+
+    @property
+    def of_other_method(self) -> bool:
+        """Whether its method's own code was another; False where that was not noted."""
+        return self._differs("method_sources")
+
+    def _differs(self, key: str) -> bool:
+        noted = None if self.result is None else self.result["config"]["code"].get(key)
+        return noted is not None and noted != self.code.get(key)
 
 
 @dataclass(frozen=True)
@@ -120,9 +132,9 @@ class RunFolder:
         else:
             write_record(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
 
-    def remember_code(self) -> list[dict[str, str]]:
+    def remember_code(self, now: dict[str, str]) -> list[dict[str, str]]:
         """Note the code that begins or continues the run; the other versions that trained it before."""
-        path, now = self.path / "code.json", code_version()
+        path = self.path / "code.json"
         try:
             versions = read_record(path)["versions"]
         except (OSError, ValueError, KeyError):  # a new run, or one whose beginning is not known

@@ -11,9 +11,10 @@ from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 from studies import SMALL, shown, study
 
-from benchmarks import recorder, results
+from benchmarks import results
 from benchmarks.display import Display
-from benchmarks.identity import code_version
+from benchmarks.files import read_record
+from benchmarks.identity import code_version, method_version
 from sweeps import conduct
 
 ROOT = Path(__file__).parent.parent
@@ -83,16 +84,32 @@ def test_what_a_full_disk_left_of_a_journals_last_entry_is_dropped(tmp_path, cap
 
 def test_a_run_continued_by_other_code_says_so(distil, tmp_path, monkeypatch, capsys):
     """In the terminal and in its result; a run of one version says nothing of the kind."""
-    began = code_version()
+    began = code_version() | method_version("none")
     with monkeypatch.context() as patch:
         patch.setattr(Display, "on_step", lambda self, step: step == 4 and signal.raise_signal(signal.SIGTERM))
         assert distil("method=none") == 143
     assert "another version" not in capsys.readouterr().out
     now = began | {"sources": "0123456789ab"}
-    for module in (results, recorder):
-        monkeypatch.setattr(module, "code_version", lambda: now)
+    monkeypatch.setattr(results, "code_version", lambda: now)
     assert distil("method=none") == 0
     assert f"another version of the code ({began['sources']})" in capsys.readouterr().out
     assert result(tmp_path / "runs", "none")["config"]["code"] == now | {"before": [began]}
     assert distil("method=none", "seed=1", f"output={tmp_path / 'other'}") == 0
     assert result(tmp_path / "other", "none")["config"]["code"] == now
+
+
+def test_a_complete_run_of_a_method_that_was_edited_since_says_how_to_run_the_present_one(
+    distil, tmp_path, monkeypatch, capsys
+):
+    assert distil("method=none") == 0
+    assert distil("method=none") == 0
+    assert "another version" not in capsys.readouterr().out
+    monkeypatch.setattr(results, "method_version", lambda name: {"method_sources": "0123456789ab"})
+    assert distil("method=none") == 0
+    assert "another version of the method's own file; rerun=true" in " ".join(capsys.readouterr().out.split())
+    assert distil("method=none", "rerun=true") == 0
+    assert "another version" not in capsys.readouterr().out
+    noted = {
+        read_record(path)["config"]["code"]["method_sources"] for path in (tmp_path / "runs").rglob("result.json")
+    }
+    assert noted == {"0123456789ab", *method_version("none").values()}

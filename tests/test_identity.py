@@ -1,12 +1,15 @@
 """The identity of a run: changed by all that can change its result, and by nothing else."""
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import run_id, slug
 from benchmarks.protocol import StudentConfig
 from benchmarks.tensors import weights_sha256
-from methods import available, configure
+from methods import Method, available, configure, registry
 from methods.schedules import LossConfig
 
 SHA256 = "ab" * 32
@@ -283,6 +286,63 @@ def test_the_commit_and_whether_the_tree_differs(sources: Path) -> None:
     assert code_version()["commit"] == commit
     (sources / "methods/kd.py").write_text("# other\n")
     assert code_version()["commit"] == f"{commit}-dirty"
+
+
+OWN = """
+class L1(Method[L1Config]):
+    needs = frozenset({"logits"})
+
+    def forward(self, student, teacher, target, index):
+        return {"l1": (student.logits - teacher.logits).abs().mean()}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The hash of a method whose file holds a text."""
+    numbers = itertools.count()
+
+    def hashed(text: str) -> str:
+        name = f"own{next(numbers)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        module = ModuleType(name)
+        module.__file__ = str(tmp_path / f"{name}.py")
+        monkeypatch.setitem(sys.modules, name, module)
+        cls = type("L1", (Method,), {"__module__": name, "reference": None})
+        monkeypatch.setitem(registry._METHODS, "l1", cls)
+        return identity.method_version.__wrapped__("l1")["method_sources"]
+
+    return hashed
+
+
+def test_the_version_of_a_method_is_that_of_what_its_file_does(own: Callable[[str], str]) -> None:
+    same = [
+        OWN,
+        f'"""Mean absolute difference."""\n# from scratch\n{OWN}',
+        OWN.replace("    needs", '    """A method."""\n\n    needs'),
+        OWN.replace(
+            "(student.logits - teacher.logits)",
+            "(\n            student.logits - teacher.logits  # [B, K]\n        )",
+        ),
+    ]
+    other = [
+        OWN.replace(".abs()", ".square()"),
+        OWN.replace("frozenset({", "frozenset({'embedding', "),
+        f"X = 1\n{OWN}",
+    ]
+    assert len({own(text) for text in same}) == 1
+    assert len({own(text) for text in [OWN, *other]}) == 1 + len(other)
+
+
+def test_every_method_has_a_version_of_its_own() -> None:
+    versions = {name: identity.method_version(name)["method_sources"] for name in available()}
+    assert len(set(versions.values())) == len(versions)
+
+
+def test_a_method_without_a_file_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = type("L1", (Method,), {"__module__": "of_a_notebook", "reference": None})
+    monkeypatch.setitem(registry._METHODS, "l1", cls)
+    assert identity.method_version.__wrapped__("l1") == {}
 
 
 def test_the_environment_can_be_written_down() -> None:

@@ -30,8 +30,13 @@ def describe(plan: Plan, console: Console) -> None:
     for cohort in plan.cohorts:
         for reason in cohort.impossible.values():
             console.print(f"impossible, seed {cohort.run.seed}: {reason}")
-    if stale := sum(cell.job is not None and cell.job.of_other_code for cell in cells):
-        console.print(f"warning: {stale} of the complete runs are of another version of the code", style="yellow")
+    jobs = [cell.job for cell in cells if cell.job is not None]
+    if stale := sum(job.of_other_code for job in jobs):
+        edited = sum(job.of_other_method for job in jobs)
+        own = f", {edited} of them of their method's own file" if edited else ""
+        console.print(
+            f"warning: {stale} of the complete runs are of another version of the code{own}", style="yellow"
+        )
     if threads := plan.other_threads():
         console.print(
             f"note: runs of this grid are complete with train.threads={threads}; the number of threads can change "

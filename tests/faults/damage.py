@@ -27,6 +27,7 @@ from benchmarks.data import cifar100
 from benchmarks.data.dataset import PARTS
 from benchmarks.errors import UserError
 from benchmarks.files import write_record
+from benchmarks.identity import code_version
 from benchmarks.results import COMPLETE, RunFolder
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.progress import Checkpoints
@@ -161,8 +162,8 @@ def card(folder: Path) -> Subject:
 def code(folder: Path) -> Subject:
     """What code began a run: without it, nobody can warn of another one."""
     run = RunFolder(folder, "id", 0)
-    run.remember_code()
-    return Subject(folder / "code.json", lambda: (run.remember_code(), None)[1], only(None))
+    run.remember_code(code_version())
+    return Subject(folder / "code.json", lambda: (run.remember_code(code_version()), None)[1], only(None))
 
 
 def _images(folder: Path, cache: Path) -> list[str]:
