@@ -43,12 +43,14 @@ class Row:
         cells: one for each column of the table.
         aggregates: one for each of the table's aggregates; NaN where undefined.
         source: for published figures, where they are from.
+        versions: of the code among the runs of a cell, at most.
     """
 
     name: str
     cells: tuple[Cell, ...]
     aggregates: tuple[float, ...] = ()
     source: str = ""
+    versions: int = 1
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def _reference(scores: Scores) -> Section:
         Row(
             "student alone" if row == ALONE else f"student alone: {row}",
             tuple(scores.cell(row, column) for column in scores.columns),
+            versions=scores.versions(row) if row in scores.rows else 1,
         )
         for row in alone
     ]
@@ -87,7 +88,11 @@ def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float
         lambda row, column: replace(scores.cell(row, column), mark=marks[column.name].get(row, "")),
     )
     rows = (
-        replace(row, aggregates=tuple(values.get(row.name, math.nan) for values in aggregates.values()))
+        replace(
+            row,
+            aggregates=tuple(values.get(row.name, math.nan) for values in aggregates.values()),
+            versions=scores.versions(row.name),
+        )
         for row in section.rows
     )
     return replace(section, rows=tuple(rows))

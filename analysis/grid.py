@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from analysis.cells import Cell, Row, Section, Table
 
 MISSING = "–"
+MIXED = "†"  # a row that averages runs of several versions of the code
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def _head(table: Table) -> tuple[tuple[str, ...], ...]:
 
 def _row(row: Row, section: Section, table: Table, sources: list[str]) -> tuple[Entry, ...]:
     name = f"{row.name} [{sources.index(row.source) + 1}]" if row.source else row.name
+    name += f" {MIXED}" if row.versions > 1 else ""
     cells = (Entry(_text(cell, section.signed, table.num_seeds), cell.mark) for cell in row.cells)
     if not row.aggregates:
         aggregates = [Entry("")] * len(table.aggregates)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis.cells import BEST, SECOND, Table
+from analysis.grid import MIXED
 from analysis.marks import untested
 from analysis.scores import Scores
 from analysis.settings import Epoch, Layout
@@ -28,6 +29,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes += _notes_on_marks(table, scores, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no figure")
+    notes += _notes_on_versions(table, scores)
     if table.section("gain"):
         notes.append("gain: mean difference of the same seeds")
     if table.aggregates:
@@ -52,6 +54,20 @@ def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
         where = "no mark" if BEST in marks else "no marks"
         notes.append(f"{where}: {' or '.join(reasons)} cannot be tested")
     return notes
+
+
+def _notes_on_versions(table: Table, scores: Scores) -> Iterator[str]:
+    """Which rows average runs of several versions of the code, if any do."""
+    mixed = [row for section in table.sections for row in section.rows if row.versions > 1]
+    if mixed:
+        counts = ", ".join(f"{row.name} {row.versions}" for row in mixed)
+        same = all(scores.is_one_method(row.name) for row in mixed if row.name in scores.rows)
+        what = (
+            "the method's own file is the same"
+            if same
+            else "whether the method's own file is the same is not known"
+        )
+        yield f"{MIXED} versions of the code among a cell's runs: {counts}; {what}"
 
 
 def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:

@@ -130,6 +130,25 @@ def torch_of(config: Mapping[str, Any]) -> str | None:
     return None if version is None else printable(str(version))
 
 
+def _codes_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What computed a run: the versions of the code that began it, and the one that ended it."""
+    return [*map(_mapping, get(config, "code", "before") or ()), _mapping(config.get("code"))]
+
+
+def versions_of(config: Mapping[str, Any]) -> frozenset[Any]:
+    """The versions of the code that computed a run, mostly one."""
+    return frozenset(code.get("sources") for code in _codes_of(config))
+
+
+def method_code_of(config: Mapping[str, Any]) -> str | None:
+    """The version of the method's own file that computed a run, in a few letters; older logs do not say.
+
+    Where the file was changed while the run was interrupted, all of them, joined by "+".
+    """
+    found = [str(code["method_sources"])[:6] for code in _codes_of(config) if code.get("method_sources")]
+    return "+".join(dict.fromkeys(found)) or None
+
+
 def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The part of a configuration that must agree before two runs may be averaged or compared.
 

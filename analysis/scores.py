@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column
+from analysis.runs import method_code_of, versions_of
 from benchmarks import published
 from benchmarks.pairs import PAIRS
 from methods import ALONE
@@ -31,6 +34,7 @@ class Scores:
             place = (str(names[0]), str(names[1]))
             self._values[place] = dict(zip(group["seed"], group["value"], strict=True))
             self._ids[place] = tuple(group["run_id"])
+        self._configs = runs["config"]
         self._teachers = runs["teacher_top1"].dropna()  # in the order in which the runs began
 
     def of(self, row: str, column: Column) -> dict[int, float]:
@@ -47,6 +51,17 @@ class Scores:
     def ids(self, row: str, column: Column) -> tuple[str, ...]:
         """The runs of a cell."""
         return self._ids.get((row, column.name), ())
+
+    def versions(self, row: str) -> int:
+        """How many versions of the code are among the runs of one of a row's cells, at most."""
+        cells = (map(versions_of, self._configs[list(self.ids(row, column))]) for column in self.columns)
+        return max(len(frozenset[Any]().union(*found)) for found in cells)
+
+    def is_one_method(self, row: str) -> bool:
+        """Whether all of a row's runs are known to be of one version of the method's own file."""
+        ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
+        versions = set(map(method_code_of, self._configs[ids]))
+        return len(versions) == 1 and not any(version is None or "+" in version for version in versions)
 
     def means(self, row: str) -> np.ndarray:
         """A row's means over seeds, one for each column."""

@@ -1,9 +1,9 @@
 """Which runs a table or a figure may put together, and which it leaves out and why.
 
-Runs share a cell when nothing distinguishes them but seed, machine and version of the code: one protocol, one pair
-under one teacher and learning rate, one method with one set of settings. Where a label stands for several settings,
-each gets a row of its own that names them; where a pair was run with several teachers or rates, each gets a column
-of its own.
+Runs share a cell when nothing distinguishes them but seed, machine and version of the code around the method: one
+protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
+for several settings, or for a method whose file was changed between runs, each gets a row of its own that names
+them; where a pair was run with several teachers or rates, each gets a column of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.runs import DISTILLATION, get, printable
+from analysis.runs import DISTILLATION, get, method_code_of, printable
 from benchmarks.errors import UserError
 from methods import unknown
 
@@ -38,6 +38,7 @@ class Selection:
     excluded: pd.DataFrame
 
 
+CODE = "code"  # stands for the version of a method's own file in a row's name
 CELL = ("protocol", "column", "row")
 KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256", "seed")
 
@@ -144,12 +145,16 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.reset_index()
     settings = runs["config"].map(settings_of)
     optimizers = settings.map(lambda told: told.get(OPTIMIZER, SGD))
+    codes = pd.Series(map(method_code_of, runs["config"]), dtype=object)
     for (_, label, optimizer), group in runs.groupby(["protocol", "label", optimizers], sort=False):
         # Another optimiser never passes for the usual one, even where nothing differs from it.
         named = set() if optimizer == SGD else {OPTIMIZER}
         varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
+        edited = codes[group.index].nunique() > 1
         for place in group.index:
-            names[place] = _row_name(str(label), settings[place], sorted(varying))
+            told = {key: settings[place].get(key) for key in sorted(varying)}
+            told |= {CODE: codes[place]} if edited else {}
+            names[place] = _row_name(str(label), told)
     return runs.assign(row=names)
 
 
@@ -159,9 +164,9 @@ def _differing(settings: Iterable[Mapping[str, str]]) -> set[str]:
     return {key for key in keys if len({each.get(key) for each in settings}) > 1}
 
 
-def _row_name(label: str, settings: Mapping[str, str], keys: Sequence[str]) -> str:
-    told = ", ".join(f"{key}={settings.get(key, '–')}" for key in keys)
-    return printable(f"{label} ({told})" if told else label)
+def _row_name(label: str, told: Mapping[str, str | None]) -> str:
+    words = ", ".join(f"{key}={value or '–'}" for key, value in told.items())
+    return printable(f"{label} ({words})" if words else label)
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from analysis.comparison import tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import machine_of, torch_of
+from analysis.runs import machine_of, method_code_of, torch_of, versions_of
 from analysis.scores import Scores
 from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
@@ -67,9 +67,13 @@ class Tables:
     def differences(self) -> list[str]:
         """In what the runs differ that a table puts together all the same."""
         used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
-        versions = used["sources"].nunique(dropna=False)
-        code = [f"the runs are of {versions} versions of the code"] if versions > 1 else []
-        return [*code, *_on_several_torches(used), *_on_several_machines(self.selection.cells, used)]
+        cells = self.selection.cells
+        return [
+            *_on_edited_methods(used),
+            *_on_several_codes(cells, used),
+            *_on_several_torches(used),
+            *_on_several_machines(cells, used),
+        ]
 
     def provenance(self) -> dict[str, Any]:
         """Behind every cell its runs, and what was left out."""
@@ -116,16 +120,50 @@ def _on_several_torches(runs: pd.DataFrame) -> Iterator[str]:
         yield f"the runs are of several versions of torch: {', '.join(versions)}"
 
 
+def _on_edited_methods(runs: pd.DataFrame) -> Iterator[str]:
+    """Which methods were edited between their runs, if any were; older logs may not say."""
+    versions = runs["config"].map(method_code_of).groupby(runs["label"]).nunique()
+    for label in versions.index[versions > 1]:
+        yield (
+            f"{label}: the method's own file was changed between runs, so that each version has a row (code=…); "
+            "rerun=true trains a run again with the present one"
+        )
+
+
+def _on_several_codes(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """Which cells, or else rows, are of several versions of the code, if any are."""
+    versions = cells["run_id"].map(runs["config"].map(versions_of))
+    by_cell = versions.groupby([cells[name] for name in CELL]).agg(_united)
+    mixed = by_cell[by_cell.map(len) > 1]
+    if len(mixed):
+        yield f"averaged over several versions of the code: {_named(mixed.index)}"
+    elif by_cell.nunique() > 1:
+        rows: dict[Any, list[str]] = {}
+        for row, version in zip(by_cell.index.get_level_values("row"), by_cell, strict=True):
+            rows.setdefault(version, []).append(row)
+        beside = " | ".join(", ".join(dict.fromkeys(names)) for names in rows.values())
+        yield f"compared over several versions of the code: {beside}"
+
+
+def _united(found: pd.Series) -> Any:
+    return frozenset[Any]().union(*found)
+
+
 def _on_several_machines(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """Which cells hold runs that computed on several devices or with several numbers of threads, if any do."""
     machines = cells["run_id"].map(runs["config"].map(machine_of))
     by_cell = machines.groupby([cells[name] for name in CELL]).unique()
     mixed = by_cell[by_cell.map(len) > 1]
     if len(mixed):
-        names = [f"{row} on {column}" for _, column, row in mixed.index]
-        more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-        where, every = ", ".join([*names[:MOST_NAMED], *more]), "; ".join(sorted(set[str]().union(*mixed)))
-        yield f"averaged over several machines or settings of one: {where}: {every}"
+        every = "; ".join(sorted(set[str]().union(*mixed)))
+        yield f"averaged over several machines or settings of one: {_named(mixed.index)}: {every}"
+
+
+def _named(places: pd.Index) -> str:
+    """Cells in words, the first of many."""
+    names = [f"{row} on {column}" for _, column, row in places]
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
 
 
 def make(sources: Sequence[str], layout: Layout) -> Tables:

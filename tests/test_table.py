@@ -558,6 +558,68 @@ def test_cells_of_several_machines_are_named(train):
     assert not compare(logs_of(runs[:1] + runs[2:])).remarks
 
 
+def with_code(run, sources, method=None, before=()):
+    """A run as a version of the code logs it; `method`: that of the method's own file."""
+    codes = [
+        {"sources": one} | ({"method_sources": own} if own else {}) for one, own in (*before, (sources, method))
+    ]
+    run.config["code"] = codes[-1] | ({"before": codes[:-1]} if before else {})
+    return run
+
+
+def test_rows_that_average_several_versions_of_the_code_are_marked_and_named():
+    runs = [with_code(logged("kd", seed=seed), f"version {seed}") for seed in range(3)]
+    runs += [with_code(logged("at", seed=seed), "version 1") for seed in range(3)]
+    runs += [with_code(logged("sp"), "version 1", before=[("version 0", None)])]
+    result = compare(logs_of(runs))
+    (table,) = result.tables
+    assert {row.name: row.versions for row in table.section("methods").rows} == {"kd": 3, "at": 1, "sp": 2}
+    shown = of_table(table)
+    assert [row[0].text for row in shown.blocks[1][1]] == ["kd †", "at", "sp †"]
+    (note,) = [note for note in shown.notes if note.startswith("† versions of the code among a cell's runs")]
+    assert "kd 3, sp 2; whether the method's own file is the same is not known" in note
+    assert result.differences == [f"averaged over several versions of the code: kd on {VGG}, sp on {VGG}"]
+
+
+def test_of_one_version_of_the_methods_own_file_the_table_says_so():
+    runs = [with_code(logged("kd", seed=seed), f"version {seed}", method="aaaaaabbbbbb") for seed in range(3)]
+    result = compare(logs_of(runs))
+    assert (
+        "† versions of the code among a cell's runs: kd 3; the method's own file is the same"
+        in result.tables[0].notes
+    )
+
+
+def test_rows_of_different_versions_of_the_code_are_told_apart():
+    runs = [with_code(logged(name), "version 1" if name == "at" else "version 0") for name in ("kd", "at", "sp")]
+    (remark,) = compare(logs_of(runs)).differences
+    assert set(remark.removeprefix("compared over several versions of the code: ").split(" | ")) == {"at", "kd, sp"}
+    assert not any("†" in note for note in compare(logs_of(runs)).tables[0].notes)
+
+
+def test_a_method_that_was_edited_between_its_runs_is_a_row_for_each_version():
+    versions = ["aaaaaa000000", "aaaaaa000000", "bbbbbb000000", None]
+    runs = [
+        with_code(logged("sp", seed=seed, top1=70 + seed), f"of {version}", version)
+        for seed, version in enumerate(versions)
+    ]
+    runs += [with_code(logged("sp", seed=9), "c", "bbbbbb000000", before=[("a", "aaaaaa000000")])]
+    result = compare(logs_of(runs))
+    rows = {row.name: row.cells[0] for row in result.tables[0].section("methods").rows}
+    assert {name: cell.n for name, cell in rows.items()} == {
+        "sp (code=aaaaaa)": 2, "sp (code=bbbbbb)": 1, "sp (code=aaaaaa+bbbbbb)": 1, "sp (code=–)": 1
+    }  # fmt: skip
+    assert rows["sp (code=aaaaaa)"].value == 70.5
+    assert any("sp: the method's own file was changed" in remark for remark in result.differences)
+
+
+def test_a_method_edited_between_pairs_is_another_row_and_one_of_older_logs_is_not():
+    runs = [with_code(logged("kd", pair), pair, own) for pair, own in ((VGG, "aaaaaa"), (WRN, "bbbbbb"))]
+    assert [row.name for row in only(runs).section("methods").rows] == ["kd (code=aaaaaa)", "kd (code=bbbbbb)"]
+    runs = [with_code(logged("kd", seed=seed), "same", own) for seed, own in enumerate(("aaaaaa", None))]
+    assert [(row.name, row.cells[0].n) for row in only(runs).section("methods").rows] == [("kd", 2)]
+
+
 def test_several_versions_of_torch_are_named_as_the_runs_began():
     runs = [logged(seed=seed, created=seed) for seed in range(4)]
     assert not compare(logs_of(runs)).remarks
