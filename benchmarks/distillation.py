@@ -152,6 +152,8 @@ class Distillation:
         )
         for student in self.students:
             self.console.print(f"{student.label}: {_settings(student)}")
+        if self.needs_teacher and (remark := teachers.of_fewer_epochs(run)):
+            self.console.print(remark, style="yellow")
         if self.needs_teacher and self.teacher is None:
             self.console.print(
                 f"no teacher in {run.teacher.root} for this protocol: {run.pair.teacher} is trained first "

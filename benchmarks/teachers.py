@@ -24,6 +24,7 @@ from benchmarks.identity import code_version, environment
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen, place
+from benchmarks.words import counted
 from methods import ALONE, FeatureSpec, configure
 from methods.schedules import LossConfig
 
@@ -129,6 +130,17 @@ class TeacherPlan:
 
 def _protocol(train: TrainConfig) -> dict[str, Any]:
     return {name: plain(getattr(train, name)) for name in PROTOCOL_FIELDS}
+
+
+def of_fewer_epochs(run: RunConfig) -> str | None:
+    """What to say of a run whose students train longer than their teacher did; None where they do not."""
+    taught, learn = run.teacher.epochs, run.train.epochs
+    if run.teacher.checkpoint is not None or taught >= learn:
+        return None
+    return (
+        f"note: the teacher is one of {counted(taught, 'epoch')}, its students train for {learn}; "
+        f"teacher.epochs={learn} takes one of as many"
+    )
 
 
 def given(network: str, path: Path) -> Teacher:

@@ -96,6 +96,12 @@ def trained(made):
     return made.train(Workbench(data_set, made.device, made.console))
 
 
+@pytest.mark.parametrize(("method", "said"), [("kd", True), ("none", False)])
+def test_a_teacher_of_fewer_epochs_is_announced_where_there_is_one(distillation, method, said, capsys):
+    distillation(f"method={method}", "train.epochs=6").announce()
+    assert ("teacher.epochs=6 " in capsys.readouterr().out) == said
+
+
 def test_runs_of_other_processes_can_be_left_to_them(distillation, tmp_path):
     made = distillation("methods=[none,kd]", leave_taken=True)
     with locked(made, "none"):

@@ -75,6 +75,14 @@ def trained(monkeypatch):
     return cohorts
 
 
+def test_teachers_of_fewer_epochs_are_pointed_out_once(suite, capsys):
+    words = ("seeds=[0,1]", "train.epochs=6", "dry_run=true")
+    assert suite("methods=[none,kd,at]", *words) == 0
+    assert capsys.readouterr().out.count("teacher.epochs=6 ") == 1
+    assert suite("methods=[none]", *words) == 0
+    assert "teacher.epochs" not in capsys.readouterr().out
+
+
 def test_what_a_kill_left_of_a_complete_run_is_cleared_away(suite, output, no_training):
     assert suite("methods=[none]") == 0
     left = run_folder(output, "none") / "checkpoint-00000006.pt"

@@ -123,6 +123,33 @@ def test_the_same_teacher(base: RunConfig, key: str, value: Any) -> None:
     assert folder(changed) == folder(base)
 
 
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (["train.epochs=6"], (3, 6)),
+        (["train.epochs=6", "teacher.epochs=5"], (5, 6)),
+        (["train.epochs=480", "data=cifar100"], (240, 480)),
+        (["train.epochs=3", "teacher.epochs=1"], (1, 3)),
+        (["train.epochs=6", "teacher.epochs=6"], None),
+        (["train.epochs=6", "teacher.epochs=9"], None),
+        (["train.epochs=6", "teacher.checkpoint=mine.pth"], None),
+        (["train.epochs=2"], None),
+        ([], None),
+    ],
+)
+def test_a_teacher_of_fewer_epochs_than_its_students_is_said(
+    words: list[str], numbers: tuple[int, int] | None
+) -> None:
+    remark = teachers.of_fewer_epochs(run_of(*words))
+    if numbers is None:
+        assert remark is None
+        return
+    assert remark is not None
+    taught, learn = numbers
+    for part in (f"of {taught} epoch", f"for {learn};", f"teacher.epochs={learn} "):
+        assert part in remark
+
+
 def test_every_pair_that_names_a_network_shares_its_teacher() -> None:
     shared = {folder(run_of(f"pair={name}")) for name in ("resnet32x4_resnet8x4", "resnet32x4_shufflev1")}
     assert len(shared) == 1

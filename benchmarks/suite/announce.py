@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import teachers
 from benchmarks.clock import duration
 from benchmarks.files import FAILURE
 from benchmarks.suite.plan import Plan
@@ -43,8 +46,17 @@ def describe(plan: Plan, console: Console) -> None:
             "a result in its last bits and belongs to a run's identity",
             style="yellow",
         )
+    for remark in dict.fromkeys(_remarks(plan)):
+        console.print(remark, style="yellow")
     if plan.tasks:
         _print_tasks(plan, console)
+
+
+def _remarks(plan: Plan) -> Iterator[str]:
+    """Of those that have a teacher, about its length."""
+    for cell in plan.all_cells():
+        if cell.student.needs and (remark := teachers.of_fewer_epochs(cell.run)):
+            yield remark
 
 
 def _print_tasks(plan: Plan, console: Console) -> None:
