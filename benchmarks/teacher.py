@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data, groups, models, protocol, teachers
@@ -63,11 +64,13 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     there = teachers.find(plan)
     if there and not command.replace and (imported is None or imported.sha256 == there.sha256):
         console.print(f"the teacher is there already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1")
+        _say_who_takes(plan, console)
         delete_leftovers([plan.folder])
         return 0
     if there and not command.replace:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
     check_writable(Path(plan.root))
+    _say_who_takes(plan, console)
     dataset = data.load(plan.data.name, Path(plan.data.root), Path(plan.data.cache), plan.data.validation)
     bench = Workbench(dataset, device, console, command.checkpoints)
     if imported:
@@ -75,6 +78,12 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     else:
         _train(plan, bench, replace=there is not None)
     return 0
+
+
+def _say_who_takes(plan: TeacherPlan, console: Console) -> None:
+    """By which settings runs take a teacher that they do not look for by themselves."""
+    if settings := plan.taken_by():
+        console.print(f"note: runs take this teacher with {settings}", style="yellow")
 
 
 def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
-from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
+from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
@@ -91,16 +91,32 @@ class TeacherPlan:
 
     @classmethod
     def of(cls, run: RunConfig) -> TeacherPlan:
-        """The teacher of a run: from its protocol it takes what makes trials short, never what tunes a student."""
-        untuned = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "decay")
+        """The teacher of a run."""
+        train = dataclasses.replace(run.train, epochs=run.teacher.epochs)
+        return cls(run.pair.teacher, run.data, run.teacher.seed, train, Path(run.teacher.root)).untuned()
+
+    def untuned(self) -> TeacherPlan:
+        """The same under the common protocol: with what makes trials short, and nothing that tunes a student."""
+        tuning = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "decay")
         train = dataclasses.replace(
-            run.train,
-            epochs=run.teacher.epochs,
-            lr=default_lr(run.data.name, run.pair.teacher),
-            milestones=scaled_milestones(run.teacher.epochs),
-            **{name: getattr(TrainConfig, name) for name in untuned},
+            self.train,
+            lr=default_lr(self.data.name, self.network),
+            milestones=scaled_milestones(self.train.epochs),
+            **{name: getattr(TrainConfig, name) for name in tuning},
         )
-        return cls(run.pair.teacher, run.data, run.teacher.seed, train, Path(run.teacher.root))
+        return dataclasses.replace(self, train=train)
+
+    def taken_by(self) -> str:
+        """The settings by which runs take this teacher; none where they look for it by themselves."""
+        if self.folder != self.untuned().folder:
+            return f"teacher.checkpoint={self.folder / WEIGHTS}"
+        of_itself = {
+            "teacher.epochs": (self.train.epochs, data.INFO[self.data.name].epochs),
+            "teacher.seed": (self.seed, TeacherConfig.seed),
+            "train.max_steps": (self.train.max_steps, TrainConfig.max_steps),
+            "data.validation": (self.data.validation, DataConfig.validation),
+        }
+        return " ".join(f"{key}={value}" for key, (value, default) in of_itself.items() if value != default)
 
     @property
     def config(self) -> StudentConfig:

@@ -69,6 +69,33 @@ def test_imports_a_published_checkpoint_for_runs_to_find(command, published, tmp
     assert (tmp_path / "runs" / place.relative_to("runs") / "card.json").is_file()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["train.epochs=6"],
+        ["train.epochs=1", "train.max_steps=2", "seed=3"],
+        ["data.validation=0.2"],
+        ["train.threads=1"],
+        ["train.lr=0.3"],
+        ["train.epochs=6", "train.milestones=[1]"],
+    ],
+    ids=" ".join,
+)
+def test_says_by_which_settings_runs_take_it(words, command, published, tmp_path, capsys):
+    """Whatever a note says, and where there is none, runs find it."""
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}", *words) == 0
+    shown = capsys.readouterr().out
+    (note,) = re.findall(r"^note: runs take this teacher with (.*)$", shown, flags=re.M) or [""]
+    base = ["pair=custom", "pair.teacher=resnet8", "pair.student=resnet14", "data=digits"]
+    found = teachers.of_run(run_of(*base, *note.split(), f"output={tmp_path / 'runs'}"))
+    assert found is not None
+    assert found.sha256 == cards(tmp_path)[0]["sha256"]
+    capsys.readouterr()
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}", *words) == 0
+    assert note in capsys.readouterr().out  # again, when it is there
+
+
 def test_another_teacher_needs_replace(command, published, tmp_path, capsys):
     assert command("network=resnet8", "data=digits", f"checkpoint={published}") == 0
     torch.manual_seed(4)
