@@ -320,7 +320,7 @@ class BlockTransfer(nn.Module):
 @register(
     "aftkd",
     AFTKDConfig,
-    summary="attentional and feature blocks with an adaptive loss",
+    summary="attentional and feature blocks with an adaptive loss, as built here from the abstract",
     reference=Reference(
         "Attention and feature transfer based knowledge distillation",
         "Yang, Yu, Sheng & Yang",
