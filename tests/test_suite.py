@@ -141,6 +141,17 @@ def test_the_teacher_is_trained_first_and_once(suite, output, trained, tmp_path,
     assert f"teacher {json.loads(card.read_text())['top1']:.2f}" in show(output, capsys)
 
 
+def test_a_dry_run_says_once_why_a_method_cannot_serve_a_pair(suite, capsys):
+    pairs = f"pairs=[{SMALL},{{teacher: vgg13, student: vgg8}}]"
+    narrow = "{name: aftkd, label: narrow, block_size: [32,16,8]}"  # of resnet8's maps, and vgg8 has one more
+    assert suite(f"methods=[kd,{narrow}]", pairs, "seeds=[0,1,2]", "dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert ", 3 impossible" in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("impossible"))
+    assert line.startswith("impossible (3 runs): ")
+    assert "vgg13_vgg8" in line
+
+
 def test_a_dry_run_only_says_what_would_be_done_and_how_long_it_takes(suite, output, no_training, capsys):
     assert suite("methods=[none]") == 0
     before = sorted(output.rglob("*"))

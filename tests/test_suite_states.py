@@ -16,7 +16,7 @@ from benchmarks.cli import main
 from benchmarks.files import write_record
 from benchmarks.suite import overview
 from benchmarks.suite.overview import Overview, line, render, summary
-from benchmarks.suite.states import FOLDER, PLAN, Reader, State, plans
+from benchmarks.suite.states import FOLDER, PLAN, Grid, Reader, Row, Run, State, plans
 
 TASK = {"macs": 1000, "macs_per_image": 10, "seconds": None}
 
@@ -79,6 +79,14 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path):
     (row,) = reader.read().rows  # its process has gone
     assert row.runs[1].state == State.waiting
     assert row.progress is None
+
+
+def test_why_runs_are_impossible_is_said_once_and_why_they_failed_each_time():
+    runs = (Run("kd", State.failed, note="boom"), Run("fsp", State.impossible, note="fsp on pair: widths"))
+    rows = tuple(Row(f"pair seed {seed}", False, runs) for seed in range(3))
+    impossible, *failed = overview.notes(Grid("grid", rows, None))
+    assert impossible == "impossible (3 runs): fsp on pair: widths"
+    assert failed == [f"pair seed {seed}, kd: failed: boom" for seed in range(3)]
 
 
 def test_a_run_that_failed_and_is_complete_by_now_is_complete(tmp_path):

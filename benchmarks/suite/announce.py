@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks import teachers
 from benchmarks.clock import duration
 from benchmarks.files import FAILURE
+from benchmarks.suite.overview import impossible
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.work import CohortTask
 from benchmarks.words import counted
@@ -30,9 +31,8 @@ def describe(plan: Plan, console: Console) -> None:
     console.print(f"{plan.title}: {words}", style="bold")
     if counts["failed before"]:
         console.print(f"what failed under this code is not tried again; deleting its {FAILURE} changes that")
-    for cohort in plan.cohorts:
-        for reason in cohort.impossible.values():
-            console.print(f"impossible, seed {cohort.run.seed}: {reason}")
+    for line in impossible(reason for cohort in plan.cohorts for reason in cohort.impossible.values()):
+        console.print(line)
     jobs = [cell.job for cell in cells if cell.job is not None]
     if stale := sum(job.of_other_code for job in jobs):
         edited = sum(job.of_other_method for job in jobs)

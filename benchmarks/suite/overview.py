@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Self
 
 from rich import box
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from benchmarks.clock import duration
 from benchmarks.suite.states import Grid, Reader, Row, Run, State
+from benchmarks.words import counted
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_LINES = 30.0  # about one row whose runs stay in their states
@@ -87,7 +90,14 @@ def legend() -> str:
 
 def notes(grid: Grid) -> list[str]:
     """Why runs failed or are impossible."""
-    return [f"{row.name}, {run.label}: {run.state}: {run.note}" for row, run in grid.runs if run.note]
+    left_out = impossible(run.note for _, run in grid.runs if run.state == State.impossible)
+    others = [(row, run) for row, run in grid.runs if run.note and run.state != State.impossible]
+    return [*left_out, *(f"{row.name}, {run.label}: {run.state}: {run.note}" for row, run in others)]
+
+
+def impossible(reasons: Iterable[str]) -> list[str]:
+    """Why runs cannot be: a reason names method and pair, and is the same for all seeds."""
+    return [f"impossible ({counted(times, 'run')}): {reason}" for reason, times in Counter(reasons).items()]
 
 
 class Overview:
