@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,7 +14,6 @@ from benchmarks.files import FAILURE
 from benchmarks.suite.overview import impossible
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.work import CohortTask
-from benchmarks.words import counted
 
 
 def describe(plan: Plan, console: Console) -> None:
@@ -69,12 +68,16 @@ def _print_tasks(plan: Plan, console: Console) -> None:
         left = seconds[task.name]
         table.add_row(task.name, students, "unknown" if left is None else duration(left))
     console.print(table)
-    known = [left for left in seconds.values() if left is not None]
-    if not known:
-        console.print("how long it takes is not known: nothing like it has been trained into this output yet")
-        return
-    num_unknown = len(seconds) - len(known)
-    others = f", and {counted(num_unknown, 'task')} of unknown length" if num_unknown else ""
-    console.print(
-        f"about {duration(max(*known, sum(known) / plan.workers))} in all{others}, from measured throughput"
-    )
+    console.print(_in_all(list(seconds.values()), plan.workers))
+
+
+def _in_all(seconds: Sequence[float | None], workers: int) -> str:
+    """How long tasks take together, and what that leaves out; no sum where that is known of some of them only."""
+    known = [each for each in seconds if each is not None]
+    if len(known) == len(seconds):
+        return (
+            f"about {duration(max(*known, sum(known) / workers))} of training and evaluation in all, from measured "
+            "throughput; starting, checks, results and logs come on top"
+        )
+    what = f"{len(seconds) - len(known)} of the {len(seconds)} tasks" if known else "it"
+    return f"how long it takes in all is not known: nothing like {what} has been trained into this output yet"

@@ -1,5 +1,6 @@
 """How long a training takes, from how fast runs of the same networks went: throughput × multiply–accumulates.
 
+It covers training and evaluations; a process's start, the checks before and what is written do not grow with them.
 A cohort's step costs one forward pass of the teacher and, of each student, one forward and twice that backward;
 what a method adds is not known before it runs, so this is an estimate.
 """
