@@ -18,12 +18,13 @@ from analysis.cells import BEST, SECOND
 from analysis.grid import Entry, Grid
 
 Line = Sequence[Entry]
+NARROW = 3  # columns, the names among them, that a column of a paper has room for
 
 
 def terminal(grids: Sequence[Grid], console: Console) -> None:
     """Print grids; where the console has no styles, *best* and _second_ stand for bold and underlined."""
     for grid in grids:
-        console.print(Text(grid.title, style="bold"))
+        console.print(Text(grid.heading, style="bold"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for lines in zip(*grid.head, strict=True):
             table.add_column(Text("\n".join(lines)), no_wrap=True, justify="right" if table.columns else "left")
@@ -61,7 +62,7 @@ def markdown(grids: Sequence[Grid]) -> str:
 
 def _markdown(grid: Grid) -> Iterable[str]:
     heads = [" / ".join(part for part in lines if part) for lines in zip(*grid.head, strict=True)]
-    yield f"**{escape_markdown(grid.title)}**\n"
+    yield f"**{escape_markdown(grid.heading)}**\n"
     yield _bars(map(escape_markdown, heads))
     yield _bars(["---", *["---:"] * (len(heads) - 1)])
     for title, rows in grid.blocks:
@@ -87,13 +88,31 @@ def escape_markdown(name: str) -> str:
 
 
 def latex(grids: Sequence[Grid]) -> str:
-    r"""Grids as LaTeX floats to `\input`; they need the package booktabs."""
-    return "% \\usepackage{booktabs}\n" + "\n".join(line for grid in grids for line in _latex(grid))
+    r"""Grids as LaTeX floats to `\input`, each with a label of its own; they need the package booktabs."""
+    labels = [_label(grid) for grid in grids]
+    numbers = [labels[: place + 1].count(label) for place, label in enumerate(labels)]
+    unique = (label if number == 1 else f"{label}-{number}" for label, number in zip(labels, numbers, strict=True))
+    floats = (line for grid, label in zip(grids, unique, strict=True) for line in _latex(grid, label))
+    return "% \\usepackage{booktabs}\n" + "\n".join(floats)
 
 
-def _latex(grid: Grid) -> Iterable[str]:
+def _label(grid: Grid) -> str:
+    """What a paper refers to a float by."""
+    words = f"{' '.join(_words(grid))} {grid.title.split(':')[0]}"
+    return "tab:" + re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _words(grid: Grid) -> Sequence[str]:
+    """The protocol without its hash, which tells a reader of a paper nothing."""
+    return grid.protocol.split()[:-1]
+
+
+def _latex(grid: Grid, label: str) -> Iterable[str]:
     width = len(grid.head[0])
-    yield from (r"\begin{table*}[t]", r"\centering\small", rf"\caption{{{escape_latex(grid.title)}}}")
+    environment = "table" if width <= NARROW else "table*"
+    caption = f"{grid.title} ({' '.join(_words(grid))})" if grid.protocol else grid.title
+    yield from (rf"\begin{{{environment}}}[t]", r"\centering\small")
+    yield from (rf"\caption{{{escape_latex(caption)}}}", rf"\label{{{label}}}")
     yield from (rf"\begin{{tabular}}{{l*{{{width - 1}}}{{r}}}}", r"\toprule")
     yield from (_ampersands(map(escape_latex, line)) for line in grid.head)
     for title, rows in grid.blocks:
@@ -107,7 +126,7 @@ def _latex(grid: Grid) -> Iterable[str]:
             )
     yield from (r"\bottomrule", r"\end{tabular}", r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
     yield from (escape_latex(note) + r"\par" for note in grid.notes)
-    yield from (r"\end{minipage}", r"\end{table*}", "")
+    yield from (r"\end{minipage}", rf"\end{{{environment}}}", "")
 
 
 def _ampersands(parts: Iterable[str]) -> str:
@@ -165,7 +184,7 @@ tbody:last-of-type { border-bottom: 2px solid } strong { font-weight: 700 } u { 
 def html_page(grids: Sequence[Grid]) -> str:
     """Grids as one page that needs nothing else."""
     tables = "\n".join(map(html_table, grids))
-    head = f'<meta charset="utf-8"><title>{html.escape(grids[0].title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{html.escape(grids[0].heading)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{tables}\n</body></html>\n'
 
 
@@ -174,7 +193,7 @@ def html_table(grid: Grid) -> str:
     head = "".join(f"<tr>{''.join(f'<th>{html.escape(part)}</th>' for part in line)}</tr>" for line in grid.head)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
     bodies = "\n".join(_html_block(title, rows, len(grid.head[0])) for title, rows in grid.blocks)
-    caption = f"<caption>{html.escape(grid.title)}</caption>"
+    caption = f"<caption>{html.escape(grid.heading)}</caption>"
     return f"<table>{caption}\n<thead>{head}</thead>\n{bodies}\n</table>\n<ul>{notes}</ul>"
 
 

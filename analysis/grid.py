@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from analysis.cells import Cell, Row, Section, Table
+from benchmarks import words
 
 MISSING = "–"
 MIXED = "†"  # a row that averages runs of several versions of the code
@@ -25,6 +26,7 @@ class Grid:
 
     Attributes:
         title: above it.
+        protocol: of all that it shows, its hash the last word.
         head: lines of the head, each with a text for each column.
         blocks: groups of rows, with their titles; an empty title prints none.
         notes: below it.
@@ -34,14 +36,20 @@ class Grid:
     head: tuple[tuple[str, ...], ...]
     blocks: tuple[tuple[str, tuple[tuple[Entry, ...], ...]], ...]
     notes: tuple[str, ...] = ()
+    protocol: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title and protocol."""
+        return f"{self.title} ({self.protocol})" if self.protocol else self.title
 
 
 def number(value: float, signed: bool = False, digits: int = 2) -> str:
     """A number as tables print it, with a true minus sign."""
     if math.isnan(value):
         return MISSING
-    value = round(value, digits) + 0.0  # which makes a negative zero positive
-    return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
+    text = words.signed(value, digits)
+    return text if signed else text.removeprefix("+")
 
 
 def of_table(table: Table) -> Grid:
@@ -52,8 +60,7 @@ def of_table(table: Table) -> Grid:
         for section in table.sections
     )
     citations = (f"[{place}] {source}" for place, source in enumerate(sources, 1))
-    title = f"{table.title} ({table.protocol})"
-    return Grid(title, _head(table), tuple(blocks), (*table.notes, *citations))
+    return Grid(table.title, _head(table), tuple(blocks), (*table.notes, *citations), table.protocol)
 
 
 def _head(table: Table) -> tuple[tuple[str, ...], ...]:

@@ -17,10 +17,12 @@ FULL = 240  # epochs of the protocol that published figures are of
 def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     """How the table is to be read."""
     notes = []
+    counts = {cell.n for section in table.sections for row in section.rows for cell in row.cells if cell.n}
+    others = " unless (n) is given" if len(counts) > 1 else ""
     if table.num_seeds > 1:
-        notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds, another number in brackets")
+        notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds{others}")
     else:
-        notes.append("one seed, another number in brackets: no spread is known")
+        notes.append(f"one seed per cell{others}: of one no spread is known")
     if layout.epoch == Epoch.best:
         notes.append(
             "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"

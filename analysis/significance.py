@@ -154,8 +154,8 @@ def _grid_on_pairs(result: Against) -> Grid:
         f"{1 - CONFIDENCE:.2g} beside an interval without 0; bootstrap: of few seeds too narrow",
         f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",
     )
-    title = f"differences to {result.reference} on each pair ({result.protocol})"
-    return Grid(title, (head,), (("", rows),), notes)
+    title = f"differences to {result.reference} on each pair"
+    return Grid(title, (head,), (("", rows),), notes, result.protocol)
 
 
 def _grid_over_pairs(result: Against) -> Grid:
@@ -172,8 +172,8 @@ def _grid_over_pairs(result: Against) -> Grid:
         for each in result.over_pairs
     )
     head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, Wilson", "mean rank")
-    title = f"against {result.reference} over all pairs ({result.protocol})"
-    return Grid(title, (head,), (("", rows),), _notes_over_pairs(result))
+    title = f"against {result.reference} over all pairs"
+    return Grid(title, (head,), (("", rows),), _notes_over_pairs(result), result.protocol)
 
 
 def _rank(result: Against, row: str) -> float:

@@ -308,6 +308,13 @@ def test_best_epoch_is_marked_as_such():
     assert "last epoch" in only([logged()]).title
 
 
+def test_the_note_on_seeds_names_brackets_only_where_there_are_some():
+    three, one = grid({("kd", VGG): [72.0, 73.0, 74.0], ("none", VGG): [62.0, 63.0, 64.0]}), logged("at")
+    assert "mean ± sample standard deviation over 3 seeds" in only(three).notes
+    assert "mean ± sample standard deviation over 3 seeds unless (n) is given" in only([*three, one]).notes
+    assert "one seed per cell: of one no spread is known" in only([one]).notes
+
+
 def test_text_of_cells():
     runs = [*grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.5]})]
     entries = {row[0].text: row[1].text for _, rows in of_table(only(runs)).blocks for row in rows}
@@ -472,6 +479,27 @@ def test_terminal_cuts_no_number_off():
 def test_terminal_takes_names_as_they_are():
     shown = formats.text([hostile_grid()])
     assert all(name in shown for name in HOSTILE)
+
+
+def test_latex_floats_have_labels_of_their_own_and_captions_without_hashes():
+    runs = [*grid(SCORES), *grid({("kd", VGG): [70.0]}, train={"batch_size": 32})]
+    result = compare(logs_of(runs), Layout(compare="kd"))
+    text = result.render(Format.latex)
+    labels, captions = (re.findall(rf"\\{word}{{(.*)}}", text) for word in ("label", "caption"))
+    assert len(labels) == len(captions) == len(set(labels)) == len(result.grids)
+    assert "tab:cifar100-test-2-epochs-fp32-same-architecture" in labels
+    hashes = {table.protocol.split()[-1] for table in result.tables}
+    assert len(hashes) == 2
+    assert not any(each in text for each in hashes)
+    assert all(each in result.render(Format.markdown) for each in hashes)  # there protocols are to be told apart
+
+
+@pytest.mark.parametrize(("pairs", "wide"), [([VGG], False), ([VGG, WRN], True)])
+def test_latex_floats_are_as_wide_as_a_column_where_that_is_enough(pairs, wide):
+    runs = [run for run in grid(SCORES) if run.config["pair"]["name"] in pairs]
+    text = compare(logs_of(runs)).render(Format.latex)
+    assert len(only(runs).aggregates) == len(pairs)
+    assert re.findall(r"\\(?:begin|end){(table\*?)}", text) == ["table*" if wide else "table"] * 2
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
