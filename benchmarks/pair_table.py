@@ -47,7 +47,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         table.add_row(
             pair,
             " → ".join(f"{each.parameters / 1e6:.2f}" for each in costs),
-            " → ".join(f"{each.macs / 1e6:.4g}" for each in costs),
+            " → ".join(f"{each.macs / 1e6:.1f}" for each in costs),
             f"{costs[0].parameters / costs[1].parameters:.1f}",
             " → ".join(_published(name, teacher, student, role) for role in ("teacher", "student")),
             _stored(Path(config.teacher.root), teacher, name),

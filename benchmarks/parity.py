@@ -35,7 +35,7 @@ from benchmarks.protocol import Variant, check_path, plain, resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_login
-from benchmarks.words import counted
+from benchmarks.words import counted, signed
 from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
@@ -265,7 +265,7 @@ def interval(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, flo
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    difference, low, high = (f"{value:+.2f}".replace("-", "−") for value in interval(ours, theirs))
+    difference, low, high = map(signed, interval(ours, theirs))
     return f"{difference} ({low} to {high})"
 
 

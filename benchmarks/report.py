@@ -13,6 +13,7 @@ from benchmarks import metrics, published
 from benchmarks.config import Optimizer, RunConfig
 from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
+from benchmarks.words import signed
 from methods import ALONE
 
 
@@ -40,7 +41,7 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
     for job in jobs:
         top1 = _result(job, split, metrics.TOP1_LAST)
         is_alone = job.config.method.name == ALONE
-        gain = "" if is_alone or alone is None else f"{top1 - alone:+.2f}"
+        gain = "" if is_alone or alone is None else signed(top1 - alone)
         best = _points(_result(job, split, metrics.TOP1_BEST))
         published = figures.get(job.config.label)  # a variant is another method: none is published
         table.add_row(_name(job, run), _points(top1), gain, best, _top1(published))

@@ -18,6 +18,7 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks.errors import RunFailed
+from benchmarks.words import signed
 from benchmarks.workbench import Workbench
 from sweeps.draft import of_point
 from sweeps.ledger import origin
@@ -128,7 +129,7 @@ class Gain:
     def difference(self) -> str:
         """The mean difference with its interval."""
         interval = "" if len(self.seeds) < 2 else f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
-        return f"{self.mean:+.2f}{interval}"
+        return f"{signed(self.mean)}{interval}"
 
     @property
     def better(self) -> bool:

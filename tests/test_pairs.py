@@ -143,6 +143,8 @@ def test_the_table_names_every_pair_and_its_published_figures(capsys, tmp_path):
     assert all(pair in shown for pair in PAIRS)
     assert "74.64 → 70.36" in shown  # vgg13 and vgg8 alone
     assert "RepDistiller" in shown
+    for network in {network for pair in PAIRS.values() for network in pair}:
+        assert f"{cost(network, 100).macs / 1e6:.1f} " in shown  # all to the same digit
     assert not any(tmp_path.iterdir())
 
 

@@ -496,6 +496,10 @@ def test_a_gain_is_paired_by_seed_whatever_the_order_and_however_many_the_others
     assert str(gain) == str(Gain({1: 71.0, 2: 72.0, 3: 73.0}, {1: 70.0, 2: 70.0, 3: 70.0}))
 
 
+def test_a_loss_has_the_minus_sign_of_the_tables():
+    assert Gain({1: 70.0, 2: 71.0}, {1: 71.16, 2: 72.16}).difference.startswith("−1.16")
+
+
 @pytest.mark.slow
 def test_a_trial_that_diverges_counts_and_is_never_the_best(tmp_path, capsys):
     def score(variant, seed):
