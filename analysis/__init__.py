@@ -18,6 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import benchmarks  # noqa: F401, which sees to Ctrl-C while a command is imported
+
 if TYPE_CHECKING:
     from analysis.logs import Logs, load
     from analysis.parquet import save

@@ -11,6 +11,7 @@ import bisect
 import dataclasses
 import logging
 import re
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,8 @@ class Command:
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while this was imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.raiseExceptions = False  # W&B's own log on a full disk would print a traceback for each of its lines
     arguments = list(sys.argv[1:] if argv is None else argv)
     return status_of(lambda: _run(command, arguments))

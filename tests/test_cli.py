@@ -1,8 +1,10 @@
 """The command line: listings, help, and what it says to a wrong line."""
 
 import dataclasses
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -344,6 +346,36 @@ def test_a_broken_file_of_a_method_lets_no_command_fail_while_it_is_imported(tmp
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "mine.py, line 1" in line
+
+
+COMMANDS = ("benchmarks.run", "benchmarks.suite", "benchmarks.status", "sweeps.run", "analysis.table")
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_an_interrupt_while_a_command_is_imported_ends_it_quietly(module, tmp_path):
+    (tmp_path / "hydra").mkdir()  # in the place of what every command imports
+    (tmp_path / "hydra" / "__init__.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_an_interrupt_of_a_command_that_runs_is_an_exception():
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert main(command(lambda: signal.raise_signal(signal.SIGINT)), ["method=kd"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_message_about_an_unknown_setting_lists_only_settings_that_can_be_set(capsys):
