@@ -143,7 +143,8 @@ def test_a_mean_is_filled_where_the_adjusted_test_says_so(spread, filled):
     figure = drawn("gain", grid({("none", VGG): [60.0, 61.0, 62.0], ("kd", VGG): kd}))
     diamond = next(each for each in figure.axes[0].lines if each.get_marker() == "D" and each.get_label()[0] == "_")
     assert (diamond.get_markerfacecolor() != "white") == filled
-    assert "by itself; filled: p < 0.05 (paired t test, Holm over the figure)" in note(figure)
+    assert "filled: p < 0.05, adjusted over the figure (paired t test, Holm)" in note(figure)
+    assert "not adjusted, so that it can leave out 0 beside a hollow mean" in note(figure)
 
 
 def test_with_few_seeds_there_is_neither_interval_nor_test():

@@ -109,5 +109,6 @@ def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> li
     if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
         return [what, f"diamond: mean; {few}"]
     test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"
-    how = f"diamond: mean, bar: its {CONFIDENCE:.0%} t interval, by itself, so that it may leave 0 out where {test}"
+    bar = f"its {CONFIDENCE:.0%} t interval, not adjusted, so that it can leave out 0 beside a hollow mean"
+    how = f"diamond: mean, {test}; bar: {bar}"
     return [what, how if all(not np.isnan(line.p) for line in lines) else f"{how}; {few}"]
