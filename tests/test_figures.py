@@ -253,10 +253,25 @@ def test_accuracy_is_set_against_the_logged_costs():
     assert at(axis, "teacher") == [(20.0, 74.0)]
     (kd,), (alone,) = at(axis, "kd"), at(axis, "student alone")
     assert (kd[1], alone[1]) == (72.0, 70.0)
-    assert np.sqrt(kd[0] * alone[0]) == pytest.approx(2.0)  # beside each other, around the cost of both
+    assert kd[0] == alone[0] == 2.0
     (axis,) = drawn("pareto", runs, x=Cost.time).axes
     assert at(axis, "kd") == [(pytest.approx(5.0), 72.0)]
     assert not at(axis, "teacher")
+
+
+@given(st.lists(st.integers(700, 720), min_size=2, max_size=9))
+def test_points_of_equal_cost_stay_where_they_are_and_their_markers_are_apart(tenths):
+    runs = [costly(f"method {k}", tenth / 10, 3, ["one"]) for k, tenth in enumerate(tenths)]
+    (axis,) = drawn("pareto", runs, x=Cost.macs).axes
+    points = [each for each in axis.containers if each.get_label() != "teacher"]
+    assert {each.lines[0].get_xdata()[0] for each in points} == {2.0}
+    markers = [each.lines[0] for each in points]
+    places = [marker.get_transform().transform(marker.get_xydata()[0]) * 72 / axis.figure.dpi for marker in markers]
+    for one, other in itertools.combinations(places, 2):
+        assert np.abs(one - other).max() > 4  # points of print, a marker's size
+    moved = [each for each in axis.lines if each.get_marker() == "."]
+    assert {each.get_xdata()[0] for each in moved} <= {2.0}
+    assert len(moved) == sum(place[0] > min(x for x, _ in places) + 1 for place in places)
 
 
 def test_a_time_that_a_cohort_shared_is_no_methods_cost():

@@ -14,6 +14,7 @@ from benchmarks.cli import compose_config, main
 from benchmarks.config import Precision
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
+from benchmarks.words import signed
 
 WORDS = (*TINY, "methods=[kd]", "repeats=2", "workers=0")
 
@@ -43,7 +44,7 @@ def test_it_compares_a_plain_loop_with_ours_and_writes_every_figure(compare, cap
         plain, ours = raw["top1"]["plain loop"][label], raw["top1"]["fp32"][label]
         assert len(plain) == len(ours) == 2
         assert f"{statistics.mean(plain):.2f} ± {statistics.stdev(plain):.2f}" in printed
-        assert f"{statistics.mean(ours) - statistics.mean(plain):+.2f} (".replace("-", "−") in printed
+        assert f"{signed(statistics.mean(ours) - statistics.mean(plain))} (" in printed
     assert [len(runs) for runs in raw["runs"].values()] == [4, 4]
     assert all(raw["code"].items() <= run["code"].items() for runs in raw["runs"].values() for run in runs)
     assert raw["environment"]["libraries"]["torch"] == torch.__version__

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 from analysis import style
 from analysis.cells import Cell, Column
@@ -18,6 +21,7 @@ from analysis.runs import get, seconds_of
 
 TEACHER = "teacher"
 SMALL = 6  # points, of the networks' names
+ROOM = 7  # points, that a marker takes up
 LABELS = {
     Cost.parameters: "parameters, millions",
     Cost.macs: "multiply–accumulates of an image, millions",
@@ -45,22 +49,22 @@ def draw(view: View, options: PlotConfig) -> Figure:
     figure = Figure(figsize=(style.COLUMN if len(view.columns) < 3 else style.TEXT, 3))
     axis = figure.subplots()
     axis.set(xlabel=LABELS[options.x], ylabel=view.accuracy, xscale="log")
-    for point, x in zip(points, _side_by_side(points), strict=True):
-        error = None if np.isnan(point.cell.std) else point.cell.std
-        look = looks[point.row] | {"linestyle": ""}
-        axis.errorbar(x, point.cell.value, yerr=error, elinewidth=0.8, label=shown(point.row), **look)
+    for row in dict.fromkeys(point.row for point in points):
+        axis.plot([], [], label=shown(row), **looks[row] | {"linestyle": ""})
+    _limits(axis, points)
     _front(axis, points)
-    axis.margins(x=0.12, y=0.14)
-    axis.autoscale_view()
-    _names(axis, points)
     style.plain_numbers(axis.xaxis)
     style.legend(figure, [axis])
     counts = [point.cell.n for point in points if point.row != TEACHER]
     style.note(
         figure,
         spread(counts, "mean ± sample standard deviation"),
-        "step: nothing cheaper is better; methods of equal cost stand side by side",
+        "step: nothing cheaper is better; where points are too near, a marker stands beside its dot",
     )
+    figure.draw_without_rendering()  # which settles the layout, and so what has room
+    for point, offset in zip(points, _offsets(axis, points), strict=True):
+        _draw(axis, point, offset, looks[point.row])
+    _names(axis, points)
     return figure
 
 
@@ -111,17 +115,58 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _side_by_side(points: Sequence[Point]) -> list[float]:
-    """Where to draw points: those of equal cost a little beside each other, on a logarithmic axis."""
-    costs = [point.x for point in points]
-    distinct = np.log(sorted(set(costs)))
-    width = min(0.12 * np.ptp(distinct), 0.7 * np.diff(distinct).min()) if len(distinct) > 1 else 0.02
-    places = []
-    for k, cost in enumerate(costs):
-        equal = costs.count(cost)
-        offset = costs[:k].count(cost) / (equal - 1) - 0.5 if equal > 1 else 0.0
-        places.append(float(cost * np.exp(width * offset)))
-    return places
+def _limits(axis: Axes, points: Sequence[Point]) -> None:
+    """Let the axes hold all points, and leave their limits so."""
+    low, high = ([point.cell.value + sign * np.nan_to_num(point.cell.std) for point in points] for sign in (-1, 1))
+    axis.update_datalim([(point.x, y) for point, *ys in zip(points, low, high, strict=True) for y in ys])
+    axis.margins(x=0.12, y=0.14)
+    axis.autoscale_view()
+    axis.autoscale(enable=False)
+
+
+def _offsets(axis: Axes, points: Sequence[Point]) -> list[float]:
+    """How far beside its place each point's marker is drawn, in points of print: as little as keeps all apart."""
+    taken: list[tuple[float, float, float]] = []  # abscissa, lower and upper end of the markers so far
+    offsets: list[float] = []
+    center = axis.transAxes.transform((0.5, 0.5))[0] * 72 / axis.figure.dpi
+    for point in points:
+        x, low, high = _extent(axis, point)
+        inwards = ROOM if x < center else -ROOM
+        steps = itertools.count(x, inwards)
+        place = next(
+            step
+            for step in steps
+            if not any(abs(step - other) < ROOM and low < top and bottom < high for other, bottom, top in taken)
+        )
+        taken.append((place, low, high))
+        offsets.append(place - x)
+    return offsets
+
+
+def _extent(axis: Axes, point: Point) -> tuple[float, float, float]:
+    """Abscissa, lower and upper end of a point's marker with its deviation, in points of print."""
+    std = np.nan_to_num(point.cell.std)
+    ends = [(point.x, point.cell.value + sign * std) for sign in (-1, 0, 1)]
+    (_, low), (x, y), (_, high) = axis.transData.transform(ends) * 72 / axis.figure.dpi
+    return float(x), float(min(low, y - ROOM / 2)), float(max(high, y + ROOM / 2))
+
+
+def _draw(axis: Axes, point: Point, offset: float, look: dict[str, Any]) -> None:
+    """A marker with the deviation; where it is moved aside, a line leads to it from a dot at the point's place."""
+    x, y = point.x, point.cell.value
+    beside = offset_copy(axis.transData, axis.get_figure(root=True), x=offset, units="points")
+    if offset:
+        axis.plot(x, y, marker=".", markersize=2, color="black", zorder=3)
+        axis.annotate(
+            "",
+            (x, y),
+            xytext=(offset, 0),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": style.GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0},
+            zorder=1,
+        )
+    look = look | {"linestyle": "", "transform": beside, "label": shown(point.row)}
+    axis.errorbar(x, y, yerr=None if np.isnan(point.cell.std) else point.cell.std, elinewidth=0.8, **look)
 
 
 def _front(axis: Axes, points: Sequence[Point]) -> None:
