@@ -84,6 +84,14 @@ def test_a_curve_begins_where_it_is_asked_to():
     assert line(axis, "kd").get_xdata().tolist() == [5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize(("count", "banded"), [(6, True), (7, False)])
+def test_bands_are_drawn_for_as_many_lines_as_they_can_be_told_apart(count, banded):
+    scores = {(f"method {k}", VGG): [70.0 + k, 71.0 + k] for k in range(count)}
+    figure = drawn("curves", grid(scores))
+    assert len(figure.axes[0].collections) == (count if banded else 0)
+    assert ("without bands beyond 6 lines, over 2 seeds" in note(figure)) != banded
+
+
 def test_one_seed_is_said_to_have_no_spread():
     assert "one seed: no spread is known" in note(drawn("curves", grid({("kd", VGG): [70.0]})))
 

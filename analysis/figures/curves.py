@@ -16,6 +16,7 @@ from benchmarks import metrics
 from methods import unknown
 
 MARKED = 8  # points of a line that carry its marker
+BANDS = 6  # lines of a panel whose bands can be told apart
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
@@ -29,10 +30,11 @@ def draw(view: View, options: PlotConfig) -> Figure:
     rows = [row for row in view.rows if any(row == place[0] for place in lines)]
     looks = view.looks(rows)
     figure, axes = style.panels([len(view.columns)])
+    banded = len(rows) <= BANDS
     for axis, column in zip(axes, view.columns, strict=True):
         for row in rows:
             if (row, column.name) in lines:
-                line(axis, lines[row, column.name], shown(row), looks[row], options.start)
+                line(axis, lines[row, column.name], shown(row), looks[row], options.start, banded)
         if metric == view.top1:
             _teacher(axis, view, column)
         axis.set(title=column.name, xlabel="epoch")
@@ -40,17 +42,21 @@ def draw(view: View, options: PlotConfig) -> Figure:
     axes[0].set_ylabel(view.accuracy if metric == view.top1 else metric)
     style.legend(figure, axes)
     counts = [values.shape[1] for values in lines.values()]
-    style.note(figure, spread(counts, "mean, band: ± sample standard deviation"))
+    band = "mean, band: ± sample standard deviation" if banded else f"mean, without bands beyond {BANDS} lines,"
+    style.note(figure, spread(counts, band))
     return figure
 
 
-def line(axis: Axes, values: pd.DataFrame, name: str, look: dict[str, Any], start: int) -> None:
+def line(
+    axis: Axes, values: pd.DataFrame, name: str, look: dict[str, Any], start: int, banded: bool = True
+) -> None:
     """Mean and band of a metric by epoch and seed, from epoch `start` on."""
     values = values.loc[start:]
     mean, std = band_of(values)
     epochs = values.index.to_numpy()
     axis.plot(epochs, mean, label=name, markevery=max(1, len(epochs) // MARKED), **look)
-    axis.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
+    if banded:
+        axis.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
 
 
 def _teacher(axis: Axes, view: View, column: Column) -> None:
