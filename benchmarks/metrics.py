@@ -1,4 +1,4 @@
-"""Names of the logged metrics. Depends on nothing, so that readers of logs can import it without torch."""
+"""Names of the logged metrics, and how many seeds tell a spread. Needs nothing: readers of logs have no torch."""
 
 EPOCH = "epoch"
 LR = "lr"
@@ -19,6 +19,8 @@ PRETRAINING_EPOCHS = "pretraining/epochs"  # of a stage before the main training
 PRETRAINING_SECONDS = "pretraining/time_s"
 STATUS = "status"
 ARTIFACTS = "artifacts"  # the file with a run's arrays, where it wrote them
+
+MIN_SEEDS = 3  # for an interval or a test of a difference: two hardly tell their spread
 
 
 def train_term(term: str) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks.errors import RunFailed
+from benchmarks.metrics import MIN_SEEDS
 from benchmarks.words import signed
 from benchmarks.workbench import Workbench
 from sweeps.draft import of_point
@@ -119,8 +120,8 @@ class Gain:
 
     @property
     def half_width(self) -> float:
-        """Of the mean difference's 95 % interval, by Student's t; infinite for a single seed."""
-        if len(self.seeds) < 2:
+        """Of the mean difference's 95 % interval, by Student's t; infinite where there are too few seeds."""
+        if len(self.seeds) < MIN_SEEDS:
             return float("inf")
         error = self.differences.std(ddof=1) / np.sqrt(len(self.seeds))
         return float(stats.t.ppf(0.975, len(self.seeds) - 1) * error)
@@ -128,8 +129,8 @@ class Gain:
     @property
     def difference(self) -> str:
         """The mean difference with its interval."""
-        interval = "" if len(self.seeds) < 2 else f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
-        return f"{signed(self.mean)}{interval}"
+        interval = f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
+        return f"{signed(self.mean)}{interval if len(self.seeds) >= MIN_SEEDS else ''}"
 
     @property
     def better(self) -> bool:
@@ -138,6 +139,8 @@ class Gain:
 
     def __str__(self) -> str:
         verdict = "better than the defaults" if self.better else "not shown to be better than the defaults"
+        if len(self.seeds) < MIN_SEEDS:
+            verdict = f"no test below {MIN_SEEDS} seeds"
         tuned, default = map(spread, self._paired)
         return f"{tuned} against {default}: {self.difference} points, {verdict}"
 

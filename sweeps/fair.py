@@ -20,6 +20,7 @@ from benchmarks.cli import Command, main, thawed
 from benchmarks.console import make_console
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import write_json
+from benchmarks.metrics import MIN_SEEDS
 from benchmarks.words import counted
 from methods import option
 from sweeps import findings, spaces
@@ -27,8 +28,10 @@ from sweeps.conduct import conduct
 from sweeps.config import SearchConfig, StudyConfig
 from sweeps.confirm import Gain, spread
 from sweeps.findings import Findings
+from sweeps.ledger import FINISHED
 from sweeps.objective import SETTINGS
 from sweeps.plan import Plan, prepare
+from sweeps.study import open_study
 
 EXAMPLES = (
     "python -m sweeps.fair 'methods=[aftkd,kd,at]' pair=vgg13_vgg8 data=digits trials=10 workers=2",
@@ -50,9 +53,11 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     require(config.confirm > 0, "confirm=0: without fresh seeds there is nothing to compare")
     plans = {method: _plan(config, given, method) for method in methods}
     console = make_console()
+    _check_budgets(plans)
     for plan in plans.values():
         conduct(plan, console)
         console.print()
+    _check_budgets(plans)  # others may have gone on with a study meanwhile
     found = {method: findings.find(plan.search.storage, plan.name) for method, plan in plans.items()}
     gains = {method: _gain(plan, found[method]) for method, plan in plans.items()}
     _print(console, found, gains)
@@ -68,6 +73,24 @@ def _plan(config: DictConfig, given: frozenset[str], method: str) -> Plan:
             study[name] = config[name]
     study.space = method
     return prepare(study, given - {"methods"}, spaces.find(method), None)
+
+
+def _check_budgets(plans: Mapping[str, Plan]) -> None:
+    """Refuse studies that were given more trials than the others get.
+
+    Raises:
+        UserError: naming them.
+    """
+    done = {
+        method: len(open_study(plan).get_trials(deepcopy=False, states=FINISHED)) for method, plan in plans.items()
+    }
+    trials = next(iter(plans.values())).search.trials
+    more = ", ".join(f"{method} has {number}" for method, number in done.items() if number > trials)
+    require(
+        not more,
+        f"trials={trials} is no equal budget: {more} finished; trials={max(done.values())} gives all as many, and "
+        "another output=… begins anew",
+    )
 
 
 def _gain(plan: Plan, found: Findings) -> Gain:
@@ -98,14 +121,17 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
     for method in ranked:
         gain = gains[method]
         finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))
-        scores = (spread(gain.default.values()), spread(gain.tuned.values()), gain.difference)
+        tuned = gain.difference if gain.differences.any() else "the defaults are best"
+        scores = (spread(gain.default.values()), spread(gain.tuned.values()), tuned)
         behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
         table.add_row(method, str(finished), str(pruned), *scores, behind)
     console.print(
         f"top-1 on held-out images, mean ± standard deviation over {counted(len(first.seeds), 'fresh seed')}"
     )
     console.print(table)
-    console.print("differences are paired by seed, with 95 % intervals by Student's t; the test set was not read")
+    few = len(first.seeds) < MIN_SEEDS
+    intervals = f"without intervals below {MIN_SEEDS} seeds" if few else "with 95 % intervals by Student's t"
+    console.print(f"differences are paired by seed, {intervals}; the test set was not read")
 
 
 def _write(

@@ -496,6 +496,18 @@ def test_a_gain_is_paired_by_seed_whatever_the_order_and_however_many_the_others
     assert str(gain) == str(Gain({1: 71.0, 2: 72.0, 3: 73.0}, {1: 70.0, 2: 70.0, 3: 70.0}))
 
 
+def test_two_seeds_give_a_gain_no_interval():
+    two, three = (
+        Gain({1: 70.0, 2: 71.0}, {1: 60.0, 2: 60.5}),
+        Gain(dict.fromkeys("abc", 70.0), {"a": 60.0, "b": 61, "c": 62}),
+    )
+    assert two.difference == "+10.25"
+    assert "no test below 3 seeds" in str(two)
+    assert not two.better
+    assert "(95 %, n = 3)" in three.difference
+    assert "better than the defaults" in str(three)
+
+
 def test_a_loss_has_the_minus_sign_of_the_tables():
     assert Gain({1: 70.0, 2: 71.0}, {1: 71.16, 2: 72.16}).difference.startswith("−1.16")
 
@@ -582,7 +594,23 @@ def test_fair_compares_on_the_seeds_that_were_asked_for(tmp_path, capsys):
     assert rows["kd"]["tuned"] == [71, 101]
     assert rows["sp"]["tuned"] == [70, 100]
     _, behind = table_rows(said)
-    assert "-1.00 ± 0.00 (95 %, n = 2)" in behind
+    assert behind.rstrip().endswith("−1.00")  # two seeds have no interval
+    assert "without intervals below 3 seeds" in said
+    assert all("the defaults are best" in row for row in table_rows(said))
+
+
+def test_fair_refuses_a_study_that_was_given_more_trials_than_the_others_get(tmp_path, capsys):
+    words = merge(COMPARISON, [f"output={tmp_path}", "confirm=1"])
+    alone = [word for word in words if not word.startswith("methods=")]
+    with few_digits(), formula(lambda variant, seed: 60.0) as trained:
+        assert study(*merge(alone, ["space=kd", "trials=4"])) == 0
+        before = len(trained)
+        assert main(fair.COMMAND, words) == 2
+        message = capsys.readouterr().err
+        assert "trials=2 is no equal budget: kd has 4 finished; trials=4 gives all as many" in message
+        assert len(trained) == before
+        assert main(fair.COMMAND, merge(words, ["trials=4"])) == 0
+    assert all(row.split()[1] == "4" for row in table_rows(capsys.readouterr().out))
 
 
 def confirmed_in_part(plan, console):
