@@ -22,18 +22,36 @@ from methods import registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "benchmarks/README.md")}
 # Where a command is that is not in the module that is typed.
 HOMES = {"benchmarks.pairs": "benchmarks.pair_table", "benchmarks.suite": "benchmarks.suite.command"}
 
 
 def command_lines() -> list[str]:
     """Every complete command of ours in an indented block or between backticks."""
-    found = re.findall(r"(?:^    |`)(?:\w+=\S+ )?python -m ([\w.]+[^`\n]*)", README, flags=re.M)
+    found = re.findall(r"(?:^    |`)(?:\w+=\S+ )?python -m ([\w.]+[^`\n]*)", "\n".join(PAGES.values()), flags=re.M)
     return sorted({line.strip() for line in found})
 
 
 def test_readme_has_commands_to_check():
     assert any(line.startswith("benchmarks.run") for line in command_lines())
+
+
+def anchors(page: str) -> set[str]:
+    """What a page's headings are linked by, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+LINKS = [(path, link) for path, page in PAGES.items() for link in re.findall(r"\]\(([^)\s]+)\)", page)]
+
+
+@pytest.mark.parametrize(("path", "link"), [each for each in LINKS if "://" not in each[1]])
+def test_links_lead_somewhere(path, link):
+    file, _, anchor = link.partition("#")
+    target = (ROOT / path).parent / file if file else ROOT / path
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("line", command_lines())
