@@ -15,7 +15,6 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
-from scipy import stats
 
 from benchmarks.errors import RunFailed
 from benchmarks.metrics import MIN_SEEDS
@@ -121,6 +120,8 @@ class Gain:
     @property
     def half_width(self) -> float:
         """Of the mean difference's 95 % interval, by Student's t; infinite where there are too few seeds."""
+        from scipy import stats  # takes a second, which a command's help should not
+
         if len(self.seeds) < MIN_SEEDS:
             return float("inf")
         error = self.differences.std(ddof=1) / np.sqrt(len(self.seeds))

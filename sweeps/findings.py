@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -70,6 +69,9 @@ class Findings:
         By functional ANOVA (Hutter, Hoos & Leyton-Brown, ICML 2014) of the complete trials; parameters that only
         some trials have are left out. Empty where trials are too few, or all alike.
         """
+        # Takes the time that scikit-learn takes, which a command's help should not.
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
         complete = self.of(TrialState.COMPLETE)
         if len(complete) < LEAST_TRIALS or np.ptp([score_of(trial) for trial in complete]) == 0:
             return {}

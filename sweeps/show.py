@@ -29,7 +29,6 @@ from sweeps.config import StorageConfig
 from sweeps.findings import Findings
 from sweeps.ledger import ORIGIN
 from sweeps.plan import fill_storage
-from sweeps.plots import draw_all
 from sweeps.progress import shown
 from sweeps.storage import hidden
 from sweeps.study import score_of
@@ -53,6 +52,8 @@ class ShowConfig(StorageConfig):
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Show a study."""
+    from sweeps.plots import draw_all  # takes the time that matplotlib takes
+
     fill_storage(config)
     require(not OmegaConf.is_missing(config, "study"), "study=… names what to show; `list` lists what there is")
     require(config.top >= 1, f"top={config.top} must be at least 1")

@@ -6,6 +6,9 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -33,6 +36,8 @@ from sweeps.conduct import conduct
 from sweeps.confirm import Gain
 from sweeps.ledger import POINT, Ledger, origin, worker_name
 from sweeps.worker import confirmation_ledger
+
+ROOT = Path(__file__).parent.parent
 
 NAME, TRIALS, BUDGET = "tried", 4, 3
 STUDY = (*merge(QUICK, ["confirm=0"]), "space=aftkd", f"study={NAME}", f"trials={TRIALS}", f"budget={BUDGET}")
@@ -541,6 +546,18 @@ def test_wilcoxons_pruner_ends_a_trial_after_some_seeds(tmp_path):
         runs = [seed for seed, labels in trained if labels == [f"trial-{trial.number}"]]
         assert runs == list(range(len(trial.user_attrs["scores"])))
         assert 1 < len(runs) < 8
+
+
+def test_help_and_mistakes_need_neither_scikit_learn_nor_matplotlib():
+    lines = ["import sys", "from benchmarks.cli import main"]
+    for module in ("run", "show", "fair"):
+        lines += [f"from sweeps.{module} import COMMAND", "assert main(COMMAND, ['help']) == 0"]
+        lines += ["assert main(COMMAND, ['storage=sqlite:///nowhere.db', 'trails=2']) == 2"]
+    lines += ["assert main(COMMAND, ['methods=[kd]']) == 2"]
+    lines += ["heavy = {'sklearn', 'scipy', 'matplotlib', 'pandas', 'wandb'} & sys.modules.keys()"]
+    lines += ["assert not heavy, heavy"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def table_rows(said):
