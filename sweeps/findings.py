@@ -19,7 +19,9 @@ from sweeps.seals import SETTINGS, check
 from sweeps.storage import hidden, open_storage, read_whole
 from sweeps.study import best_trial, quieten, score_of
 
-LEAST_TRIALS = 4  # that are complete, for importances
+# Complete trials for importances. Of five parameters, in simulations, one that explains half of the variance comes
+# first in 8 % of studies of 4 trials, in 65 % of 8, in 75 % of 12 and in 90 % of 16.
+LEAST_TRIALS = 16
 NUM_FORESTS = 10  # seeds of the random forest that importances are read off
 
 
@@ -67,7 +69,8 @@ class Findings:
         """Part of the scores' variance that each parameter explains, as mean and deviation over forests' seeds.
 
         By functional ANOVA (Hutter, Hoos & Leyton-Brown, ICML 2014) of the complete trials; parameters that only
-        some trials have are left out. Empty where trials are too few, or all alike.
+        some trials have are left out. The deviation is the forests' own: it does not tell how much is chance in the
+        trials. Empty where trials are too few, or all alike.
         """
         # Takes the time that scikit-learn takes, which a command's help should not.
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances

@@ -105,17 +105,18 @@ def _print_importances(console: Console, found: Findings) -> None:
     importances = found.importances()
     num_complete = len(found.of(TrialState.COMPLETE))
     if not importances:
-        console.print(f"importances need more complete trials, with different scores: there are {num_complete}")
+        least = counted(findings.LEAST_TRIALS, "complete trial")
+        console.print(f"importances need {least} with different scores: there are {num_complete}")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("parameter", "part of the variance", "± over forests"):
+    for column in ("parameter", "part of the variance", "± of the forests"):
         table.add_column(column)
     for name, (mean, deviation) in sorted(importances.items(), key=lambda item: -item[1][0]):
         table.add_row(name, f"{mean:.2f}", f"{deviation:.2f}")
     console.print(table)
     console.print(
-        f"by functional ANOVA of {num_complete} complete trials, {findings.NUM_FORESTS} random forests; parameters "
-        "that only some trials have are left out"
+        f"by functional ANOVA of {num_complete} complete trials; ±: over {findings.NUM_FORESTS} random forests of "
+        "these trials, other trials would differ by more; parameters that only some trials have are left out"
     )
 
 

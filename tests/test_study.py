@@ -14,10 +14,11 @@ import numpy as np
 import optuna
 import pytest
 from commands import few_digits, merge, poison_test_images, run
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.storages import JournalStorage, RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from PIL import Image
 from scipy import stats
 from sqlalchemy.exc import OperationalError
@@ -26,11 +27,12 @@ from test_data import Copy, png
 
 from analysis.logs import load
 from benchmarks.cli import main
+from benchmarks.console import make_console
 from benchmarks.data import EvaluationBatches, cifar100
 from benchmarks.display import Display
 from benchmarks.errors import RunFailed
 from benchmarks.files import read_record
-from sweeps import fair, findings, plots, processes
+from sweeps import fair, findings, plots, processes, show
 from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
@@ -546,6 +548,33 @@ def test_wilcoxons_pruner_ends_a_trial_after_some_seeds(tmp_path):
         runs = [seed for seed, labels in trained if labels == [f"trial-{trial.number}"]]
         assert runs == list(range(len(trial.user_attrs["scores"])))
         assert 1 < len(runs) < 8
+
+
+def tried(count):
+    """The findings of a study of so many complete trials, in which one of two parameters decides."""
+    invented = optuna.create_study(direction="maximize")
+    generator = np.random.default_rng(0)
+    ranges = {"degree": FloatDistribution(0, 1), "weights.kd": FloatDistribution(0, 1)}
+    for _ in range(count):
+        point = {name: float(generator.random()) for name in ranges}
+        invented.add_trial(create_trial(params=point, distributions=ranges, value=60 + point["degree"]))
+    return findings.Findings(invented, None)
+
+
+def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
+    few, enough = tried(findings.LEAST_TRIALS - 1), tried(findings.LEAST_TRIALS)
+    console = make_console()
+    assert few.importances() == {}
+    show._print_importances(console, few)
+    assert "importances need 16 complete trials with different scores: there are 15" in capsys.readouterr().out
+    means = {name: mean for name, (mean, _) in enough.importances().items()}
+    assert means["degree"] > 0.8 > means["weights.kd"]
+    show._print_importances(console, enough)
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "of 16 complete trials; ±: over 10 random forests of these trials, other trials would differ by more"
+        in said
+    )
 
 
 def test_help_and_mistakes_need_neither_scikit_learn_nor_matplotlib():
