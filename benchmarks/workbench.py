@@ -96,7 +96,8 @@ class Workbench:
         """
         batches, epochs = self.batches(students[0]), students[0].train.epochs
         if students[0].train.compiles:
-            self.console.print(f"{what}: compiling kernels, which takes half a minute or more where they are new")
+            long = "minutes" if len(students) > 1 else "half a minute or more"
+            self.console.print(f"{what}: compiling kernels, which takes {long} where they are new")
         steps = batches.steps_per_epoch
         try:
             pace = rehearse(students, specs, batches, epochs * steps)
