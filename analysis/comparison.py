@@ -124,9 +124,10 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         if any(_same_pair(figure, column) for column in scores.columns) and (every or figure.method in known)
     ]
     lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
+    others = {f.method: f.settings for f in figures if f.method in scores.methods and not _is_measured(scores, f)}
     rows = [
         Row(
-            known.get(method, method),
+            f"{known.get(method, method)} ({others[method]})" if method in others else known.get(method, method),
             tuple(_figure(figures, method, source, c) for c in scores.columns),
             source=source,
         )
@@ -135,7 +136,7 @@ def _published(scores: Scores, every: bool) -> list[Section]:
     differences = [
         Row(known[method], tuple(_reproduced(scores, method, column) for column in scores.columns))
         for method in known
-        if any(method == figure.method for figure in figures)
+        if any(method == figure.method for figure in figures) and method not in others
     ]
     return [
         Section("published", "published", tuple(rows)),
@@ -145,6 +146,12 @@ def _published(scores: Scores, every: bool) -> list[Section]:
 
 def _same_pair(figure: published.Published, column: Column) -> bool:
     return (figure.data, figure.teacher, figure.student) == (column.data, column.teacher, column.student)
+
+
+def _is_measured(scores: Scores, figure: published.Published) -> bool:
+    """Whether the runs of its method are of the form that it is of."""
+    columns = [column for column in scores.columns if _same_pair(figure, column)]
+    return all(figure.is_of(each) for column in columns for each in scores.settings(figure.method, column))
 
 
 def _figure(figures: Iterable[published.Published], method: str, source: str, column: Column) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,10 @@ class Scores:
     def ids(self, row: str, column: Column) -> tuple[str, ...]:
         """The runs of a cell."""
         return self._ids.get((row, column.name), ())
+
+    def settings(self, row: str, column: Column) -> list[Mapping[str, Any]]:
+        """The configurations of the method in a cell's runs."""
+        return [config["method"] for config in self._configs[list(self.ids(row, column))]]
 
     def versions(self, row: str) -> int:
         """How many versions of the code are among the runs of one of a row's cells, at most."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,16 @@ class Published:
     teacher: str
     student: str
     method: str  # lower case; "teacher" and "student" are those networks alone
+    settings: str  # "name=value": what tells the published form of the method from others; mostly nothing
     top1: float
     source: str
+
+    def is_of(self, method: Mapping[str, Any]) -> bool:
+        """Whether it is of a method with this configuration; what a configuration does not name tells nothing."""
+        if not self.settings:
+            return True
+        name, value = self.settings.split("=")
+        return str(method.get(name, value)).lower() == value
 
 
 @cache
@@ -31,6 +41,7 @@ def figures() -> tuple[Published, ...]:
                 row["teacher"],
                 row["student"],
                 row["method"].lower(),
+                row["settings"],
                 float(row["top1"]),
                 row["source"],
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
         gain = "" if is_alone or alone is None else signed(top1 - alone)
         best = _points(_result(job, split, metrics.TOP1_BEST))
         published = figures.get(job.config.label)  # a variant is another method: none is published
+        if published and not published.is_of(dataclasses.asdict(job.config.method)):
+            published = None
         table.add_row(_name(job, run), _points(top1), gain, best, _top1(published))
     console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)

@@ -494,6 +494,19 @@ def test_published_figures_are_about_networks_that_there_are() -> None:
         assert figure.source
 
 
+@pytest.mark.parametrize("name", ["cc", "ft", "ttm", "kd"])
+def test_published_figures_name_settings_that_there_are(name: str) -> None:
+    (settings,) = {figure.settings for figure in published.figures() if figure.method == name}
+    setting, value = settings.split("=")
+    figure = next(figure for figure in published.figures() if figure.method == name)
+    default = dataclasses.asdict(configure(name))
+    theirs = {"false": False}.get(value, value)
+    assert figure.is_of(default) == (default[setting] == theirs)
+    assert figure.is_of(dataclasses.asdict(configure(name, **{setting: theirs})))
+    assert not figure.is_of({setting: "another"})
+    assert figure.is_of({})  # logged before there was a choice
+
+
 def test_the_first_of_several_sources_is_meant() -> None:
     keys = [(figure.data, figure.teacher, figure.student, figure.method) for figure in published.figures()]
     for figure, key in zip(published.figures(), keys, strict=True):

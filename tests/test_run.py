@@ -23,6 +23,7 @@ from rich.cells import cell_len
 from torch import nn
 
 import methods
+from benchmarks import published
 from benchmarks.display import Display
 from benchmarks.models import Network
 from benchmarks.training.cohort import Cohort
@@ -146,6 +147,17 @@ def test_a_cohort_trains_only_what_is_not_complete(distil, output, monkeypatch, 
     assert "complete already: kd (rerun=true" in capsys.readouterr().out
     assert (run_folder(output, "kd") / "result.json").read_bytes() == before
     assert (run_folder(output, "none") / "result.json").is_file()
+
+
+@pytest.mark.parametrize(("form", "shown"), [("kernel", False), ("adjacent", True)])
+def test_a_published_figure_stands_beside_its_own_form_of_a_method(
+    distil, output, capsys, monkeypatch, form, shown
+):
+    figure = published.Published("digits", "resnet8", "resnet8", "cc", "form=adjacent", 71.23, "a paper")
+    monkeypatch.setattr(published, "find", lambda *_: figure)
+    assert distil("method=cc", f"method.form={form}", "method.weights.cc=0.02") == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" cc ")]
+    assert ("71.23" in row) == shown
 
 
 def test_variants_have_labels_and_runs_of_their_own(distil, output, capsys):

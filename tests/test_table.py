@@ -280,6 +280,18 @@ def test_published_figures_stand_in_rows_of_their_own_with_their_source():
     assert text.notes[-1].startswith("[1] CRD")
 
 
+def test_a_published_figure_is_compared_with_its_own_form_of_the_method():
+    """CRD's figures of CC are RepDistiller's form, which is not the default here."""
+    default, theirs = (
+        only([logged("cc", settings={"form": form}), logged("none")], published=Figures.shown)
+        for form in ("kernel", "adjacent")
+    )
+    assert [row.name for row in default.section("published").rows][-1] == "cc (form=adjacent)"
+    assert "cc" not in [row.name for row in default.section("difference").rows]
+    assert [row.name for row in theirs.section("published").rows][-1] == "cc"
+    assert "cc" in [row.name for row in theirs.section("difference").rows]
+
+
 def test_all_published_figures_on_request():
     table = only(grid(SCORES), published=Figures.all)
     names = [row.name for row in table.section("published").rows]
