@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
@@ -19,14 +18,26 @@ from methods.config import DistillConfig, Search, option, standardise_of, temper
 from methods.features import Features
 from methods.kd import compared_logits
 from methods.registry import register
+from methods.relations import unit_vectors
 
 TERMS = ("inter", "intra")
+EQUAL = 1e-12  # of a row's squares: a variance that is but the rounding of equal values to float32
+
+
+def centred(rows: Tensor) -> Tensor:
+    """Each row of `[N, M]` less its mean; a row of equal values is 0, whatever its mean was rounded to."""
+    difference = rows - rows.mean(dim=1, keepdim=True)
+    varies = difference.square().sum(dim=1, keepdim=True) > EQUAL * rows.square().sum(dim=1, keepdim=True)
+    return torch.where(varies, difference, 0.0)
 
 
 def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 − Pearson's correlation of each row of `[N, M]` and `[N, M]`, averaged: a scalar in [0, 2]."""
-    student, teacher = (x - x.mean(dim=1, keepdim=True) for x in (student, teacher))
-    return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
+    """1 − Pearson's correlation of each row of `[N, M]` and `[N, M]`, averaged: a scalar in [0, 2].
+
+    A row of equal values correlates with nothing, and gets no gradient.
+    """
+    student, teacher = (unit_vectors(centred(x)) for x in (student, teacher))
+    return 1 - (student * teacher).sum(dim=1).mean()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import INDEX, TARGET, make, random_logits, softmax, student_features, teacher_features, terms_of
+from helpers import (
+    INDEX,
+    NUM_CLASSES,
+    TARGET,
+    make,
+    random_logits,
+    softmax,
+    student_features,
+    teacher_features,
+    terms_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,6 +141,18 @@ def test_correlation_ignores_scale_and_shift(scale, shift, seed):
     torch.testing.assert_close(pearson_distance(scale * first + shift, second), pearson_distance(first, second))
     assert pearson_distance(scale * first + shift, first).item() == pytest.approx(0, abs=1e-9)
     assert pearson_distance(-scale * first, first).item() == pytest.approx(2, abs=1e-9)
+
+
+@pytest.mark.parametrize("term", ["inter", "intra"])
+def test_dist_gives_rows_of_equal_logits_no_large_gradient(term):
+    """A student that knows nothing yet: no direction to correct, and none that rounding should invent."""
+    student, teacher = student_features(), teacher_features()
+    for num_classes in (NUM_CLASSES, 100):  # equal values whose mean is not rounded to them
+        flat = torch.zeros(6, num_classes, requires_grad=True)
+        student = dataclasses.replace(student, logits=flat)
+        teacher = dataclasses.replace(teacher, logits=random_logits(0, batch=6, classes=num_classes).float())
+        terms_of(make("dist", student, teacher), student, teacher)[term].backward()
+        assert flat.grad.abs().max() <= 1
 
 
 # WSLD
