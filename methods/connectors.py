@@ -17,6 +17,14 @@ def conv_bn(channels: int, width: int, kernel_size: int = 1) -> nn.Sequential:
     )
 
 
+def conv_bn_by_fan_out(channels: int, width: int) -> nn.Sequential:
+    """`conv_bn` of 1 × 1 whose weights are drawn from N(0, 2 / width)."""
+    convolution, norm = conv_bn(channels, width)
+    assert isinstance(convolution, nn.Conv2d)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out")
+    return nn.Sequential(convolution, norm)
+
+
 def bottleneck(channels: int, width: int) -> tuple[nn.Module, ...]:
     """The layers of a projector but its last: a 1 × 1 and a 3 × 3 convolution with batch norm and ReLU each."""
     return conv_bn(channels, width), nn.ReLU(), conv_bn(width, width, kernel_size=3), nn.ReLU()

@@ -9,8 +9,9 @@ The margins come from the batch norm before the activation, by its scale and shi
 mean of a normal distribution (−3 standard deviations where hardly a thousandth is negative, as the authors'
 code has it). Squares are summed over a map, averaged over the batch, and stages count 2^(k−n+1), the last of n
 stages 1; the weight 0.001 is mdistiller's for that. Where sides differ, which the paper does not treat, the
-larger map is pooled (mdistiller: the teacher's). The authors run the teacher in training mode, so that its
-batch norms drift with the student's batches; here it stays as it is.
+larger map is pooled (mdistiller: the teacher's). The convolution's weights are drawn from N(0, 2 / C), C the
+teacher's channels, as in the authors' code and mdistiller. The authors run the teacher in training mode, so
+that its batch norms drift with the student's batches; here it stays as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Network, Reference
 from methods.config import PreactConfig, Search, option
-from methods.connectors import conv_bn
+from methods.connectors import conv_bn_by_fan_out
 from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
@@ -88,7 +89,7 @@ class OFD(Method[OFDConfig]):
     def __init__(self, config: OFDConfig, context: Context) -> None:
         super().__init__(config, context)
         shapes = config.matched(context.student, context.teacher) if self.active("ofd") else []
-        self.connectors = nn.ModuleList([conv_bn(ours[0], theirs[0]) for ours, theirs in shapes])
+        self.connectors = nn.ModuleList([conv_bn_by_fan_out(ours[0], theirs[0]) for ours, theirs in shapes])
         for k, (_, theirs) in enumerate(shapes):
             # Not a number until the teacher was looked at.
             self.register_buffer(f"margins{k}", torch.full((theirs[0], 1, 1), math.nan))

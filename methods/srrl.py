@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Network, Reference
 from methods.config import DistillConfig, Search, acts_with, option
-from methods.connectors import conv_bn
+from methods.connectors import conv_bn_by_fan_out
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
@@ -78,10 +78,7 @@ class SRRL(Method[SRRLConfig]):
         if not (self.active("fm") or self.active("sr")):
             return
         width = context.teacher.embedding
-        convolution, norm = conv_bn(context.student.embedding, width)
-        assert isinstance(convolution, nn.Conv2d)
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out")
-        self.connector = nn.Sequential(convolution, norm, nn.ReLU())
+        self.connector = nn.Sequential(*conv_bn_by_fan_out(context.student.embedding, width), nn.ReLU())
         # The teacher's classifier; not a number until the teacher was looked at.
         self.register_buffer("weight", torch.full((context.teacher.logits, width), math.nan))
         self.register_buffer("bias", torch.full((context.teacher.logits,), math.nan))

@@ -98,6 +98,17 @@ def test_a_method_that_never_saw_its_teacher_gives_no_number():
     assert terms_of(method, student, teacher)["ofd"].isnan()
 
 
+def test_connectors_begin_as_the_authors_do():
+    """Normal weights of variance 2 / C, C the teacher's channels; batch norm as the identity."""
+    student, teacher = random_features((3, 40, 60, 50), seed=1), random_features((3, 50, 70, 80), seed=2)
+    for connector, theirs in zip(make("ofd", student, teacher).connectors, teacher.preacts[1:], strict=True):
+        weight, gamma, beta = (parameter.detach() for parameter in connector.parameters())
+        drawn = stats.norm(0, (2 / theirs.shape[1]) ** 0.5)
+        assert stats.kstest(weight.flatten().numpy(), drawn.cdf).pvalue > 1e-3
+        assert (gamma == 1).all()
+        assert (beta == 0).all()
+
+
 def test_refuses_the_stem():
     with pytest.raises(InvalidSetting, match="stem"):
         make("ofd", random_features(seed=1), random_features(seed=2), stages=[[0, 0]])
