@@ -247,12 +247,17 @@ def temperature_of(*terms: str, default: float, source: str) -> Any:
     )
 
 
-def standardise_of(*terms: str) -> Any:
-    """The field `standardise` of a configuration whose `terms` compare softened class probabilities."""
+def standardise_of(*terms: str, published: str = "who do not have this method") -> Any:
+    """The field `standardise` of a configuration whose `terms` compare softened class probabilities.
+
+    Args:
+        terms: of the configuration.
+        published: which temperature and weights go with it, as a clause about its authors.
+    """
     return option(
         False,
         f"z-score each sample's logits before {', '.join(terms)} read them, so that only their shape is matched",
-        source="logit standardisation (Sun et al., CVPR 2024), which takes temperature 2 and kd = 9 for most pairs",
+        source=f"logit standardisation (Sun et al., CVPR 2024), {published}",
         search=Search(choices=(True, False)),
         **acts_with(*terms),
     )
@@ -268,7 +273,9 @@ class DistillConfig(MethodConfig):
     soft_terms: ClassVar[tuple[str, ...]] = ("kd",)
 
     temperature: float = temperature_of(*soft_terms, default=4.0, source="CRD (ICLR 2020), sec. 4: T = 4")
-    standardise: bool = standardise_of(*soft_terms)
+    standardise: bool = standardise_of(
+        *soft_terms, published="who take temperature 2 and kd = 9 for most pairs: here both have to be set"
+    )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")

@@ -59,7 +59,7 @@ class CTKDConfig(MethodConfig):
         search=Search(choices=(10, 20, 40, 80)),
         **acts_with("ctkd"),
     )
-    standardise: bool = standardise_of("ctkd")
+    standardise: bool = standardise_of("ctkd", published="who take ctkd = 9 for every pair: here it has to be set")
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CTKDConfig:
         require(0 < self.lowest < math.inf, f"lowest={self.lowest} must be a finite number above 0")

@@ -78,7 +78,10 @@ class DKDConfig(DistillConfig):
         search={"tckd": Search(0.1, 10.0, log=True), "nckd": Search(0.5, 20.0, log=True)},
     )
     temperature: float = temperature_of(*TERMS, default=4.0, source="DKD (CVPR 2022), sec. 4.1: T = 4")
-    standardise: bool = standardise_of(*TERMS)
+    standardise: bool = standardise_of(
+        *TERMS,
+        published="who take temperature 2 or 3 and multiply both weights by 9 to 18, pair by pair: set all three",
+    )
 
 
 @register(

@@ -3,20 +3,44 @@
 Hinton, Vinyals & Dean, *Distilling the knowledge in a neural network*, NIPS 2014 workshop, arXiv:1503.02531.
 The loss is that of section 2: the class probabilities at temperature T, with the factor T² that keeps its
 gradient's size. Weights as in CRD (ICLR 2020), whose harness the field compares on: 0.1 ce + 0.9 kd, T = 4.
+
+`standardise=true` is KD of standardised logits (Sun, Ren, Li, Wang & Cao, *Logit standardization in knowledge
+distillation*, CVPR 2024, arXiv:2403.01427), which has a temperature and a weight of its own: z-scores are small,
+and so is a divergence of them. `STANDARDISED` holds those of the authors' logs, which they chose pair by pair
+without a validation split. Three pairs have no log there: they get the base setting, T = 2 and kd = 9, as their
+command has it. A pair without name keeps T = 4 and kd = 0.9, so there both have to be said: `{name: kd,
+standardise: true, temperature: 2, weights: {kd: 9}}`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import DistillConfig, Search, option
+from methods.config import DistillConfig, Search, option, standardise_of
 from methods.features import Features
 from methods.registry import register
+
+# pair: temperature, weight
+STANDARDISED = {
+    "wrn40_2_wrn16_2": (2.0, 9.0),
+    "wrn40_2_wrn40_1": (2.0, 9.0),
+    "resnet56_resnet20": (2.0, 9.0),
+    "resnet110_resnet20": (4.0, 12.0),
+    "resnet110_resnet32": (2.0, 9.0),
+    "resnet32x4_resnet8x4": (2.0, 9.0),
+    "vgg13_vgg8": (3.0, 9.0),
+    "vgg13_mobilenetv2": (3.0, 9.0),
+    "resnet50_mobilenetv2": (3.0, 1.0),
+    "resnet50_vgg8": (2.0, 9.0),  # the base setting
+    "resnet32x4_shufflev1": (2.0, 9.0),  # the base setting
+    "resnet32x4_shufflev2": (2.0, 9.0),
+    "wrn40_2_shufflev1": (2.0, 9.0),  # the base setting
+}
 
 
 def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float | Tensor) -> Tensor:
@@ -50,8 +74,8 @@ class Softened(Protocol):
 def compared_logits(config: Softened, student: Features, teacher: Features) -> tuple[Tensor, Tensor]:
     """The logits whose softened probabilities are compared: as they are, or standardised.
 
-    Sun, Ren, Li, Wang & Cao, *Logit standardization in knowledge distillation*, CVPR 2024, arXiv:2403.01427,
-    equation (13) and algorithm 1: so the student need not match the range of the teacher's logits.
+    Equation (13) and algorithm 1 of logit standardisation: so the student need not match the range of the
+    teacher's logits.
     """
     if config.standardise:
         return standardise(student.logits), standardise(teacher.logits)
@@ -60,12 +84,22 @@ def compared_logits(config: Softened, student: Features, teacher: Features) -> t
 
 @dataclass(frozen=True)
 class KDConfig(DistillConfig):
+    by_pair_with: ClassVar = {
+        "standardise": {
+            pair: {"temperature": temperature, "weights.kd": weight}
+            for pair, (temperature, weight) in STANDARDISED.items()
+        }
+    }
+
     name: str = option("kd", "Hinton's knowledge distillation")
     weights: dict[str, float] = option(
         {"ce": 0.1, "kd": 0.9},
         "weight of each loss term",
         source="CRD (ICLR 2020), RepDistiller's script",
-        search={"kd": Search(0.1, 10.0, log=True)},
+        search={"kd": Search(0.1, 20.0, log=True)},
+    )
+    standardise: bool = standardise_of(
+        "kd", published="whose temperature and weight then count, by pair; without a named pair set both"
     )
 
 

@@ -93,7 +93,9 @@ class MLKDConfig(DistillConfig):
         search=Search(choices=tuple(Form)),
         **acts_with(*TERMS),
     )
-    standardise: bool = standardise_of(*TERMS)
+    standardise: bool = standardise_of(
+        *TERMS, published="who take temperature 2 first and 9 or 6 in the place of 0.9, here 18 or 12: set all four"
+    )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> MLKDConfig:
         for temperature in self.temperatures:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
-from methods.kd import kd_loss
+from benchmarks.pairs import PAIRS
+from methods import configure
+from methods.kd import STANDARDISED, kd_loss
 
 
 def kd_reference(student, teacher, temperature):
@@ -73,6 +75,28 @@ def test_stays_finite_for_extreme_logits():
     loss.backward()
     assert loss.isfinite()
     assert student.grad.isfinite().all()
+
+
+def test_standardised_logits_have_a_temperature_and_a_weight_of_their_own():
+    """As named by the logs of the authors of logit standardisation."""
+    for pair, temperature, weight in (
+        ("resnet32x4_resnet8x4", 2, 9),
+        ("vgg13_vgg8", 3, 9),
+        ("resnet110_resnet20", 4, 12),
+        ("resnet50_mobilenetv2", 3, 1),
+    ):
+        config = configure("kd", standardise=True).for_pair(pair, ())
+        assert (config.temperature, config.weights) == (temperature, {"ce": 0.1, "kd": weight})
+        assert configure("kd").for_pair(pair, ()) == configure("kd")
+
+
+def test_a_temperature_of_ones_own_counts_for_standardised_logits():
+    config = configure("kd", standardise=True, temperature=4.0).for_pair("vgg13_vgg8", ["temperature"])
+    assert (config.temperature, config.weights["kd"]) == (4, 9)
+
+
+def test_every_pair_has_a_setting_for_standardised_logits():
+    assert STANDARDISED.keys() == PAIRS.keys()
 
 
 def test_the_method_has_the_published_weights_and_uses_its_temperature():
