@@ -339,6 +339,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     ),
     "wsld": ({"ce": 1, "wsld": 2.25}, {"temperature": 4}),
     "ickd": ({"ce": 1, "ickd": 2.5}, {}),
+    "itrd": ({"ce": 1, "corr": 2, "mi": 1}, {"alpha": 1.01}),
     "reviewkd": ({"ce": 1, "reviewkd": 5}, {"max_width": 512, "warm_up": 20 / 240}),
     "semckd": ({"ce": 1, "kd": 1, "semckd": 400}, {"batch_size": 64}),
     "srrl": ({"ce": 1, "fm": 1, "sr": 1}, {"connects": "map"}),
@@ -441,6 +442,7 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("vid", {"weights": {"vid": 0.0}, "train_variance": False}, "train_variance"),
         ("srd", {"weights": {"srd": 0.0}, "exponent": 2.0}, "exponent"),
         ("srrl", {"weights": {"fm": 0.0, "sr": 0.0}, "connects": "embedding"}, "connects"),
+        ("itrd", {"weights": {"corr": 0.0}, "alpha": 1.5}, "alpha"),
         ("kdsvd", {"weights": {"kdsvd": 0.0}, "matrix": "columns"}, "matrix"),
         ("at", {"temperature": 2.0}, "temperature"),
         ("fitnet", {"temperature": 2.0}, "temperature"),
@@ -481,6 +483,7 @@ def test_a_setting_that_cannot_act_is_refused(name, config, key):
         ("kdsvd", {"stages": [[1, 1]]}, "stages"),
         ("dkd", {"temperature": 0.0}, "temperature"),
         *(("ttm", {"exponent": exponent}, "exponent") for exponent in (0.0, 1.5, math.nan)),
+        ("itrd", {"alpha": 0.0}, "alpha"),
         ("reviewkd", {"max_width": 0}, "max_width"),
         ("semckd", {"batch_size": 0}, "batch_size"),
         ("semckd", {"max_width": 0}, "max_width"),
@@ -557,6 +560,7 @@ def test_the_names_of_the_design_are_there():
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
     later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl", "srd"}
+    later |= {"itrd"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)

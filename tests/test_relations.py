@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from methods.catkd import catkd_loss
 from methods.cc import adjacent_loss, kernel_loss
 from methods.ft import ft_loss
+from methods.itrd import information_loss
 from methods.pkt import pkt_loss
 from methods.relations import channel_products, root, squared_distances, unit_vectors
 from methods.rkd import angle_loss, angles, distance_loss
@@ -85,8 +86,9 @@ def test_a_unit_vectors_gradient_is_at_most_the_reciprocal_of_the_norm(exponent,
         lambda ours, theirs: kernel_loss(ours.flatten(1), theirs.flatten(1), 0.4, 2),
         lambda ours, theirs: catkd_loss(ours, theirs, normalise=True),
         lambda ours, theirs: ft_loss(ours, theirs),
+        lambda ours, theirs: information_loss(ours.flatten(1), theirs.flatten(1)),
     ],
-    ids=["sp", "cc", "catkd", "ft"],
+    ids=["sp", "cc", "catkd", "ft", "itrd"],
 )
 def test_a_sample_without_features_gets_no_gradient_out_of_proportion(loss):
     student, teacher = draw(0, 5, 3, 2, 2), draw(1, 5, 3, 2, 2)
