@@ -6,13 +6,23 @@ of inner products of the samples' probabilities, `[B, B]`; and between classes, 
 K]`, both by squared differences over B or K.
 
 As in the authors' code two views of each image are used, and the cross entropy is of both. Here the terms are
-averaged over views, so that their weights, 0.1 and 0.9 for each view, are doubled. Their second view is
-augmented more strongly (by two random operations and a cut-out), here like the first. They train for 240 or 480
-epochs, depending on the pair.
+averaged over views, so that their weights, 0.1 and 0.9 for each view, are doubled.
 
-`form=code` is what that code computes: its masks of unsure samples and classes multiply numbers that were
-averaged before, hence halve them; batch and class are compared in the first view only; and the last two
-temperatures are applied to the first view's logits in the place of the second's.
+`form=code` is what that code computes, and what the published numbers were made with: its masks of unsure
+samples and classes multiply numbers that were averaged before, hence halve them; batch and class are compared
+in the first view only; and the last two temperatures are applied to the first view's logits in the place of the
+second's. Under the same weights `form=paper`, the default, so gives batch and class 4 times and instance 4/3 of
+the weight that they have there.
+
+Deviations from that code in either form, the first of which settings undo:
+
+- The rate and the length, in its configurations by pair. From 0.025 over 240 epochs where this suite begins with
+  0.05 (`train.lr=0.025`). Where it begins with 0.01, over 480 epochs with milestones at 150, 180 and 210 all the
+  same (`train.epochs=480 train.milestones=[150,180,210]`), and for resnet32x4_shufflev1 and
+  resnet32x4_shufflev2 from 0.01 too, for the others from 0.0025 (`train.lr=0.0025`).
+- The second view is augmented more strongly (by two random operations and a cut-out), here like the first.
+- Each view is a forward pass, so that batch norms see 64 images at a time and update twice a step; here both
+  views pass together, as a batch of 128.
 
 With `standardise` all three levels read z-scores; the authors of logit standardisation, who have MLKD too, give
 them to the instances' level alone.
