@@ -6,6 +6,10 @@ of every pair of embeddings in a batch is to be the same for student and teacher
 x·y), its second factor by its Taylor series to order P (section 3.3). Any two widths compare, without a
 connector.
 
+That term is a part of the paper's CCKD, which also has soft targets of each instance (here `weights.kd`, 0
+unless set) and batches from samplers of its own, balanced by class or by superclass; here it is beside cross
+entropy, on the suite's shuffled batches. The weight 100 is from an example script of AberHu's, for CIFAR-10.
+
 RepDistiller's method of this name is another one (`form=adjacent`): both embeddings, each behind a *trained*
 linear layer of 128, and the mean, over the batch's neighbours in the order of its samples, of the inner product
 of their absolute differences. Layers that map everything to 0 bring it to 0. Its weight there is 0.02: `{name:
@@ -68,7 +72,8 @@ class CCConfig(DistillConfig):
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "cc": 100.0},
         "weight of each loss term",
-        source="AberHu's Knowledge-Distillation-Zoo: lambda_kd = 100; form=adjacent, RepDistiller: beta = 0.02",
+        source="AberHu's Knowledge-Distillation-Zoo, its example for CIFAR-10: lambda_kd = 100; "
+        "form=adjacent, RepDistiller: beta = 0.02",
         search={"cc": Search(10.0, 1000.0, log=True)},
     )
     form: Form = option(
