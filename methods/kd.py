@@ -60,7 +60,12 @@ def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float |
 
 
 def standardise(logits: Tensor) -> Tensor:
-    """Each sample's z-score, `[B, K]`: mean 0 and (biased) standard deviation 1 over the classes."""
+    """Each sample's z-score, `[B, K]`: mean 0 and (biased) standard deviation 1 over the classes.
+
+    The authors' code divides by the unbiased standard deviation plus 1e-7, so that its scores are smaller by
+    √(1 − 1/K): a factor of 1.005 for 100 classes. Here 1e-7 is added to the variance, which keeps the gradient
+    of equal logits finite.
+    """
     return F.layer_norm(logits, logits.shape[1:], eps=1e-7)
 
 
