@@ -9,6 +9,11 @@ Stages count 2^(k−n+1), the last of n stages 1, and the sum is scaled by 3/100
 do; it is averaged over the batch. The connector is RepDistiller's: none where the shapes agree, else a
 convolution and batch norm. Wide ResNet's pre-activations are those behind its batch norm, as RepDistiller takes
 them for this method.
+
+RepDistiller's stage trains the connector and the student's modules up to its last map; what lies behind stays
+in evaluation mode. Here the whole student is in training mode, so that batch norms behind that map (Wide
+ResNets, MobileNetV2 and ShuffleNetV2 have one) go by the batch and update their statistics. Wide ResNet's is
+also trained here, since its last pre-activations pass it.
 """
 
 from __future__ import annotations

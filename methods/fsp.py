@@ -8,6 +8,9 @@ teacher's matrices (equation 2, with all λ equal); then it is trained on the ta
 As in RepDistiller, squared differences are averaged over the matrix, all neighbouring maps from the stem on are
 taken, and the larger of two is pooled by averages (the paper: by maxima). Only networks whose stages have
 equally many channels can be compared, since the method has no connector.
+
+RepDistiller's stage trains the student's modules up to its last map; what lies behind stays in evaluation mode.
+Here the whole student is in training mode, so that Wide ResNet's last batch norm updates its statistics.
 """
 
 from __future__ import annotations

@@ -9,8 +9,12 @@ the maps and of their averages over 4 × 4, 2 × 2 and 1 × 1 cells, with weight
 
 As in the authors' code: levels are the stages but for the stem, and the embedding as a map of 1 × 1; the
 student's maps are those behind the activation, the teacher's those before it; the fusion has min(512, width of
-the student's embedding) channels; the term warms up over 20 of the 240 epochs. `WEIGHT` holds their weights by
-pair.
+the student's embedding) channels. `WEIGHT` holds their weights by pair; to take 5, that of most, for the others
+is this project's choice.
+
+The term warms up over 20 of the 240 epochs: here step by step, from the first on; there epoch by epoch, by
+min(1, e / 20) for e counted from 0, so that the first epoch is without it. They train in batches of 128 from a
+rate of 0.1 (0.02 for ShuffleNets) with Nesterov's momentum; here the protocol is the suite's.
 """
 
 from __future__ import annotations
@@ -109,7 +113,7 @@ class ReviewKDConfig(StageConfig):
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "reviewkd": 5.0},
         "weight of each loss term",
-        source="the authors' script: by pair, 5 for most",
+        source="the authors' script: by pair, 5 for most; for pairs without one 5 is this project's choice",
         search={"reviewkd": Search(0.5, 20.0, log=True)},
     )
     max_width: int = option(
