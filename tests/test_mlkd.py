@@ -1,5 +1,7 @@
 """MLKD's three levels against their definitions in NumPy, over temperatures and views."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,19 @@ def test_the_authors_code():
         assert found[term].item() == pytest.approx(value / 2, rel=1e-10)
         assert method.config.weights[term] == pytest.approx(2 * 0.9)
     assert method.config.weights["ce"] == pytest.approx(2 * 0.1)
+
+
+def test_the_papers_form_weighs_more_than_the_authors_code():
+    """Of two views that are alike: batch and class by 4, instance by 4/3."""
+    student, teacher = (
+        dataclasses.replace(features, logits=features.logits[:3].repeat(2, 1))
+        for features in (student_features(), teacher_features())
+    )
+    paper, code = (
+        terms_of(make("mlkd", student, teacher, form=form), student, teacher) for form in ("paper", "code")
+    )
+    ratios = {term: (paper[term] / code[term]).item() for term in paper}
+    assert ratios == pytest.approx({"instance": 4 / 3, "batch": 4, "class": 4})
 
 
 @given(st.integers(0, 2**16), st.floats(0.5, 8))
