@@ -7,7 +7,8 @@ weighted by how unsure the teacher is of the label, of the distributions over th
 factor T² of KD.
 
 β was chosen pair by pair, on the test set: `BETA` holds the values of mdistiller's configurations, 8 is used
-elsewhere. Both terms warm up over 20 of the 240 epochs, as there.
+elsewhere. Both terms warm up over 20 of the 240 epochs as there, but step by step; there by min(1, e / 20) for
+epochs e counted from 1.
 """
 
 from __future__ import annotations
