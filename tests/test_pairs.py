@@ -34,12 +34,15 @@ NARROW = {"semckd": {"max_width": 16}, "reviewkd": {"max_width": 16}}
 @pytest.fixture(scope="module")
 def networks() -> dict[str, models.Network]:
     torch.manual_seed(0)
-    return {name: models.create(name, NUM_CLASSES).eval() for name in NETWORKS}
+    return {name: models.create(name, NUM_CLASSES) for name in NETWORKS}
 
 
 @pytest.fixture(scope="module")
 def shown(networks) -> dict[str, Features]:
-    """What each network shows of one batch of noise."""
+    """What each network shows of one batch of noise.
+
+    In training mode: by the statistics that batch norms begin with, a MobileNetV2's logits are equal.
+    """
     images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return {name: network.features(images, preacts=True) for name, network in networks.items()}
