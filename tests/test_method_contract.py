@@ -59,6 +59,7 @@ VARIANTS = {
     "kd": [{"standardise": True}],
     "kdsvd": [{"matrix": "columns"}, {"vectors": 2}],
     "ttm": [{"weighted": True}],
+    "rld": [{"standardise": True}],
     "srrl": [{"connects": "embedding"}],
     "vid": [{"train_variance": False}],
 }
@@ -354,6 +355,10 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"temperature": 4, "temperatures": [3, 5, 2, 6], "views": 2},
     ),
     "nkd": ({"ce": 1, "target": 1, "others": 3.5}, {"temperature": 3}),
+    "rld": (
+        {"ce": 1, "scd": 1, "mcd": 8},
+        {"temperature": 4, "confidence_temperature": 1, "warm_up": 20 / 240},
+    ),
     "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
     "srd": ({"ce": 1, "kd": 1, "srd": 2}, {"temperature": 1, "exponent": 4}),
 }
@@ -433,6 +438,8 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("nkd", {"weights": {"others": 0.0}, "temperature": 2.0}, "temperature"),
         ("dist", {"weights": {"inter": 0.0, "intra": 0.0}, "standardise": True}, "standardise"),
         ("wsld", {"weights": {"wsld": 0.0}, "temperature": 2.0}, "temperature"),
+        ("rld", {"weights": {"mcd": 0.0}, "temperature": 2.0}, "temperature"),
+        ("rld", {"weights": {"scd": 0.0}, "confidence_temperature": 2.0}, "confidence_temperature"),
         ("ttm", {"weights": {"ttm": 0.0}, "exponent": 0.5}, "exponent"),
         ("ttm", {"weights": {"ttm": 0.0}, "weighted": True}, "weighted"),
         ("catkd", {"weights": {"catkd": 0.0}, "normalise": False}, "normalise"),
@@ -560,7 +567,7 @@ def test_the_names_of_the_design_are_there():
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
     later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl", "srd"}
-    later |= {"itrd"}
+    later |= {"itrd", "rld"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)

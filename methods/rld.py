@@ -1,0 +1,109 @@
+"""RLD: refined logit distillation.
+
+Sun, Chen, Lyu, Chen, Chen & Wang, *Knowledge distillation with refined logits*, ICCV 2025, arXiv:2408.07703. A
+teacher that errs contradicts the labels, so the labels refine what is taken of it. Of its confidence only the
+size: the term `scd` (sample confidence) is the divergence of two binary distributions, the teacher's of its most
+probable class against all others, and the student's of the *label* against all others. Of its class relations
+those below the label: the term `mcd` (masked correlation) is the divergence over the classes to which the
+teacher gives less than to the label; the label and what is at least as probable to the teacher are left out of
+both networks. Both carry the square of their temperature.
+
+Where the teacher is right these are DKD's terms, `tckd` at the temperature of `scd`, and `nckd`. Where it finds
+nothing less probable than the label, `mcd` has nothing to say. Weights, temperatures and the warm-up of both
+terms over 20 of the 240 epochs are those of the authors' configurations, which are the same for all pairs. Of
+their standardised logits the deviation is the unbiased one, here the biased one of `standardise`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from methods.base import Method, Reference
+from methods.config import DistillConfig, Search, acts_with, option, require, standardise_of, temperature_of
+from methods.dkd import label_or_not
+from methods.features import Features, FeatureSpec
+from methods.kd import compared_logits, kd_loss
+from methods.registry import register
+
+TERMS = ("scd", "mcd")
+LEFT_OUT = -1e9  # finite: were all classes left out, −∞ would have no softmax
+
+
+def scd_loss(logits_student: Tensor, logits_teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """T² · KL of (the teacher's first class, others) ‖ (the student's label, others).
+
+    Args:
+        logits_student, logits_teacher: `[B, K]`.
+        target: labels `[B]`.
+        temperature: T > 0.
+
+    Returns:
+        scalar, averaged over the batch.
+    """
+    # The temperature comes before the others are put together, hence is 1 after it.
+    student = label_or_not(logits_student / temperature, target)
+    teacher = label_or_not(logits_teacher / temperature, logits_teacher.argmax(dim=1))
+    return kd_loss(student, teacher, 1.0) * temperature**2
+
+
+def mcd_loss(logits_student: Tensor, logits_teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """T² · KL over the classes that the teacher finds less probable than the label; arguments as of `scd_loss`."""
+    left_out = logits_teacher >= logits_teacher.gather(1, target[:, None])
+    student, teacher = ((x / temperature).masked_fill(left_out, LEFT_OUT) for x in (logits_student, logits_teacher))
+    return kd_loss(student, teacher, 1.0) * temperature**2
+
+
+@dataclass(frozen=True)
+class RLDConfig(DistillConfig):
+    soft_terms = TERMS
+    warm_up = 20 / 240
+
+    name: str = option("rld", "refined logit distillation")
+    weights: dict[str, float] = option(
+        {"ce": 1.0, "scd": 1.0, "mcd": 8.0},
+        "weight of each loss term: alpha is that of scd, beta that of mcd",
+        source="the authors' configuration: alpha = 1, beta = 8",
+        search={"scd": Search(0.1, 10.0, log=True), "mcd": Search(0.5, 20.0, log=True)},
+    )
+    temperature: float = temperature_of("mcd", default=4.0, source="the authors' configuration: T = 4")
+    confidence_temperature: float = option(
+        1.0,
+        "temperature of the class probabilities in scd",
+        source="the authors' configuration: 1",
+        search=Search(1.0, 8.0),
+        **acts_with("scd"),
+    )
+    standardise: bool = standardise_of(*TERMS)
+
+    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> RLDConfig:
+        require(
+            0 < self.confidence_temperature < math.inf,
+            f"confidence_temperature={self.confidence_temperature} must be a finite number above 0",
+        )
+        return super().resolve(student, teacher)
+
+
+@register(
+    "rld",
+    RLDConfig,
+    summary="soft targets that labels refine: the teacher's confidence, and the classes it ranks below the label",
+    reference=Reference(
+        "Knowledge distillation with refined logits", "Sun et al.", "ICCV", 2025, "https://arxiv.org/abs/2408.07703"
+    ),
+)
+class RLD(Method[RLDConfig]):
+    """Terms `scd` and `mcd`: see `scd_loss` and `mcd_loss`."""
+
+    needs = frozenset({"logits"})
+
+    def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        logits = compared_logits(self.config, student, teacher)
+        terms = {}
+        if self.active("scd"):
+            terms["scd"] = scd_loss(*logits, target, self.config.confidence_temperature)
+        if self.active("mcd"):
+            terms["mcd"] = mcd_loss(*logits, target, self.config.temperature)
+        return terms
