@@ -60,6 +60,7 @@ VARIANTS = {
     "kdsvd": [{"matrix": "columns"}, {"vectors": 2}],
     "ttm": [{"weighted": True}],
     "rld": [{"standardise": True}],
+    "sdd": [{"standardise": True}, {"scales": [1, 2, 8]}],
     "srrl": [{"connects": "embedding"}],
     "vid": [{"train_variance": False}],
 }
@@ -359,6 +360,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"ce": 1, "scd": 1, "mcd": 8},
         {"temperature": 4, "confidence_temperature": 1, "warm_up": 20 / 240},
     ),
+    "sdd": ({"ce": 0.1, "sdd": 0.9}, {"temperature": 4, "scales": [1, 2, 4], "beta": 2}),
     "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
     "srd": ({"ce": 1, "kd": 1, "srd": 2}, {"temperature": 1, "exponent": 4}),
 }
@@ -386,6 +388,8 @@ def test_defaults_are_the_published_ones(name):
         ("ttm", "wrn40_2_shufflev1", {"ttm": 8, "exponent": 0.3}),
         ("catkd", "vgg13_vgg8", {"catkd": 4.5, "resolution": 2, "normalise": False}),
         ("catkd", "resnet32x4_shufflev1", {"catkd": 600, "resolution": 4, "normalise": True}),
+        ("sdd", "vgg13_vgg8", {"scales": [1, 2]}),
+        ("sdd", "resnet50_vgg8", {"scales": [1, 2, 4]}),
         ("catkd", "wrn40_2_shufflev1", {"catkd": 80, "resolution": 4, "normalise": True}),
     ],
 )
@@ -440,6 +444,8 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("wsld", {"weights": {"wsld": 0.0}, "temperature": 2.0}, "temperature"),
         ("rld", {"weights": {"mcd": 0.0}, "temperature": 2.0}, "temperature"),
         ("rld", {"weights": {"scd": 0.0}, "confidence_temperature": 2.0}, "confidence_temperature"),
+        ("sdd", {"weights": {"sdd": 0.0}, "scales": [1]}, "scales"),
+        ("sdd", {"weights": {"sdd": 0.0}, "beta": 1.0}, "beta"),
         ("ttm", {"weights": {"ttm": 0.0}, "exponent": 0.5}, "exponent"),
         ("ttm", {"weights": {"ttm": 0.0}, "weighted": True}, "weighted"),
         ("catkd", {"weights": {"catkd": 0.0}, "normalise": False}, "normalise"),
@@ -491,6 +497,8 @@ def test_a_setting_that_cannot_act_is_refused(name, config, key):
         ("dkd", {"temperature": 0.0}, "temperature"),
         *(("ttm", {"exponent": exponent}, "exponent") for exponent in (0.0, 1.5, math.nan)),
         ("itrd", {"alpha": 0.0}, "alpha"),
+        *(("sdd", {"beta": beta}, "beta") for beta in (-1.0, math.inf, math.nan)),
+        *(("sdd", {"scales": scales}, "scales") for scales in ([], [0], [1, -2], [3], [1, 1])),
         ("reviewkd", {"max_width": 0}, "max_width"),
         ("semckd", {"batch_size": 0}, "batch_size"),
         ("semckd", {"max_width": 0}, "max_width"),
@@ -567,7 +575,7 @@ def test_the_names_of_the_design_are_there():
     of_repdistiller = {"sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst"}
     of_mdistiller = {"ofd", "reviewkd", "dkd", "kdsvd"}
     later = {"dist", "simkd", "semckd", "catkd", "nkd", "ctkd", "mlkd", "wsld", "ickd", "ttm", "srrl", "srd"}
-    later |= {"itrd", "rld"}
+    later |= {"itrd", "rld", "sdd"}
     assert first | of_repdistiller | of_mdistiller | later <= set(NAMES)
     assert NAMES[0] == "none"
     assert len(set(NAMES)) == len(NAMES)
