@@ -351,6 +351,11 @@ def test_a_broken_file_of_a_method_lets_no_command_fail_while_it_is_imported(tmp
 COMMANDS = ("benchmarks.run", "benchmarks.suite", "benchmarks.status", "sweeps.run", "analysis.table")
 
 
+def heed_interrupts():
+    """As a terminal's shell starts commands; those that a shell puts into the background ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("module", COMMANDS)
 def test_an_interrupt_while_a_command_is_imported_ends_it_quietly(module, tmp_path):
     (tmp_path / "hydra").mkdir()  # in the place of what every command imports
@@ -363,6 +368,7 @@ def test_an_interrupt_while_a_command_is_imported_ends_it_quietly(module, tmp_pa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
