@@ -18,17 +18,9 @@ from methods.config import DistillConfig, Search, option, standardise_of, temper
 from methods.features import Features
 from methods.kd import compared_logits
 from methods.registry import register
-from methods.relations import unit_vectors
+from methods.relations import centred, unit_vectors
 
 TERMS = ("inter", "intra")
-EQUAL = 1e-12  # of a row's squares: a variance that is but the rounding of equal values to float32
-
-
-def centred(rows: Tensor) -> Tensor:
-    """Each row of `[N, M]` less its mean; a row of equal values is 0, whatever its mean was rounded to."""
-    difference = rows - rows.mean(dim=1, keepdim=True)
-    varies = difference.square().sum(dim=1, keepdim=True) > EQUAL * rows.square().sum(dim=1, keepdim=True)
-    return torch.where(varies, difference, 0.0)
 
 
 def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:

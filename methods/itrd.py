@@ -29,12 +29,12 @@ from methods.config import DistillConfig, Search, acts_with, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import gram, unit_vectors
+from methods.relations import centred, gram, unit_vectors
 
 
 def correlations(student: Tensor, teacher: Tensor) -> Tensor:
     """Correlation over the batch of each channel, `[B, D]` and `[B, D]` to `[D]`, times (B − 1) / B."""
-    student, teacher = (unit_vectors(x - x.mean(dim=0), dim=0) for x in (student, teacher))
+    student, teacher = (unit_vectors(centred(x, dim=0), dim=0) for x in (student, teacher))
     num_samples = len(student)
     return (student * teacher).sum(dim=0) * ((num_samples - 1) / num_samples)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SAME = 1e-14  # of the rows' squares: a squared distance that is but their rounding to float32
+EQUAL = 1e-12  # of a vector's squares: a variance that is but the rounding of equal values to float32
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -40,6 +41,13 @@ def unit_vectors(vectors: Tensor, dim: int = 1) -> Tensor:
     A vector that is not zero gets at most the reciprocal of its norm.
     """
     return F.normalize(torch.where(vectors.any(dim=dim, keepdim=True), vectors, 0.0), dim=dim)
+
+
+def centred(vectors: Tensor, dim: int = 1) -> Tensor:
+    """Vectors along `dim` less their means; one of equal values is 0, whatever its mean was rounded to."""
+    difference = vectors - vectors.mean(dim=dim, keepdim=True)
+    varies = difference.square().sum(dim=dim, keepdim=True) > EQUAL * vectors.square().sum(dim=dim, keepdim=True)
+    return torch.where(varies, difference, 0.0)
 
 
 def root(squared: Tensor) -> Tensor:

@@ -106,6 +106,18 @@ def test_a_large_alpha_does_not_underflow():
     assert least.item() == pytest.approx(math.log2(5) - 40 * 6, rel=1e-3)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, 3.3])
+def test_a_channel_of_equal_values_correlates_with_nothing(value):
+    """Whatever its mean was rounded to: what is left of it has a direction, and a gradient of its reciprocal."""
+    student = draw(0, 64, 5).float()
+    student[:, 2] = value
+    student.requires_grad_()
+    teacher = draw(1, 64, 5).float()
+    assert correlations(student, teacher)[2] == 0
+    correlation_loss(student, teacher, 1.01).backward()
+    assert student.grad.abs().max() < 10
+
+
 @pytest.mark.parametrize("dead", ["student", "teacher"])
 def test_channels_that_do_not_vary_and_samples_without_direction_are_finite(dead):
     """The last channels of a ReLU are often 0 in the whole batch, for which the authors' code divides by 0."""
