@@ -44,10 +44,7 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
         is_alone = job.config.method.name == ALONE
         gain = "" if is_alone or alone is None else signed(top1 - alone)
         best = _points(_result(job, split, metrics.TOP1_BEST))
-        published = figures.get(job.config.label)  # a variant is another method: none is published
-        if published and not published.is_of(dataclasses.asdict(job.config.method)):
-            published = None
-        table.add_row(_name(job, run), _points(top1), gain, best, _top1(published))
+        table.add_row(_name(job, run), _points(top1), gain, best, _top1(figures.get(job.config.label)))
     console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)
     for source in sorted({figure.source for figure in figures.values()}):
@@ -83,15 +80,21 @@ def _teacher(jobs: Sequence[Job]) -> float | None:
 
 
 def _figures(run: RunConfig, jobs: Sequence[Job]) -> dict[str, Published]:
-    """Published figures by method; the literature's word for the student alone is student."""
-    names = {"teacher": "teacher", ALONE: "student"} | {
-        job.config.method.name: job.config.method.name for job in jobs if job.config.method.name != ALONE
-    }
+    """Published figures by label; the literature's word for the student alone is student.
+
+    A variant is another method, and so is another form than the published one: none is published of them.
+    """
+    names = {"teacher": "teacher", ALONE: "student"}
+    methods = {job.config.label: job.config.method for job in jobs if job.config.method.name == job.config.label}
     found = {
-        ours: published.find(run.data.name, run.pair.teacher, run.pair.student, theirs)
-        for ours, theirs in names.items()
+        label: published.find(run.data.name, run.pair.teacher, run.pair.student, names.get(label, label))
+        for label in [*names, *methods]
     }
-    return {name: figure for name, figure in found.items() if figure}
+    return {
+        label: figure
+        for label, figure in found.items()
+        if figure and (label not in methods or figure.is_of(dataclasses.asdict(methods[label])))
+    }
 
 
 def _points(top1: float | None) -> str:

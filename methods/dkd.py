@@ -53,10 +53,21 @@ def label_or_not(logits: Tensor, target: Tensor) -> Tensor:
     return torch.cat([logits.gather(1, target[:, None]), others], dim=1)
 
 
-def tckd_loss(logits_student: Tensor, logits_teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """T² · KL of the binary distributions (label, others), of `[B, K]` logits, averaged over the batch."""
+def tckd_loss(
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    temperature: float,
+    class_teacher: Tensor | None = None,
+) -> Tensor:
+    """T² · KL of the binary distributions (label, others), of `[B, K]` logits, averaged over the batch.
+
+    Args:
+        class_teacher: the class that the teacher tells from all others, `[B]`; default: the label.
+    """
     # The temperature comes before the others are put together, hence is 1 after it.
-    student, teacher = (label_or_not(x / temperature, target) for x in (logits_student, logits_teacher))
+    student = label_or_not(logits_student / temperature, target)
+    teacher = label_or_not(logits_teacher / temperature, target if class_teacher is None else class_teacher)
     return kd_loss(student, teacher, 1.0) * temperature**2
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from methods.base import Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require, standardise_of, temperature_of
-from methods.dkd import label_or_not
+from methods.dkd import tckd_loss
 from methods.features import Features, FeatureSpec
 from methods.kd import compared_logits, kd_loss
 from methods.registry import register
@@ -43,17 +43,14 @@ def scd_loss(logits_student: Tensor, logits_teacher: Tensor, target: Tensor, tem
     Returns:
         scalar, averaged over the batch.
     """
-    # The temperature comes before the others are put together, hence is 1 after it.
-    student = label_or_not(logits_student / temperature, target)
-    teacher = label_or_not(logits_teacher / temperature, logits_teacher.argmax(dim=1))
-    return kd_loss(student, teacher, 1.0) * temperature**2
+    return tckd_loss(logits_student, logits_teacher, target, temperature, logits_teacher.argmax(dim=1))
 
 
 def mcd_loss(logits_student: Tensor, logits_teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
     """T² · KL over the classes that the teacher finds less probable than the label; arguments as of `scd_loss`."""
     left_out = logits_teacher >= logits_teacher.gather(1, target[:, None])
-    student, teacher = ((x / temperature).masked_fill(left_out, LEFT_OUT) for x in (logits_student, logits_teacher))
-    return kd_loss(student, teacher, 1.0) * temperature**2
+    student, teacher = (x.masked_fill(left_out, LEFT_OUT) for x in (logits_student, logits_teacher))
+    return kd_loss(student, teacher, temperature)
 
 
 @dataclass(frozen=True)
