@@ -71,7 +71,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
     check_writable(Path(plan.root))
     _say_who_takes(plan, console)
-    dataset = data.load(plan.data.name, Path(plan.data.root), Path(plan.data.cache), plan.data.validation)
+    dataset = data.load(plan.data)
     bench = Workbench(dataset, device, console, command.checkpoints)
     if imported:
         _import(plan, imported, f"imported from {command.checkpoint}", bench)

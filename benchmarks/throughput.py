@@ -151,8 +151,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     prepare_torch(config.train)
     console = make_console()
     distillation = Distillation(config, variants, console)
-    dataset = data.load(config.data.name, Path(config.data.root), Path(config.data.cache), config.data.validation)
-    bench = Throughput(config, distillation, dataset)
+    bench = Throughput(config, distillation, data.load(config.data))
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "
         f"{config.train.precision}, on {device_name(bench.device, config.train.threads)}; "

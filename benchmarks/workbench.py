@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -201,5 +200,4 @@ class Workbench:
 def open_workbench(run: RunConfig, console: Console) -> Workbench:
     """A run's data on its device, in a process made ready for it."""
     prepare_torch(run.train)
-    dataset = data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)
-    return Workbench(dataset, torch.device(run.train.device.value), console, run.checkpoint)
+    return Workbench(data.load(run.data), torch.device(run.train.device.value), console, run.checkpoint)

@@ -14,6 +14,7 @@ from analysis.logs import load as load_logs
 from analysis.places import without_places
 from benchmarks import models
 from benchmarks.artifacts import evenly
+from benchmarks.config import DataConfig
 from benchmarks.data import EvaluationBatches, load
 from benchmarks.training.build import place
 from benchmarks.training.evaluate import evaluate
@@ -37,9 +38,9 @@ def output(teacher_root, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory):
+def evaluation():
     with few_digits():
-        dataset = load("digits", tmp_path_factory.mktemp("none"), tmp_path_factory.mktemp("cache"), 0)
+        dataset = load(DataConfig("digits"))
     return EvaluationBatches(dataset, torch.device("cpu"))
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks import data
+from benchmarks.config import DataConfig
 from benchmarks.data import Augmentation, Batch, DataSet, EvaluationBatches, Split, TrainBatches, cifar100, digits
 from benchmarks.data.splits import stratified
 from benchmarks.errors import RunFailed, UserError
@@ -278,12 +279,12 @@ def test_the_test_set_of_digits_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize(("fraction", "size"), [(1e-6, 1), (0.0001, 1), (0.006, 9), (0.9999, 1437)])
-def test_a_validation_split_that_would_lack_classes(tmp_path: Path, fraction: float, size: int) -> None:
+def test_a_validation_split_that_would_lack_classes(fraction: float, size: int) -> None:
     what = (
         rf"data\.validation={fraction} of 1,437 images holds out {size:,} and leaves {1437 - size:,}: .* 10 classes"
     )
     with pytest.raises(UserError, match=what):
-        data.load("digits", tmp_path, tmp_path, fraction)
+        data.load(DataConfig("digits", validation=fraction))
 
 
 def test_a_class_of_one_image_cannot_be_split() -> None:
@@ -300,12 +301,12 @@ def rows(split: Split) -> Counter[bytes]:
 
 
 def test_a_validation_split_comes_from_the_training_set_alone(tmp_path: Path) -> None:
-    whole = data.load("digits", tmp_path, tmp_path, 0.0)
-    split = data.load("digits", tmp_path, tmp_path, 0.2)
+    whole = data.load(DataConfig("digits", str(tmp_path), str(tmp_path)))
+    split = data.load(DataConfig("digits", str(tmp_path), str(tmp_path), 0.2))
     assert (whole.evaluation_name, split.evaluation_name) == ("test", "val")
     assert len(split.evaluation) == pytest.approx(0.2 * len(whole.train), abs=1)
     assert rows(split.train) + rows(split.evaluation) == rows(whole.train)
-    again = data.load("digits", tmp_path, tmp_path, 0.2)
+    again = data.load(DataConfig("digits", str(tmp_path), str(tmp_path), 0.2))
     assert torch.equal(again.train.images, split.train.images)
     assert list(tmp_path.iterdir()) == []
 
@@ -349,7 +350,7 @@ def test_digits_are_normalised_by_their_own_mean_and_deviation() -> None:
 
 
 def test_digits_as_a_data_set(tmp_path: Path) -> None:
-    dataset = data.load("digits", tmp_path / "none", tmp_path / "none", 0.0)
+    dataset = data.load(DataConfig("digits", str(tmp_path / "none"), str(tmp_path / "none")))
     assert dataset.num_classes == data.INFO["digits"].num_classes == 10
     assert not dataset.augmentation.flip
     assert not (tmp_path / "none").exists()
@@ -490,10 +491,10 @@ def test_labels_follow_their_images_in_a_shuffled_file(tmp_path: Path, cache: Pa
 
 def test_a_cifar100_data_set_with_a_validation_split(tmp_path: Path, cache: Path, copy: Copy) -> None:
     copy.parquet(tmp_path / "root")
-    dataset = data.load("cifar100", tmp_path / "root", cache, 0.5)
+    dataset = data.load(DataConfig("cifar100", str(tmp_path / "root"), str(cache), 0.5))
     assert (len(dataset.train), len(dataset.evaluation), dataset.evaluation_name) == (100, 100, "val")
     assert torch.bincount(dataset.evaluation.targets, minlength=100).tolist() == [1] * 100
-    whole = data.load("cifar100", tmp_path / "root", cache, 0.0)
+    whole = data.load(DataConfig("cifar100", str(tmp_path / "root"), str(cache)))
     assert not set(rows(dataset.evaluation)) & set(rows(whole.evaluation))
     assert (dataset.num_classes, dataset.mean, dataset.std) == (100, cifar100.MEAN, cifar100.STD)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -92,7 +91,7 @@ def locked(made, label):
 
 def trained(made):
     """Its students, trained as a caller from Python does."""
-    data_set = load("digits", Path(made.run.output), Path(made.run.output), 0.0)
+    data_set = load(made.run.data)
     return made.train(Workbench(data_set, made.device, made.console))
 
 

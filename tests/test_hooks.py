@@ -21,6 +21,7 @@ from commands import (
 from helpers import epoch_of
 
 from benchmarks import models
+from benchmarks.config import DataConfig
 from benchmarks.costs import cost
 from benchmarks.data import EvaluationBatches, TrainBatches, load
 from benchmarks.display import Display
@@ -253,9 +254,9 @@ def test_what_learns_in_which_stage(name, distil, monkeypatch):
         assert all(moved(before - 1, -1, "method.translator"))
 
 
-def test_views_are_of_the_same_images(tmp_path):
+def test_views_are_of_the_same_images():
     with few_digits():
-        batches = TrainBatches(load("digits", tmp_path, tmp_path, 0.0), 4, 0, torch.device("cpu"))
+        batches = TrainBatches(load(DataConfig("digits")), 4, 0, torch.device("cpu"))
     first, second = (next(epoch_of(batches, 1, view=view)) for view in range(2))
     assert torch.equal(first.index, second.index)
     assert not torch.equal(first.images, second.images)
@@ -263,9 +264,9 @@ def test_views_are_of_the_same_images(tmp_path):
     assert torch.equal(first.images, again.images)
 
 
-def figures(classifier, folder):
+def figures(classifier):
     with few_digits():
-        batches = EvaluationBatches(load("digits", folder, folder, 0.0), torch.device("cpu"))
+        batches = EvaluationBatches(load(DataConfig("digits")), torch.device("cpu"))
     return evaluate(classifier, batches, torch.autocast("cpu", enabled=False))
 
 
@@ -277,7 +278,7 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
     for label in ("simkd", "kd"):
         student = load_student(str(run_folder(whole, label)))
         row = result(whole, label)["history"][-1]
-        assert figures(student, whole) == {name: row[f"test/{name}"] for name in ("loss", "top1", "top5")}
+        assert figures(student) == {name: row[f"test/{name}"] for name in ("loss", "top1", "top5")}
         assert not student.training
     costs = {label: result(whole, label)["config"]["costs"]["student"] for label in ("simkd", "kd")}
     assert costs["kd"] == plain(cost("resnet8", 10))
@@ -286,4 +287,4 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
     assert costs["simkd"]["macs"] - costs["kd"]["macs"] == 8 * 8 * (64 * 32 + 32 * 32 * 9 + 32 * 64)
     bare = models.create("resnet8", 10)
     bare.load_state_dict(weights(whole, "simkd"))
-    assert figures(bare, whole)["loss"] != result(whole, "simkd")["history"][-1]["test/loss"]
+    assert figures(bare)["loss"] != result(whole, "simkd")["history"][-1]["test/loss"]

@@ -80,13 +80,14 @@ def test_a_method_alone_leaves_a_whole_result_and_nothing_else(name, distil, out
 
 def test_stored_student_is_the_one_that_was_evaluated(distil, output):
     from benchmarks import models
+    from benchmarks.config import DataConfig
     from benchmarks.data import EvaluationBatches, load
 
     assert distil("method=none") == 0
     network = models.create("resnet8", 10)
     network.load_state_dict(weights(output, "none"))
     network.eval()
-    data = load("digits", output, output, 0.0)
+    data = load(DataConfig("digits"))
     with torch.no_grad():
         hits = [
             (network(batch.images).argmax(1) == batch.targets).float()

@@ -41,7 +41,7 @@ def bench(tmp_path):
     config, variants = resolve(*compose_config(throughput.COMMAND, words))
     distillation = Distillation(config, variants, make_console())
     with few_digits():
-        return Throughput(config, distillation, load("digits", tmp_path, tmp_path, 0.0))
+        return Throughput(config, distillation, load(config.data))
 
 
 def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):

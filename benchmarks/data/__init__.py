@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.config import DataConfig
 from benchmarks.data import cifar100, digits
 from benchmarks.data.dataset import (
     Augmentation,
@@ -20,25 +21,19 @@ from benchmarks.data.splits import stratified
 INFO = {"cifar100": cifar100.INFO, "digits": digits.INFO}
 
 
-def load(name: str, root: Path, cache: Path, validation: float) -> DataSet:
-    """A data set by name.
+def load(config: DataConfig) -> DataSet:
+    """A data set as it is configured.
 
-    The test set is not even decoded where a validation part takes its place.
-
-    Args:
-        name: one of `INFO`.
-        root: folder that holds data sets.
-        cache: folder for decoded images.
-        validation: part of the training set, in [0, 1), that is split off (stratified, always the same) and
-            evaluated on instead of the test set. 0: the test set.
+    A validation part is stratified and always the same. Where it takes the test set's place, that is not even
+    decoded.
 
     Raises:
         UserError: missing or damaged data.
     """
-    info = INFO[name]
+    info, root, cache = INFO[config.name], Path(config.root), Path(config.cache)
     train = info.load(root, cache, "train")
-    if validation:
-        kept, held_out = stratified(train.targets, validation, seed=0)
+    if config.validation:
+        kept, held_out = stratified(train.targets, config.validation, seed=0)
         train, evaluation, evaluation_name = train.subset(kept), train.subset(held_out), "val"
     else:
         evaluation, evaluation_name = info.load(root, cache, "test"), "test"

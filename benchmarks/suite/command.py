@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -57,7 +56,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     reader = Reader(plan.place / PLAN, plan.output)
     if plan.tasks:
         check_login(run.tracking)
-        data.load(run.data.name, Path(run.data.root), Path(run.data.cache), run.data.validation)  # it is there
+        data.load(run.data)  # it is there
         _train(plan, settings, reader, console)
     publish(plan)
     return _conclude(plan, reader, console)
