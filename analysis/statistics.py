@@ -18,6 +18,7 @@ from benchmarks.metrics import MIN_SEEDS
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
+DIGITS = 9  # decimals that count: beyond them only rounding tells values apart that are equal
 MIN_PAIRS_WILCOXON = 6  # with fewer, no outcome of Wilcoxon's two-sided test is below 0.05
 RESAMPLES = 9999
 NOTHING: Interval = (np.nan, np.nan)
@@ -54,9 +55,14 @@ def std(values: Array) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
+def vary(values: Array) -> bool:
+    """Whether values differ by more than rounding: accuracies that differ by one image each may do so by 1e-14."""
+    return bool(np.round(np.ptp(values), DIGITS))
+
+
 def interval_t(values: Array, confidence: float = 0.95) -> Interval:
     """Student's interval of the mean; none where nothing varies: few equal values are no certainty."""
-    if len(values) < MIN_SEEDS or np.ptp(values) == 0:
+    if len(values) < MIN_SEEDS or not vary(values):
         return NOTHING
     half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
     return float(np.mean(values) - half), float(np.mean(values) + half)
@@ -67,7 +73,7 @@ def interval_bootstrap(values: Array, generator: np.random.Generator, confidence
 
     The bias-corrected and accelerated one is no remedy: with three values its ends hang on rounding.
     """
-    if len(values) < MIN_SEEDS or np.ptp(values) == 0:  # then every resample is the sample
+    if len(values) < MIN_SEEDS or not vary(values):  # then every resample is the sample
         return NOTHING
     result = stats.bootstrap(
         (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, rng=generator, method="percentile"
@@ -101,8 +107,8 @@ def paired_p(values: Array, reference: Array) -> float:
     difference = values - reference
     if len(difference) < MIN_SEEDS:
         return np.nan
-    if np.ptp(difference) == 0:  # no spread to measure the difference by
-        return np.nan if difference[0] else 1.0
+    if not vary(difference):  # no spread to measure the difference by
+        return np.nan if np.round(difference[0], DIGITS) else 1.0
     return float(stats.ttest_rel(values, reference).pvalue)
 
 
@@ -147,7 +153,7 @@ def wilcoxon_p(values: Array, reference: Array) -> float:
     Args:
         values, reference: one mean for each pair.
     """
-    difference = values - reference
+    difference = np.round(values - reference, DIGITS)  # so that ties are ties
     if np.count_nonzero(difference) < MIN_PAIRS_WILCOXON:
         return np.nan
     return float(stats.wilcoxon(difference).pvalue)
@@ -159,7 +165,7 @@ def ranks(table: Array) -> Array:
     Args:
         table: [pairs, methods].
     """
-    return stats.rankdata(-table, axis=1)
+    return stats.rankdata(-np.round(table, DIGITS), axis=1)
 
 
 @dataclass(frozen=True)
@@ -184,13 +190,13 @@ def rank_test(table: Array, alpha: float = 0.05) -> RankTest:
         table: [pairs, methods], without gaps.
         alpha: level.
     """
-    num_pairs, num_methods = table.shape
+    (num_pairs, num_methods), ranked = table.shape, ranks(table)
     p = np.nan
     if num_pairs > 1 and num_methods > 2:
-        p = float(stats.friedmanchisquare(*table.T).pvalue) if np.ptp(table, axis=1).any() else 1.0
+        p = float(stats.friedmanchisquare(*ranked.T).pvalue) if np.ptp(ranked, axis=1).any() else 1.0
     quantile = stats.studentized_range.ppf(1 - alpha, num_methods, np.inf) / np.sqrt(2)
     difference = quantile * np.sqrt(num_methods * (num_methods + 1) / (6 * num_pairs))
-    return RankTest(ranks(table).mean(axis=0), p, float(difference))
+    return RankTest(ranked.mean(axis=0), p, float(difference))
 
 
 def improvement(values: list[Array], reference: list[Array]) -> float:

@@ -62,6 +62,30 @@ def test_equal_differences_are_no_certainty():
         assert np.isnan(interval).all()
 
 
+IMAGES = st.lists(st.integers(300, 350), min_size=3, max_size=6, unique=True).map(np.array)
+
+
+@given(IMAGES, st.integers(1, 10))
+def test_equal_differences_of_images_are_no_certainty_in_floats_either(images, more):
+    """Of 360 test images, where accuracies that differ by the same number of images differ by rounding, too."""
+    ours, theirs = (images + more) / 360 * 100, images / 360 * 100
+    difference = statistics.paired_difference(ours, theirs, generator())
+    assert np.isnan([*difference.interval_t, *difference.interval_bootstrap, difference.p]).all()
+
+
+@given(st.lists(st.permutations(range(5)), min_size=6, max_size=9), IMAGES.filter(lambda each: len(each) > 4))
+def test_means_of_the_same_accuracies_are_tied_in_whatever_order_they_are_summed(orders, images):
+    accuracies = images[:5] / 360 * 100
+    means, reference = (
+        np.array([sum(accuracies[order]) / 5 for order in orders]),
+        np.full(len(orders), sum(accuracies) / 5),
+    )
+    assert math.isnan(statistics.wilcoxon_p(means, reference))
+    table = np.stack([means, reference, means], axis=1)
+    assert (statistics.ranks(table) == 2).all()
+    assert statistics.rank_test(table).friedman_p == 1
+
+
 @settings(max_examples=8)
 @given(SAMPLES.filter(np.ptp))
 def test_bootstrap_interval_is_within_the_sample_and_comes_from_its_generator(values):
