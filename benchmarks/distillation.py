@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from rich.console import Console
 from benchmarks import data, report, teachers
 from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
 from benchmarks.config import RunConfig
-from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
-from benchmarks.errors import RunFailed, UserError
+from benchmarks.data import EvaluationBatches, TrainBatches
+from benchmarks.errors import RunFailed
+from benchmarks.files import check_writable
 from benchmarks.models import Network
 from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.recorder import Recorder
@@ -26,6 +26,7 @@ from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_login
 from benchmarks.training.build import build_member, specs_of
 from benchmarks.training.cohort import Observer, Seat
+from benchmarks.training.device import device_name
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints, delete_leftovers
@@ -83,7 +84,7 @@ class Distillation:
         if len(complete) == len(self.students):
             return self._already_complete(complete)
         check_login(run.tracking)
-        check_writable(Path(run.output))
+        check_writable("output", Path(run.output))
         self.announce()
         if complete:
             names = ", ".join(job.config.label for job in complete)
@@ -148,7 +149,7 @@ class Distillation:
         self.console.print(what, style="bold")
         self.console.print(
             f"epochs: {run.train.epochs}, batch {run.train.batch_size}, {run.train.precision} on "
-            f"{device_name(self.device, run.train.threads)}, seed {run.seed}"
+            f"{device_name(run.train)}, seed {run.seed}"
         )
         for student in self.students:
             self.console.print(f"{student.label}: {_settings(student)}")
@@ -164,7 +165,7 @@ class Distillation:
 
     def rehearse(self, bench: Workbench, complete: Sequence[Job] = ()) -> None:
         """A few steps of the students that are not complete show that it can be done, and how long it takes."""
-        self.console.print(describe(bench.dataset))
+        self.console.print(bench.dataset.summary)
         done = [job.config.label for job in complete]
         students = [student for student in self.students if student.label not in done]
         bench.rehearse("distillation", students, self.specs)
@@ -272,23 +273,3 @@ def _settings(student: StudentConfig) -> str:
     loss = {"loss.schedule": student.loss.schedule} | ({"loss.warm_up": f"{warm_up:.4g}"} if warm_up else {})
     shown = weights | settings | loss
     return "  ".join(f"{key}={str(value).replace(' ', '')}" for key, value in shown.items())
-
-
-def describe(dataset: DataSet) -> str:
-    """How many images there are to learn from and to be evaluated on."""
-    return f"{len(dataset.train):,} training and {len(dataset.evaluation):,} {dataset.evaluation_name} images"
-
-
-def device_name(device: torch.device, threads: int) -> str:
-    """What the training runs on, for people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"the CPU, threads: {threads}"
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written, before anything is spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output={folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"output={folder} cannot be written")

@@ -61,6 +61,21 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_writable(key: str, folder: Path) -> None:
+    """Refuse a folder that cannot be written, before anything is spent; made where there is none.
+
+    Args:
+        key: the setting that names it, for the message.
+        folder: where files will go.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}={folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{key}={folder} cannot be written")
+
+
 def user_cache() -> Path:
     """The user's cache for this project."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"

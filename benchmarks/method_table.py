@@ -18,13 +18,12 @@ from benchmarks.cli import Command, main
 from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.data import Batch
-from benchmarks.distillation import device_name
 from benchmarks.errors import require
 from benchmarks.files import write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
-from benchmarks.training.device import wait_for
+from benchmarks.training.device import device_name, wait_for
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, train_step
@@ -210,8 +209,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
         costs[name] = bench.cost(name)
         console.print(f"{name}: {costs[name]}", highlight=False)
     train = config.train
-    device = device_name(bench.device, train.threads)
-    measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device}"
+    measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device_name(train)}"
     text = page(costs, refusals(data.INFO[config.data.name].num_classes), measured_on)
     write_text(Path(config.out), text)
     console.print(f"written: {config.out}")

@@ -24,9 +24,9 @@ from benchmarks.cli import Command, main
 from benchmarks.clock import duration
 from benchmarks.config import Device, Optimizer, Precision, RunConfig
 from benchmarks.console import make_console
-from benchmarks.distillation import Distillation, check_writable, describe, device_name
+from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
-from benchmarks.files import RESULT, write_json, write_record
+from benchmarks.files import RESULT, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.pairs import PAIRS
@@ -35,6 +35,7 @@ from benchmarks.protocol import Variant, check_path, plain, resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_login
+from benchmarks.training.device import device_name
 from benchmarks.words import counted, signed
 from benchmarks.workbench import Workbench, open_workbench
 from methods import option
@@ -193,7 +194,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     _check(config, variants)
     console = make_console()
     Distillation(config, variants, console)  # refuses what cannot work, before anything is written
-    check_writable(Path(config.output))
+    check_writable("output", Path(config.output))
     check_login(config.tracking)
     bench = open_workbench(config, console)
     parity = Parity(config, variants, bench)
@@ -225,12 +226,11 @@ def _announce(parity: Parity, console: Console) -> None:
     config = parity.config
     names = ", ".join(way.name for way in parity.ways)
     console.print(f"{config.pair.name} on {config.data.name}: {PLAIN} and {names}", style="bold")
-    device = torch.device(config.train.device.value)
     console.print(
         f"epochs: {config.train.epochs}, batch {config.train.batch_size}, on "
-        f"{device_name(device, config.train.threads)}, seeds {', '.join(map(str, parity.seeds))}"
+        f"{device_name(config.train)}, seeds {', '.join(map(str, parity.seeds))}"
     )
-    console.print(describe(parity.bench.dataset))
+    console.print(parity.bench.dataset.summary)
     parity.rehearse()
 
 

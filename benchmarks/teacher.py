@@ -17,11 +17,11 @@ from benchmarks import data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
 from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console
-from benchmarks.distillation import check_writable, describe, device_name
 from benchmarks.errors import UserError, require
-from benchmarks.files import CARD
+from benchmarks.files import CARD, check_writable
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
+from benchmarks.training.device import device_name
 from benchmarks.training.progress import delete_leftovers
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, prepare_torch
@@ -69,7 +69,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         return 0
     if there and not command.replace:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
-    check_writable(Path(plan.root))
+    check_writable("teacher.root", plan.root)
     _say_who_takes(plan, console)
     dataset = data.load(plan.data)
     bench = Workbench(dataset, device, console, command.checkpoints)
@@ -98,8 +98,8 @@ def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) 
 def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
     """Train the teacher, unless another process has by now; one to be replaced leaves the store before."""
     bench.console.print(
-        f"{plan.network} on {plan.data.name}: {describe(bench.dataset)}, epochs: {plan.train.epochs}, "
-        f"{plan.train.precision} on {device_name(bench.device, plan.train.threads)}, seed {plan.seed}"
+        f"{plan.network} on {plan.data.name}: {bench.dataset.summary}, epochs: {plan.train.epochs}, "
+        f"{plan.train.precision} on {device_name(plan.train)}, seed {plan.seed}"
     )
     spec = feature_spec(plan.network, bench.dataset.num_classes)
     bench.rehearse("teacher", [plan.config], (spec, spec))

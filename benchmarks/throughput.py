@@ -19,7 +19,7 @@ from benchmarks.clock import milliseconds
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
 from benchmarks.data import DataSet, TrainBatches
-from benchmarks.distillation import Distillation, device_name
+from benchmarks.distillation import Distillation
 from benchmarks.errors import require
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
@@ -28,6 +28,7 @@ from benchmarks.pairs import PAIRS
 from benchmarks.plain_loop import PlainLoop, check_workers
 from benchmarks.protocol import StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
+from benchmarks.training.device import device_name
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
@@ -154,7 +155,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     bench = Throughput(config, distillation, data.load(config.data))
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "
-        f"{config.train.precision}, on {device_name(bench.device, config.train.threads)}; "
+        f"{config.train.precision}, on {device_name(config.train)}; "
         f"{counted(config.repeats, 'round')} of {counted(config.steps, 'step')}"
     )
     if bench.table is not None:

@@ -10,8 +10,9 @@ import optuna
 from rich.console import Console
 
 from benchmarks.console import logged
-from benchmarks.distillation import Distillation, check_writable
+from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, UserError
+from benchmarks.files import check_writable
 from benchmarks.tracking import check_login
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, open_workbench
@@ -47,7 +48,7 @@ def _conduct(plan: Plan, console: Console) -> None:
         return
     _announce(plan, begun_with, console)
     check_login(plan.run.tracking)
-    check_writable(plan.folder)
+    check_writable("output", plan.folder)
     _prepare_teacher(plan, study, open_workbench(plan.run, console))
     if plan.search.workers > 1:
         processes.run(plan, labour, lambda pid: _bury(plan, study, ledger, pid), console)

@@ -143,3 +143,10 @@ def test_refuses_another_architecture_and_number_of_classes(command, published, 
     assert command("network=resnet8", "data=cifar100", f"checkpoint={published}") == 2
     assert "10 classes" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_cannot_be_written_is_named_by_its_setting(command, published, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    root = f"teacher.root={tmp_path}/file"
+    assert command("network=resnet8", "data=digits", f"checkpoint={published}", root) == 2
+    assert f"error: {root}" in capsys.readouterr().err

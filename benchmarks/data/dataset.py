@@ -124,6 +124,11 @@ class DataSet:
     std: tuple[float, float, float]
     augmentation: Augmentation
 
+    @property
+    def summary(self) -> str:
+        """How many images there are to learn from and to be evaluated on."""
+        return f"{len(self.train):,} training and {len(self.evaluation):,} {self.evaluation_name} images"
+
 
 @dataclass(frozen=True)
 class Draw:

@@ -14,8 +14,8 @@ from benchmarks import data, groups
 from benchmarks.cli import Command
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
-from benchmarks.distillation import check_writable
 from benchmarks.errors import Interrupted, RunFailed, UserError, require
+from benchmarks.files import check_writable
 from benchmarks.suite import overview, presets
 from benchmarks.suite.announce import describe
 from benchmarks.suite.cluster import Cluster
@@ -51,7 +51,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     describe(plan, console)
     if settings.dry_run:
         return 0
-    check_writable(plan.output)
+    check_writable("output", plan.output)
     delete_leftovers(cell.job.folder.path for cell in plan.all_cells() if cell.job and cell.complete)
     reader = Reader(plan.place / PLAN, plan.output)
     if plan.tasks:

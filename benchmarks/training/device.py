@@ -1,8 +1,15 @@
-"""Waiting for a device, and what its memory held at most."""
+"""A device's name, waiting for it, and what its memory held at most."""
 
 from __future__ import annotations
 
 import torch
+
+from benchmarks.config import Device, TrainConfig
+
+
+def device_name(train: TrainConfig) -> str:
+    """What a training runs on, for people."""
+    return torch.cuda.get_device_name() if train.device == Device.cuda else f"the CPU, threads: {train.threads}"
 
 
 def wait_for(device: torch.device) -> None:
