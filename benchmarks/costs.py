@@ -16,7 +16,7 @@ from benchmarks import models
 class Cost:
     """Attributes:
     parameters: number of trainable values.
-    macs: multiply–accumulates of one image's forward pass, convolutions and linear layers.
+    macs: multiply–accumulates of one 32 × 32 image's forward pass, convolutions and linear layers.
     """
 
     parameters: int
@@ -24,20 +24,20 @@ class Cost:
 
 
 @cache
-def cost(network: str, num_classes: int, side: int = 32) -> Cost:
-    """Cost of a network by name, for images of `side` × `side`."""
+def cost(network: str, num_classes: int) -> Cost:
+    """Cost of a network by name."""
     with torch.random.fork_rng(devices=[]):  # its initial weights do not matter, others' random numbers do
         model = models.create(network, num_classes).eval()
-    return cost_of(model, side)
+    return cost_of(model)
 
 
-def cost_of(model: nn.Module, side: int = 32) -> Cost:
+def cost_of(model: nn.Module) -> Cost:
     """Cost of a throwaway classifier, on the CPU in eval mode, from images to logits."""
-    return Cost(sum(parameter.numel() for parameter in model.parameters()), _macs(model, side))
+    return Cost(sum(parameter.numel() for parameter in model.parameters()), _macs(model))
 
 
 @torch.no_grad()
-def _macs(model: nn.Module, side: int) -> int:
+def _macs(model: nn.Module) -> int:
     """Counted by hooks on one forward pass: torch's own counter takes seconds to load."""
     counts = []
 
@@ -47,5 +47,5 @@ def _macs(model: nn.Module, side: int) -> int:
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)
-    model(torch.zeros(1, 3, side, side))
+    model(torch.zeros(1, 3, 32, 32))
     return sum(counts)

@@ -108,9 +108,8 @@ class Bench:
         return clock() - started
 
     def _steps(self, member: Member, count: int) -> None:
-        teacher = self.teaching if member.needs else None
         for _ in range(count):
-            train_step([member], teacher, [self.batch] * num_views([member]), self.precision, step=0)
+            train_step([member], self.teaching, [self.batch] * num_views([member]), self.precision, step=0)
 
 
 def resolved(name: str, pair: str, specs: tuple[FeatureSpec, FeatureSpec]) -> MethodConfig:

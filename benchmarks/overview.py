@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks import data, models
 from benchmarks.help import WIDTH
+from benchmarks.pairs import PAIRS
 from methods import available, get
 
 
-def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], examples: Sequence[str]) -> str:
+def overview(name: str, summary: str, examples: Sequence[str]) -> str:
     """Methods with their papers, pairs, networks, data sets and examples."""
     lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
     for method in available():
@@ -20,7 +21,7 @@ def overview(name: str, summary: str, pairs: Mapping[str, tuple[str, str]], exam
         )
         lines.append(f"  {method:10} {cls.summary}{reference}")
     lines += ["", "Pairs (pair=…):"]
-    lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in pairs.items()]
+    lines += [f"  {pair:22} {teacher} teaches {student}" for pair, (teacher, student) in PAIRS.items()]
     lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Networks:"]
     lines += textwrap.wrap(", ".join(models.available()), WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += ["", "Data sets (data=…):"]

@@ -29,7 +29,6 @@ from benchmarks.errors import RunFailed, require
 from benchmarks.files import RESULT, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
-from benchmarks.pairs import PAIRS
 from benchmarks.plain_loop import PlainLoop, check_workers, most_workers
 from benchmarks.protocol import Variant, check_path, plain, resolve
 from benchmarks.results import COMPLETE, Job
@@ -290,7 +289,7 @@ COMMAND = Command(
     groups=groups.of_a_run(),
     defaults=groups.DEFAULTS,
     run=execute,
-    overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
+    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from benchmarks.config import RunConfig
 from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
 from benchmarks.overview import overview
-from benchmarks.pairs import PAIRS
 from benchmarks.protocol import resolve
 from benchmarks.workbench import prepare_torch
 
@@ -41,7 +40,7 @@ COMMAND = Command(
     defaults=groups.DEFAULTS,
     run=execute,
     lists={"seeds": "benchmarks.suite", "pairs": "benchmarks.suite"},
-    overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
+    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
 )
 
 if __name__ == "__main__":

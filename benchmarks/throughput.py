@@ -24,7 +24,6 @@ from benchmarks.errors import require
 from benchmarks.files import write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
-from benchmarks.pairs import PAIRS
 from benchmarks.plain_loop import PlainLoop, check_workers
 from benchmarks.protocol import StudentConfig, check_path, plain, resolve
 from benchmarks.training.build import build_member, build_network, frozen
@@ -258,7 +257,7 @@ COMMAND = Command(
     groups=groups.of_a_run(),
     defaults=groups.DEFAULTS,
     run=execute,
-    overview=lambda: overview(NAME, SUMMARY, PAIRS, EXAMPLES),
+    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
 )
 
 if __name__ == "__main__":

@@ -70,11 +70,7 @@ class Workbench:
     """
 
     def __init__(
-        self,
-        dataset: DataSet,
-        device: torch.device,
-        console: Console,
-        checkpoint: CheckpointConfig = CheckpointConfig(),  # noqa: B008, it is frozen
+        self, dataset: DataSet, device: torch.device, console: Console, checkpoint: CheckpointConfig
     ) -> None:
         self.dataset, self.device, self.console, self.checkpoint = dataset, device, console, checkpoint
         self._measured: dict[str, float] = {}  # top-1 by the SHA-256 of a teacher's weights

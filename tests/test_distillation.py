@@ -91,8 +91,7 @@ def locked(made, label):
 
 def trained(made):
     """Its students, trained as a caller from Python does."""
-    data_set = load(made.run.data)
-    return made.train(Workbench(data_set, made.device, made.console))
+    return made.train(Workbench(load(made.run.data), made.device, made.console, made.run.checkpoint))
 
 
 @pytest.mark.parametrize(("method", "said"), [("kd", True), ("none", False)])
