@@ -115,10 +115,11 @@ class Distillation:
             RunFailed: the teacher's training failed.
             Interrupted: by a signal; everything is saved.
         """
-        teacher_top1 = self.prepare_teacher(bench) if self.needs_teacher else None
+        if self.needs_teacher:
+            self.prepare_teacher(bench)
         jobs = self.jobs()
         delete_leftovers(job.folder.path for job in jobs if job.result)
-        self._train([job for job in jobs if job.result is None], bench, teacher_top1, observers)
+        self._train([job for job in jobs if job.result is None], bench, observers)
         return jobs
 
     def _already_complete(self, jobs: list[Job]) -> int:
@@ -172,20 +173,17 @@ class Distillation:
         if self.needs_teacher and self.teacher is None:
             bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 
-    def prepare_teacher(self, bench: Workbench) -> float:
-        """See to it that the teacher is there and what it is said to be; its top-1."""
+    def prepare_teacher(self, bench: Workbench) -> None:
+        """See to it that the teacher is there and what it is said to be."""
         self.teacher = self.teacher or bench.train_teacher(self.plan)
         if self.run.teacher.checkpoint is None:
             delete_leftovers([self.plan.folder])
-        top1 = bench.measure(self.teacher, self.run.train)
+        bench.measure(self.teacher, self.run.train)
         if self.run.teacher.checkpoint is not None and self.run.data.validation:
             note = "note: this teacher may have seen the validation images in its training"
             self.console.print(note, style="yellow")
-        return top1
 
-    def _train(
-        self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
-    ) -> None:
+    def _train(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
         """Train the students; results and failures go into the jobs.
 
         Those that share a checkpoint's step go on together, so that nobody's progress is given up for another's
@@ -198,7 +196,7 @@ class Distillation:
             for job in waiting:
                 bench.discard_damaged(Checkpoints(job.folder.path))
             for group in by_shared_step(waiting):
-                self._train_cohort(group, bench, teacher_top1, observers)
+                self._train_cohort(group, bench, observers)
 
     def _lock(self, job: Job, stack: contextlib.ExitStack) -> None:
         try:
@@ -209,9 +207,7 @@ class Distillation:
             job.taken = True
         job.result = job.folder.result()  # another process may have finished it
 
-    def _train_cohort(
-        self, jobs: list[Job], bench: Workbench, teacher_top1: float | None, observers: Sequence[Observer]
-    ) -> None:
+    def _train_cohort(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
         for job in jobs:
             job.code_before = job.folder.remember_code(job.code)
             if job.code_before:
@@ -221,6 +217,8 @@ class Distillation:
                 )
                 self.console.print(f"warning: {warning}", style="yellow")
         teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
+        measured = bench.measure(self.teacher, self.run.train) if self.teacher else None
+        top1, taught = (measured.top1, measured.logits) if measured else (None, None)
         batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
         members = [build_member(job.config, self.specs, batches.targets, num_steps, teacher) for job in jobs]
@@ -230,9 +228,10 @@ class Distillation:
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with (
             self._views(members, teacher, batches) as table,
-            Recorder(self.run, jobs, members, self.plan.split, self.teacher, teacher_top1, artifacts) as recorder,
+            Recorder(self.run, jobs, members, self.plan.split, self.teacher, top1, artifacts) as recorder,
         ):
-            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, [recorder, *observers], table)
+            observers = [recorder, *observers]
+            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, observers, table, taught)
             for job, seat in zip(jobs, seats, strict=True):
                 recorder.finish(job, seat)
 

@@ -39,5 +39,8 @@ def diagnostic(name: str) -> str:
 
 
 def evaluation(split: str, name: str) -> str:
-    """`name` (loss, top1, top5) on the evaluation split, "test" or "val"."""
+    """`name` on the evaluation split, "test" or "val".
+
+    It is loss, top1, top5, ece, or, of a student that has a teacher, agreement or teacher_kl.
+    """
     return f"{split}/{name}"

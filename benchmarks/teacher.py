@@ -88,7 +88,7 @@ def _say_who_takes(plan: TeacherPlan, console: Console) -> None:
 
 def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) -> None:
     """Put a checkpoint's teacher into the store, once it has shown what is claimed for it."""
-    top1 = bench.measure(teacher, plan.train)
+    top1 = bench.measure(teacher, plan.train).top1
     network = teacher.load(bench.dataset.num_classes, bench.device)
     stored = teachers.store(plan, network, top1, source, [])
     epochs = counted(plan.train.epochs, "epoch")

@@ -6,9 +6,11 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from benchmarks import data, metrics, teachers
 from benchmarks.clock import duration, milliseconds
@@ -23,7 +25,7 @@ from benchmarks.teachers import Specs, Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.contract import rehearse
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
@@ -59,6 +61,19 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a teacher reaches on the evaluation split.
+
+    Attributes:
+        top1: in percent.
+        logits: for each of its images, `[N, K]`.
+    """
+
+    top1: float
+    logits: Tensor
+
+
 class Workbench:
     """Where cohorts are trained.
 
@@ -73,7 +88,7 @@ class Workbench:
         self, dataset: DataSet, device: torch.device, console: Console, checkpoint: CheckpointConfig
     ) -> None:
         self.dataset, self.device, self.console, self.checkpoint = dataset, device, console, checkpoint
-        self._measured: dict[str, float] = {}  # top-1 by the SHA-256 of a teacher's weights
+        self._measured: dict[str, Measured] = {}  # by the SHA-256 of a teacher's weights
 
     def batches(self, config: StudentConfig) -> TrainBatches:
         """The batches of a student's seed."""
@@ -123,8 +138,9 @@ class Workbench:
         train: TrainConfig,
         observers: Sequence[Observer] = (),
         table: ViewTable | None = None,
+        taught: Tensor | None = None,
     ) -> None:
-        """Train a cohort to the end, displayed.
+        """Train a cohort to the end, displayed; arguments as of `Cohort`.
 
         Raises:
             Interrupted: by a signal; everything is saved.
@@ -132,7 +148,8 @@ class Workbench:
         evaluation = EvaluationBatches(self.dataset, self.device)
         with Display(self.console, what, train) as display:
             every_steps = self.checkpoint.every_steps
-            cohort = Cohort(teacher, seats, batches, evaluation, train, [*observers, display], every_steps, table)
+            observers = [*observers, display]
+            cohort = Cohort(teacher, seats, batches, evaluation, train, observers, every_steps, table, taught)
             try:
                 cohort.run()
             except Interrupted:
@@ -147,8 +164,8 @@ class Workbench:
             warning = f"warning: {path} was damaged (its checksum does not fit) and is deleted; {instead}"
             self.console.print(warning, style="yellow")
 
-    def measure(self, teacher: Teacher, train: TrainConfig) -> float:
-        """A teacher's top-1 in percent; measured, said and compared with what is claimed for it the first time.
+    def measure(self, teacher: Teacher, train: TrainConfig) -> Measured:
+        """A teacher on the evaluation split; at first it is measured, and compared with what is claimed for it.
 
         Raises:
             UserError: it is far below.
@@ -157,11 +174,12 @@ class Workbench:
             return self._measured[teacher.sha256]
         network = teacher.load(self.dataset.num_classes, self.device)
         evaluation = EvaluationBatches(self.dataset, self.device)
-        top1 = evaluate(network, evaluation, autocast(train, self.device))["top1"]
+        logits = logits_of(network, evaluation, autocast(train, self.device))
+        top1 = figures(logits, evaluation.split.targets)["top1"]
         self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
         teachers.check_accuracy(teacher, top1, evaluation.name)
-        self._measured[teacher.sha256] = top1
-        return top1
+        self._measured[teacher.sha256] = Measured(top1, logits)
+        return self._measured[teacher.sha256]
 
     def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.

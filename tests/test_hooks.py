@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from commands import (
     without_times,
 )
 from helpers import epoch_of
+from safetensors.torch import load_file
 
 from benchmarks import models
 from benchmarks.config import DataConfig
@@ -27,7 +29,8 @@ from benchmarks.data import EvaluationBatches, TrainBatches, load
 from benchmarks.display import Display
 from benchmarks.protocol import plain
 from benchmarks.stored import load_student
-from benchmarks.training.evaluate import evaluate
+from benchmarks.teachers import WEIGHTS
+from benchmarks.training.evaluate import evaluate, logits_of
 from methods import Method
 
 
@@ -264,10 +267,19 @@ def test_views_are_of_the_same_images():
     assert torch.equal(first.images, again.images)
 
 
-def figures(classifier):
+def figures(classifier, teacher):
     with few_digits():
         batches = EvaluationBatches(load(DataConfig("digits")), torch.device("cpu"))
-    return evaluate(classifier, batches, torch.autocast("cpu", enabled=False))
+    as_it_is = torch.autocast("cpu", enabled=False)
+    return evaluate(classifier, batches, as_it_is, logits_of(teacher, batches, as_it_is))
+
+
+def stored_teacher(output, label):
+    """The network that taught a run."""
+    told = result(output, label)["config"]["teacher"]
+    network = models.create(told["network"], 10)
+    network.load_state_dict(load_file(Path(told["source"]) / WEIGHTS))
+    return network
 
 
 def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, whole):
@@ -278,7 +290,11 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
     for label in ("simkd", "kd"):
         student = load_student(str(run_folder(whole, label)))
         row = result(whole, label)["history"][-1]
-        assert figures(student) == {name: row[f"test/{name}"] for name in ("loss", "top1", "top5")}
+        found = figures(student, stored_teacher(whole, label))
+        assert found == {
+            name.removeprefix("test/"): value for name, value in row.items() if name.startswith("test/")
+        }
+        assert found["teacher_kl"] > 0
         assert not student.training
     costs = {label: result(whole, label)["config"]["costs"]["student"] for label in ("simkd", "kd")}
     assert costs["kd"] == plain(cost("resnet8", 10))
@@ -287,4 +303,4 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
     assert costs["simkd"]["macs"] - costs["kd"]["macs"] == 8 * 8 * (64 * 32 + 32 * 32 * 9 + 32 * 64)
     bare = models.create("resnet8", 10)
     bare.load_state_dict(weights(whole, "simkd"))
-    assert figures(bare)["loss"] != result(whole, "simkd")["history"][-1]["test/loss"]
+    assert figures(bare, bare)["loss"] != result(whole, "simkd")["history"][-1]["test/loss"]

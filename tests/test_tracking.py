@@ -62,9 +62,10 @@ def cohort_output(teacher_root, tmp_path_factory):
 
 LABELS = {"none": ("ce",), "aftkd": ("ce", "kd", "afb"), "soft": ("ce", "kd")}
 COMMON = {
-    *("epoch", "lr", "train/loss", "train/top1", "test/loss", "test/top1", "test/top5"),
+    *("epoch", "lr", "train/loss", "train/top1", "test/loss", "test/top1", "test/top5", "test/ece"),
     *("time/epoch_s", "throughput/images_per_s", "memory/peak_gib"),
 }
+FIDELITY = {"test/agreement", "test/teacher_kl"}
 DIAGNOSTICS = {"aftkd": {"train/diagnostic/afb_floor", "train/diagnostic/afb_relative"}}
 
 
@@ -82,7 +83,8 @@ def test_each_run_of_a_cohort_is_separate_and_whole(label, cohort_output):
     assert content["wandb"] == str(run.path.parent)
 
     terms = {f"train/{kind}/{term}" for kind in ("loss", "weight") for term in LABELS[label]}
-    assert [set(row) for row in run.rows] == [COMMON | terms | DIAGNOSTICS.get(label, set())] * 2
+    own = DIAGNOSTICS.get(label, set()) | (set() if label == "none" else FIDELITY)  # that of a teacher
+    assert [set(row) for row in run.rows] == [COMMON | terms | own] * 2
     assert run.rows == content["history"]
     assert [row["epoch"] for row in run.rows] == [1, 2]
 

@@ -84,6 +84,7 @@ class Cohort:
         observers: told about steps and epochs.
         every_steps: write checkpoints within an epoch, too, after as many steps.
         table: what the teacher shows of each view, where that is kept.
+        taught: the teacher's logits for what is evaluated on, `[N, K]`; None: students are not compared with it.
     """
 
     def __init__(
@@ -96,9 +97,11 @@ class Cohort:
         observers: Sequence[Observer],
         every_steps: int | None = None,
         table: ViewTable | None = None,
+        taught: Tensor | None = None,
     ) -> None:
         self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
         self.train, self.observers, self.every_steps, self.table = train, observers, every_steps, table
+        self.taught = taught
         self.precision = autocast(train, batches.device)
         graphs = graphs_of(train, batches.device)
         self.launch = Launcher(teacher, batches, self.precision, table, graphs, self._notice, train.compiles)
@@ -245,7 +248,8 @@ class Cohort:
         terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
-        for name, value in evaluate(member.classifier, self.evaluation, self.precision).items():
+        taught = self.taught if member.needs else None
+        for name, value in evaluate(member.classifier, self.evaluation, self.precision, taught).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row
 
