@@ -72,6 +72,11 @@ class DataConfig:
         0.0, "part of the training set to hold out and evaluate on instead of the test set, in [0, 1)"
     )
 
+    @property
+    def split(self) -> str:
+        """Name of what is evaluated on."""
+        return "val" if self.validation else "test"
+
 
 @dataclass(frozen=True)
 class TrainConfig:

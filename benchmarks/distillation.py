@@ -94,7 +94,7 @@ class Distillation:
         self.rehearse(bench, complete)
         jobs = self.train(bench)
         self.console.print()
-        report.print_results(self.console, run, [job for job in jobs if job.result], bench.dataset.evaluation_name)
+        report.print_results(self.console, run, [job for job in jobs if job.result])
         if failures := [f"{job.config.label}: {job.failure}" for job in jobs if job.failure]:
             raise RunFailed("\n".join(failures))
         return 0
@@ -128,7 +128,7 @@ class Distillation:
         delete_leftovers(job.folder.path for job in jobs)
         self._remark(jobs)
         self.console.print()
-        report.print_results(self.console, self.run, jobs, self.plan.split)
+        report.print_results(self.console, self.run, jobs)
         return 0
 
     def _remark(self, complete: Sequence[Job]) -> None:
@@ -228,7 +228,7 @@ class Distillation:
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with (
             self._views(members, teacher, batches) as table,
-            Recorder(self.run, jobs, members, self.plan.split, self.teacher, top1, artifacts) as recorder,
+            Recorder(self.run, jobs, members, self.run.data.split, self.teacher, top1, artifacts) as recorder,
         ):
             observers = [recorder, *observers]
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, observers, table, taught)

@@ -18,19 +18,18 @@ from benchmarks.words import signed
 from methods import ALONE
 
 
-def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: str) -> None:
+def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None:
     """Print the table of results and what is behind it.
 
     Args:
         console: where to.
         run: the command's configuration.
         jobs: complete ones.
-        split: what was evaluated on; published figures are about the test set and shown beside it only.
     """
     if not jobs:
         return
-    alone = _alone(run, jobs, split)
-    figures = _figures(run, jobs) if split == "test" else {}
+    alone, split = _alone(run, jobs), run.data.split
+    figures = _figures(run, jobs) if split == "test" else {}  # which all published ones are of
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for column in ("top-1", "gain over alone", "best epoch", "published"):
@@ -40,10 +39,10 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
         name = f"student {run.pair.student} alone"
         table.add_row(name, _points(alone), "", "", _top1(figures.get(ALONE)))
     for job in jobs:
-        top1 = _result(job, split, metrics.TOP1_LAST)
+        top1 = _result(job, metrics.TOP1_LAST)
         is_alone = job.config.method.name == ALONE
         gain = "" if is_alone or alone is None else signed(top1 - alone)
-        best = _points(_result(job, split, metrics.TOP1_BEST))
+        best = _points(_result(job, metrics.TOP1_BEST))
         table.add_row(_name(job, run), _points(top1), gain, best, _top1(figures.get(job.config.label)))
     console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)
@@ -56,9 +55,9 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job], split: 
         _print_paths(console, job)
 
 
-def _result(job: Job, split: str, name: str) -> float:
+def _result(job: Job, name: str) -> float:
     assert job.result is not None
-    return float(job.result["summary"][metrics.evaluation(split, name)])
+    return float(job.result["summary"][metrics.evaluation(job.config.data.split, name)])
 
 
 def _name(job: Job, run: RunConfig) -> str:
@@ -68,10 +67,10 @@ def _name(job: Job, run: RunConfig) -> str:
     return f"student {run.pair.student} alone" + (f" ({label})" if label else "")
 
 
-def _alone(run: RunConfig, jobs: Sequence[Job], split: str) -> float | None:
+def _alone(run: RunConfig, jobs: Sequence[Job]) -> float | None:
     """Top-1 of the student alone: of this command, else of an earlier one."""
-    here = [_result(job, split, metrics.TOP1_LAST) for job in jobs if job.config.method.name == ALONE]
-    return here[0] if here else student_alone(Path(run.output), jobs[0].config, split)
+    here = [_result(job, metrics.TOP1_LAST) for job in jobs if job.config.method.name == ALONE]
+    return here[0] if here else student_alone(Path(run.output), jobs[0].config)
 
 
 def _teacher(jobs: Sequence[Job]) -> float | None:

@@ -190,14 +190,15 @@ def summarise(
     return summary
 
 
-def student_alone(output: Path, config: StudentConfig, split: str) -> float | None:
+def student_alone(output: Path, config: StudentConfig) -> float | None:
     """Top-1 of the same student without distillation, under the same protocol and seed, if it was run."""
     none = configure(ALONE)
     # What only distillation has is left out.
     train = dataclasses.replace(config.train, optimizer=TrainConfig.optimizer, delta=TrainConfig.delta)
     alone = dataclasses.replace(config, method=none, train=train, loss=LossConfig().resolve(none))
+    top1 = metrics.evaluation(config.data.split, metrics.TOP1_LAST)
     try:
         result = run_folder(output, alone, None, rerun=False).result()
-        return None if result is None else result["summary"][metrics.evaluation(split, metrics.TOP1_LAST)]
+        return None if result is None else result["summary"][top1]
     except (UserError, KeyError):  # a damaged result is reported where it is needed
         return None

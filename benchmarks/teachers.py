@@ -138,11 +138,6 @@ class TeacherPlan:
         name = f"{self.data.name}-{self.train.epochs}ep-seed{self.seed}-{short_hash(key, 8)}"
         return self.root / self.network / name
 
-    @property
-    def split(self) -> str:
-        """Name of the split that its accuracy is measured on."""
-        return "val" if self.data.validation else "test"
-
 
 def _protocol(train: TrainConfig) -> dict[str, Any]:
     return {name: plain(getattr(train, name)) for name in PROTOCOL_FIELDS}
@@ -244,7 +239,7 @@ def store(
     Args:
         plan: which one it is.
         network: its weights.
-        top1: its accuracy on the plan's split, in percent.
+        top1: its accuracy on what its data set is evaluated on, in percent.
         source: where it comes from, for people.
         history: its epochs, where it was trained here.
     """
@@ -252,7 +247,7 @@ def store(
         "network": plan.network,
         "data": plan.data.name,
         "validation": plan.data.validation,
-        "split": plan.split,
+        "split": plan.data.split,
         "num_classes": data.INFO[plan.data.name].num_classes,
         "top1": top1,
         "sha256": weights_sha256(network.state_dict()),
@@ -265,7 +260,7 @@ def store(
         "history": history,
     }
     # The card comes last: a folder with a card is whole.
-    claim = {"network": plan.network, checkpoints.TOP1: top1, checkpoints.SPLIT: plan.split}
+    claim = {"network": plan.network, checkpoints.TOP1: top1, checkpoints.SPLIT: plan.data.split}
     checkpoints.write(plan.folder / WEIGHTS, network, claim)
     write_record(plan.folder / CARD, card)
     teacher = find(plan)

@@ -205,7 +205,7 @@ class Workbench:
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")
             history = seat.member.history
-            top1 = history[-1][metrics.evaluation(plan.split, "top1")]
+            top1 = history[-1][metrics.evaluation(plan.data.split, "top1")]
             teacher = teachers.store(plan, seat.member.network, top1, "trained here", history)
             seat.checkpoints.delete()
             return teacher

@@ -60,7 +60,7 @@ def find(run: RunConfig) -> Teacher | None:
 
 def store(run: RunConfig, network: Network) -> Teacher:
     plan = TeacherPlan.of(run)
-    return teachers.store(plan, network, HISTORY[-1][f"{plan.split}/top1"], "trained here", HISTORY)
+    return teachers.store(plan, network, HISTORY[-1][f"{plan.data.split}/top1"], "trained here", HISTORY)
 
 
 @torch.no_grad()

@@ -34,10 +34,10 @@ def load(config: DataConfig) -> DataSet:
     train = info.load(root, cache, "train")
     if config.validation:
         kept, held_out = stratified(train.targets, config.validation, seed=0)
-        train, evaluation, evaluation_name = train.subset(kept), train.subset(held_out), "val"
+        train, evaluation = train.subset(kept), train.subset(held_out)
     else:
-        evaluation, evaluation_name = info.load(root, cache, "test"), "test"
-    return DataSet(train, evaluation, evaluation_name, info.num_classes, info.mean, info.std, info.augmentation)
+        evaluation = info.load(root, cache, "test")
+    return DataSet(train, evaluation, config.split, info.num_classes, info.mean, info.std, info.augmentation)
 
 
 __all__ = [

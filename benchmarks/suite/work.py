@@ -162,8 +162,7 @@ class CohortTask:
         jobs = distillation.train(bench, [progress])
         result.failures |= {job.config.label: job.failure for job in jobs if job.failure}
         result.taken += [job.config.label for job in jobs if job.taken and not job.result]
-        complete = [job for job in jobs if job.result]
-        report.print_results(bench.console, self.run, complete, bench.dataset.evaluation_name)
+        report.print_results(bench.console, self.run, [job for job in jobs if job.result])
 
 
 Task = TeacherTask | CohortTask
