@@ -21,14 +21,14 @@ from benchmarks.data import Batch
 from benchmarks.errors import require
 from benchmarks.files import write_text
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import StudentConfig, check_train, fill_data, fill_train
+from benchmarks.protocol import Specs, StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import device_name, wait_for
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, train_step
 from benchmarks.workbench import prepare_torch
-from methods import ALONE, FeatureSpec, InvalidSetting, MethodConfig, available, configure, get, option
+from methods import ALONE, InvalidSetting, MethodConfig, available, configure, get, option
 from methods.schedules import LossConfig
 
 NUM_IMAGES = 50_000  # of CIFAR-100: a memory bank has as many rows
@@ -112,7 +112,7 @@ class Bench:
             train_step([member], self.teaching, [self.batch] * num_views([member]), self.precision, step=0)
 
 
-def resolved(name: str, pair: str, specs: tuple[FeatureSpec, FeatureSpec]) -> MethodConfig:
+def resolved(name: str, pair: str, specs: Specs) -> MethodConfig:
     """A method's configuration for a pair: its paper's where that has one, else its defaults.
 
     Raises:

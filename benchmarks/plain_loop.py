@@ -22,8 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.data import DataSet, Split
 from benchmarks.errors import require
 from benchmarks.models import Network
-from benchmarks.protocol import MOST_THREADS, StudentConfig
-from benchmarks.teachers import Specs
+from benchmarks.protocol import MOST_THREADS, Specs, StudentConfig
 from benchmarks.training.build import build_method, build_network
 from benchmarks.training.member import Classifier
 from benchmarks.vision import torchvision

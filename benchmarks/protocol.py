@@ -43,6 +43,8 @@ REPAYING = 100_000
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
 MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 
+Specs = tuple[FeatureSpec, FeatureSpec]  # of student and teacher
+
 
 @dataclass(frozen=True)
 class _WithMethod:
@@ -81,7 +83,7 @@ class Variant(_WithMethod):
         """Of its loss weights."""
         return Schedule(self.method.schedule) if self.loss.schedule == Schedule.default else self.loss.schedule
 
-    def resolve(self, run: RunConfig, specs: tuple[FeatureSpec, FeatureSpec]) -> StudentConfig:
+    def resolve(self, run: RunConfig, specs: Specs) -> StudentConfig:
         """The student's whole configuration, for the features of student and teacher.
 
         Raises:

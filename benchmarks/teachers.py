@@ -25,10 +25,8 @@ from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milesto
 from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen, place
 from benchmarks.words import counted
-from methods import ALONE, FeatureSpec, configure
+from methods import ALONE, configure
 from methods.schedules import LossConfig
-
-Specs = tuple[FeatureSpec, FeatureSpec]  # of student and teacher
 
 # A teacher whose accuracy is lower by more than what is claimed for it is another one, or is fed otherwise.
 TOLERANCE = 1.0  # points of top-1

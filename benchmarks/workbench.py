@@ -19,9 +19,9 @@ from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.models import Network
-from benchmarks.protocol import StudentConfig
+from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.results import RunFolder
-from benchmarks.teachers import Specs, Teacher, TeacherPlan
+from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.contract import rehearse

@@ -16,8 +16,7 @@ from optuna.trial import Trial
 
 from benchmarks.config import RunConfig
 from benchmarks.errors import UserError, require
-from benchmarks.protocol import StudentConfig, Variant, plain
-from benchmarks.teachers import Specs
+from benchmarks.protocol import Specs, StudentConfig, Variant, plain
 from methods import Search, SearchEach, acts
 
 Point = dict[str, Any]  # values of parameters

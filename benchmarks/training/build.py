@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks import models
 from benchmarks.config import PairConfig
 from benchmarks.errors import UserError
-from benchmarks.protocol import StudentConfig
+from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.streams import global_stream, stream
 from benchmarks.training.member import Member
 from methods import FeatureSpec, InvalidSetting, Method, build
@@ -26,7 +26,7 @@ def feature_spec(network: str, num_classes: int) -> FeatureSpec:
         return FeatureSpec.of(models.create(network, num_classes).eval().features(images, preacts=True))
 
 
-def specs_of(pair: PairConfig, num_classes: int) -> tuple[FeatureSpec, FeatureSpec]:
+def specs_of(pair: PairConfig, num_classes: int) -> Specs:
     """The shapes that a pair's student and its teacher show."""
     return feature_spec(pair.student, num_classes), feature_spec(pair.teacher, num_classes)
 
@@ -51,7 +51,7 @@ def frozen(network: models.Network) -> models.Network:
     return network.eval().requires_grad_(False)
 
 
-def build_method(config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], targets: Tensor) -> Method[Any]:
+def build_method(config: StudentConfig, specs: Specs, targets: Tensor) -> Method[Any]:
     """A student's method, which has not looked at the networks yet; arguments as of `build_member`."""
     # The stream goes by the method, not its label: variants of one method share their connectors' start.
     generator = stream(config.seed, "method", config.method.name, device=targets.device)
@@ -60,7 +60,7 @@ def build_method(config: StudentConfig, specs: tuple[FeatureSpec, FeatureSpec], 
 
 def build_member(
     config: StudentConfig,
-    specs: tuple[FeatureSpec, FeatureSpec],
+    specs: Specs,
     targets: Tensor,
     num_steps: int,
     teacher: models.Network | None = None,

@@ -17,7 +17,7 @@ from benchmarks import models
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
-from benchmarks.protocol import StudentConfig
+from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import wait_for
@@ -27,7 +27,7 @@ from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features
 from benchmarks.training.trial import on_trial
-from methods import Features, FeatureSpec, InvalidSetting
+from methods import Features, InvalidSetting
 
 TIMED_STEPS = 2
 # A step, and an epoch, of the stage before the main training and of that itself.
@@ -51,7 +51,7 @@ class Pace:
 
 def rehearse(
     students: Sequence[StudentConfig],
-    specs: tuple[FeatureSpec, FeatureSpec],
+    specs: Specs,
     batches: TrainBatches,
     num_steps: int,
 ) -> Pace:
