@@ -18,6 +18,7 @@ from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.protocol import Specs, StudentConfig
+from benchmarks.training.autograd import nodes_behind
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import wait_for
@@ -124,16 +125,7 @@ def _tensors(features: Features | None) -> tuple[Tensor, ...]:
 
 def _learners(losses: Tensor) -> set[Tensor]:
     """Everything that the losses depend on and that wants a gradient."""
-    found, seen, todo = set(), set(), [losses.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            found.add(leaf)
-        todo += [following for following, _ in node.next_functions]
-    return found
+    return {node.variable for node in nodes_behind([losses]) if hasattr(node, "variable")}
 
 
 def _check_optimised(member: Member, learning: set[Tensor], step: int) -> None:

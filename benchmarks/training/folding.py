@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.config import Precision, TrainConfig
 from benchmarks.models import Network
+from benchmarks.training.autograd import nodes_behind
 from methods import Features
 
 
@@ -73,15 +74,7 @@ def _probe(network: Network) -> Features:
 
 def _reads(features: Features) -> Counter[Any]:
     """How often each node's output is read, within the graph or as one of the features."""
-    todo = [tensor.grad_fn for tensor in features.tensors()]
-    reads = Counter(todo)
-    seen = set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        following = [child for child, _ in node.next_functions]
-        reads.update(following)
-        todo += following
+    reads = Counter(tensor.grad_fn for tensor in features.tensors())
+    for node in nodes_behind(features.tensors()):
+        reads.update(following for following, _ in node.next_functions)
     return reads
