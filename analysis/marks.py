@@ -18,14 +18,15 @@ NO_SPREAD = "the same difference in all seeds"
 def mark(scores: Scores, column: Column, alpha: float) -> dict[str, str]:
     """The marks of a column's rows.
 
-    The best row and those that are not told apart from it: among all such comparisons their Holm-adjusted p, in
-    blocks of seeds, is at least `alpha`. The second in rank only where one row alone is best: below several there
-    is no second place. A row that cannot be tested against the best has no mark, and is no rival either.
+    The best row and those that are not told apart from it: in blocks of seeds, the p that `statistics.range_p`
+    adjusts for all such comparisons is at least `alpha`. The second in rank only where one row alone is best: below
+    several there is no second place. A row that cannot be tested against the best has no mark, and is no rival
+    either.
     """
     tested = _tested(scores, column)
     if not tested:
         return {}
-    chances = statistics.holm(np.array(list(tested.values())))
+    chances = statistics.range_p(*np.array(list(tested.values())).T)
     first = _first(scores, column)
     alike = [row for row, chance in zip(tested, chances, strict=True) if chance >= alpha]
     if alike:
@@ -50,8 +51,8 @@ def _first(scores: Scores, column: Column) -> str:
     return max(enough, key=lambda row: scores.cell(row, column).value, default="")
 
 
-def _tested(scores: Scores, column: Column) -> dict[str, float]:
-    """p of each row that a test compares with the best."""
+def _tested(scores: Scores, column: Column) -> dict[str, tuple[float, int]]:
+    """What `Scores.behind` tells of each row that a test can compare with the best."""
     first = _first(scores, column)
-    tests = scores.tests(first, column) if first else {}
-    return {row: p for row, p in tests.items() if not math.isnan(p)}
+    behind = scores.behind(first, column) if first else {}
+    return {row: found for row, found in behind.items() if not math.isnan(found[0])}

@@ -47,8 +47,9 @@ def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
     notes = []
     if BEST in marks:
         notes.append(
-            "bold: the best, and what is not told apart from it by a t test in blocks of the seeds that both have, "
-            f"its error pooled over the methods that have them all (Holm, p ≥ {alpha:g})"
+            "bold: the best, and what a test of the studentised range, step by step from the worst, does not tell "
+            f"apart from it at {alpha:g}, in blocks of the seeds that both have; error: of the difference itself "
+            "or pooled over the methods that have those seeds, whichever is larger"
         )
     if SECOND in marks:
         notes.append("underlined: the second by its mean, where one alone is bold")

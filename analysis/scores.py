@@ -86,22 +86,25 @@ class Scores:
         ids = (*self.ids(row, column), *self.ids(reference, column))
         return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
 
-    def tests(self, first: str, column: Column) -> dict[str, float]:
-        """p of each method being as good as `first`, in blocks of seeds; NaN where they share too few."""
+    def behind(self, first: str, column: Column) -> dict[str, tuple[float, int]]:
+        """By how many standard errors each method is behind `first`, in blocks of the seeds that both have.
+
+        With their degrees of freedom; NaN where they share too few.
+        """
         seeds = self.of(first, column).keys()
         shared = {row: frozenset(seeds & self.of(row, column).keys()) for row in self.methods}
-        p = {block: self._tests(first, column, block) for block in set(shared.values())}
-        return {row: p[shared[row]][row] for row in self.methods}
+        found = {block: self._behind(first, column, block) for block in set(shared.values())}
+        return {row: found[shared[row]][row] for row in self.methods}
 
-    def _tests(self, first: str, column: Column, seeds: frozenset[int]) -> dict[str, float]:
-        """p in blocks of these seeds, its error pooled over the rows that have them all.
+    def _behind(self, first: str, column: Column, seeds: frozenset[int]) -> dict[str, tuple[float, int]]:
+        """In blocks of these seeds, the error pooled over the rows that have them all.
 
         A row that lacks some would take them from comparisons in which it has no part.
         """
         rows = [row for row in self.methods if self.of(row, column).keys() >= seeds]
         table = np.array([[self.of(row, column)[seed] for row in rows] for seed in sorted(seeds)])
-        p = statistics.block_p(table.reshape(len(seeds), len(rows)), rows.index(first))
-        return dict(zip(rows, map(float, p), strict=True))
+        t, freedom = statistics.block_t(table.reshape(len(seeds), len(rows)), rows.index(first))
+        return {row: (float(each), freedom) for row, each in zip(rows, t, strict=True)}
 
     def teacher(self, column: Column) -> Cell:
         """The teacher's accuracy as the latest of the column's runs measured it."""

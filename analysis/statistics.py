@@ -112,29 +112,53 @@ def paired_p(values: Array, reference: Array) -> float:
     return float(stats.ttest_rel(values, reference).pvalue)
 
 
-def block_p(table: Array, first: int = 0) -> Array:
-    """p of each column's mean being that of the column `first`, the rows taken as blocks.
+def block_t(table: Array, first: int = 0) -> tuple[Array, int]:
+    """How far each column's mean is behind that of the column `first`, in standard errors; the rows are blocks.
 
-    A two-sided t test whose error is pooled over all columns, as in the analysis of a randomised block design:
-    three seeds of six methods give it ten degrees of freedom where pairs of methods give two. Of two columns it is
-    the paired t test. NaN for `first` itself, below `MIN_SEEDS` rows and where nothing varies beside the blocks.
+    The error is pooled over all columns, as in the analysis of a randomised block design: three seeds of six
+    methods give it ten degrees of freedom where pairs of methods give two. Where the paired differences themselves
+    have the larger error, it is theirs: methods that vary more than the others are not told apart by what those
+    vary. NaN for `first` itself, below `MIN_SEEDS` rows and where nothing varies beside the blocks.
 
     Args:
         table: [seeds, methods].
         first: a method.
+
+    Returns:
+        One for each column, and the degrees of freedom. Of two columns it is the t of the paired test.
     """
     num_seeds, num_methods = table.shape
-    p = np.full(num_methods, np.nan)
+    t, freedom = np.full(num_methods, np.nan), (num_methods - 1) * (num_seeds - 1)
     if num_seeds < MIN_SEEDS or num_methods < 2:
-        return p
+        return t, freedom
     means = table.mean(axis=0)
     residuals = table - means - table.mean(axis=1, keepdims=True) + table.mean()
-    freedom = (num_methods - 1) * (num_seeds - 1)
-    error = np.sqrt(2 * (residuals**2).sum() / freedom / num_seeds)  # of a difference of two means
-    if error > 1e-9 * np.abs(table).max():  # else only rounding is left
-        p = 2 * stats.t.sf(np.abs(means - means[first]) / error, freedom)
-        p[first] = np.nan
-    return p
+    pooled = np.sqrt(2 * (residuals**2).sum() / freedom / num_seeds)  # of a difference of two means
+    if np.round(pooled, DIGITS):  # else only rounding is left
+        own = stats.sem(table[:, [first]] - table, axis=0)
+        t = (means[first] - means) / np.maximum(pooled, own)
+        t[first] = np.nan
+    return t, freedom
+
+
+def range_p(t: Array, freedom: Array) -> Array:
+    """Adjusted p-values of methods being as good as the one with the best mean, which is one of many by chance too.
+
+    Step by step from the worst, each difference is taken for the range of all means that are not yet told apart
+    (the studentised range in Newman's and Keuls's steps). Where several methods are the best alike, one of them is
+    told apart as seldom as the level says, however many they are; with Holm's method, which takes the best for
+    known beforehand, it is one of 33 in a quarter of all tables.
+
+    Args:
+        t: how many standard errors each is behind the best; one that is ahead on the seeds compared is below 0.
+        freedom: degrees of freedom of each.
+    """
+    order = np.argsort(-t, kind="stable")
+    among = np.arange(len(t) + 1, 1, -1)  # those that are left, with the best
+    p = stats.studentized_range.sf(np.sqrt(2) * np.maximum(t[order], 0), among, freedom[order])
+    adjusted = np.empty(len(t))
+    adjusted[order] = np.maximum.accumulate(p)
+    return adjusted
 
 
 def holm(p: Array) -> Array:

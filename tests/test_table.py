@@ -116,13 +116,13 @@ def test_an_underline_is_the_second_in_rank_below_one_that_is_best_alone(scores)
     assert all(round(cell.value, 2) == ranked[1] for cell in second)
 
 
-def chances(values):
-    """p of each row against kd, of rows given as {name: {seed: value}}."""
+def behind(values):
+    """How far each row is behind kd, of rows given as {name: {seed: value}}."""
     runs = logs_of(
         [logged(name, seed=seed, top1=top1) for name, row in values.items() for seed, top1 in row.items()]
     )
     scores = Scores(select(runs.runs).cells, runs.runs)
-    return scores.tests("kd", scores.columns[0])
+    return {name: t for name, (t, _) in scores.behind("kd", scores.columns[0]).items()}
 
 
 def drawn(seeds, generator):
@@ -139,14 +139,14 @@ def test_a_row_that_lacks_seeds_takes_part_in_no_comparison_but_its_own(generato
     others = {
         name: drawn(sorted(seeds), generator) for name, seeds in zip(("sp", "cc", "vid"), fewer, strict=False)
     }
-    found = chances(whole | others)
-    balanced = statistics.block_p(np.array([list(row.values()) for row in whole.values()]).T)
+    found = behind(whole | others)
+    balanced, _ = statistics.block_t(np.array([list(row.values()) for row in whole.values()]).T)
     assert [found[name] for name in whole] == pytest.approx(balanced, nan_ok=True)
     for name, row in others.items():
         shared = sorted(row.keys() & whole["kd"].keys())
         if row:
             pool = [each for each in (whole | others).values() if each.keys() >= set(shared)]
-            expected = statistics.block_p(
+            expected, _ = statistics.block_t(
                 np.array([[each[seed] for each in pool] for seed in shared]).reshape(-1, len(pool))
             )
             assert found[name] == pytest.approx(expected[pool.index(row)], nan_ok=True)
@@ -160,9 +160,9 @@ def test_a_row_that_has_the_seeds_of_two_others_tells_more_of_their_error(genera
         "crd": drawn(range(5), generator),
     }
     table = np.array([[row[seed] for row in rows.values()] for seed in range(1, 4)])
-    assert chances(rows)["at"] == pytest.approx(statistics.block_p(table)[1])
-    alone = chances({name: rows[name] for name in ("kd", "at")})["at"]
-    assert alone == pytest.approx(statistics.block_p(table[:, :2])[1])
+    assert behind(rows)["at"] == pytest.approx(statistics.block_t(table)[0][1])
+    alone = behind({name: rows[name] for name in ("kd", "at")})["at"]
+    assert alone == pytest.approx(statistics.block_t(table[:, :2])[0][1])
 
 
 def test_rows_with_few_seeds_do_not_change_the_marks_of_others():
@@ -171,6 +171,13 @@ def test_rows_with_few_seeds_do_not_change_the_marks_of_others():
     runs += [logged("sp", seed=seed, top1=top1) for seed, top1 in ((2, 90.0), (9, 91.0))]
     marks = {row.name: row.cells[0].mark for row in only(runs).section("methods").rows}
     assert marks == {"sp": "", "kd": BEST, "at": BEST}  # sp has two seeds
+
+
+def test_a_row_that_is_ahead_on_the_seeds_that_both_have_is_not_told_apart():
+    """Whatever others of the best row's seeds do for its mean."""
+    runs = [logged("kd", seed=seed, top1=top1) for seed, top1 in enumerate([70.0, 71.0, 72.0, 80.0, 81.0])]
+    runs += [logged("at", seed=seed, top1=top1) for seed, top1 in enumerate([72.0, 73.1, 74.1])]
+    assert {row.name: row.cells[0].mark for row in only(runs).section("methods").rows} == {"kd": BEST, "at": BEST}
 
 
 def test_alpha_decides_what_is_told_apart():
