@@ -115,8 +115,8 @@ def network_objection(
     return _objection(
         images.device,
         lambda: _shown(copy.deepcopy(network).double(), images.double(), needs, whole),
-        lambda: _shown(network, images, needs, precision),
-        lambda: _shown(network, images, needs, precision, compiles=True),
+        lambda: _shown(copy.deepcopy(network), images, needs, precision),
+        lambda: _shown(copy.deepcopy(network), images, needs, precision, compiles=True),
         NETWORKS,
     )
 
@@ -174,8 +174,7 @@ def _cause(error: Exception) -> str:
 def _shown(
     network: Network, images: Tensor, needs: frozenset[str], precision: torch.autocast, compiles: bool = False
 ) -> Found:
-    """What a network shows, part by part, its gradients in one vector, as some are but rounding, and statistics."""
-    network = copy.deepcopy(network)  # batch norms move
+    """What a copy of a network, whose statistics move, shows part by part, and all gradients, some but rounding."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with precision, torch.set_grad_enabled(bool(learning)):
         shown = look(network, images, needs, compiles)
