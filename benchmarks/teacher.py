@@ -52,15 +52,14 @@ class TeacherCommandConfig:
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Train or import the teacher."""
-    plan = _plan(config)
-    command = OmegaConf.to_object(config)
-    assert isinstance(command, TeacherCommandConfig)
+    command = _resolve(config)
+    plan = TeacherPlan(command.network, command.data, command.seed, command.train, Path(command.teacher.root))
     console, device = make_console(), torch.device(plan.train.device.value)
     prepare_torch(plan.train)
-    num_classes = data.INFO[plan.data.name].num_classes
-    imported = None if command.checkpoint is None else teachers.given(plan.network, Path(command.checkpoint))
-    if imported:
-        imported.load(num_classes, torch.device("cpu"))  # refuses another architecture
+    imported = None
+    if command.checkpoint is not None:
+        num_classes = data.INFO[plan.data.name].num_classes
+        imported = teachers.given(plan.network, command.checkpoint, num_classes, "checkpoint")
     there = teachers.find(plan)
     if there and not command.replace and (imported is None or imported.sha256 == there.sha256):
         console.print(f"the teacher is there already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1")
@@ -71,8 +70,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
     check_writable("teacher.root", plan.root)
     _say_who_takes(plan, console)
-    dataset = data.load(plan.data)
-    bench = Workbench(dataset, device, console, command.checkpoints)
+    bench = Workbench(data.load(plan.data), device, console, command.checkpoints)
     if imported:
         _import(plan, imported, f"imported from {command.checkpoint}", bench)
     else:
@@ -108,15 +106,14 @@ def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
     bench.measure(bench.train_teacher(plan), plan.train)
 
 
-def _plan(config: DictConfig) -> TeacherPlan:
-    """The teacher that is asked for, every value of its protocol filled in.
+def _resolve(config: DictConfig) -> TeacherCommandConfig:
+    """What was typed, every value of the protocol filled in.
 
     Raises:
         UserError: a value that cannot work.
     """
-    network = _network(config)
     protocol.fill_data(config)
-    protocol.fill_train(config, network)
+    protocol.fill_train(config, _network(config))
     protocol.fill_store(config)
     command = OmegaConf.to_object(config)
     assert isinstance(command, TeacherCommandConfig)
@@ -131,10 +128,11 @@ def _plan(config: DictConfig) -> TeacherPlan:
     protocol.check_seed("seed", command.seed)
     protocol.check_path("teacher.root", command.teacher.root)
     protocol.check_path("checkpoint", command.checkpoint)
-    return TeacherPlan(network, command.data, command.seed, command.train, Path(command.teacher.root))
+    return command
 
 
 def _network(config: DictConfig) -> str:
+    """The teacher's, filled in where it is a pair's."""
     named = not OmegaConf.is_missing(config, "network")
     if named == (config.pair is not None):
         raise UserError("name the teacher by network=… or by pair=…" + (", not both" if named else ""))

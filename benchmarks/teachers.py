@@ -152,16 +152,6 @@ def of_fewer_epochs(run: RunConfig) -> str | None:
     )
 
 
-def given(network: str, path: Path) -> Teacher:
-    """The teacher in a checkpoint.
-
-    Raises:
-        UserError: the checkpoint cannot be read.
-    """
-    checkpoint = checkpoints.read(path)
-    return Teacher(network, checkpoint, weights_sha256(checkpoint.state), str(path))
-
-
 def of_run(run: RunConfig) -> Teacher | None:
     """The teacher that a run is given, or the store's; None if it is still to be trained.
 
@@ -170,20 +160,27 @@ def of_run(run: RunConfig) -> Teacher | None:
     """
     if run.teacher.checkpoint is None:
         return find(TeacherPlan.of(run))
-    return checked(run.pair.teacher, run.teacher.checkpoint, data.INFO[run.data.name].num_classes)
+    return given(run.pair.teacher, run.teacher.checkpoint, data.INFO[run.data.name].num_classes)
 
 
-def checked(network: str, path: str, num_classes: int) -> Teacher:
-    """The teacher in the checkpoint that the user gave.
+def given(network: str, path: str, num_classes: int, key: str = "teacher.checkpoint") -> Teacher:
+    """The teacher in a checkpoint of the user's.
+
+    Args:
+        network: what it is said to be.
+        path: of the checkpoint.
+        num_classes: of the data set.
+        key: the setting that names the checkpoint, for messages.
 
     Raises:
         UserError: it cannot be read, or is another architecture.
     """
     try:
-        teacher = given(network, Path(path))
+        checkpoint = checkpoints.read(Path(path))
+        teacher = Teacher(network, checkpoint, weights_sha256(checkpoint.state), path)
         teacher.load(num_classes, torch.device("cpu"))
     except UserError as error:
-        raise UserError(f"teacher.checkpoint: {error}") from None
+        raise UserError(f"{key}: {error}") from None
     return teacher
 
 

@@ -126,7 +126,7 @@ def test_lists_the_store(command, published, capsys):
         ([], "network="),
         (["network=resnet8", "pair=vgg13_vgg8"], "not both"),
         (["network=vgg9"], "vgg8"),
-        (["network=resnet8", "checkpoint=/nowhere.pth"], "/nowhere.pth"),
+        (["network=resnet8", "checkpoint=/nowhere.pth"], "checkpoint: /nowhere.pth"),
         (["network=resnet8", "train.epochs=0"], "train.epochs=0"),
         (["network=resnet8", "train.lr=abc"], "train.lr=abc"),
     ],

@@ -307,7 +307,7 @@ def test_a_card_that_is_no_text(run: RunConfig, stored: Path) -> None:
 def test_a_checkpoint_is_a_teacher(tmp_path: Path, network: Network) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"model": network.state_dict(), "best_acc": 12.5}, path)
-    teacher = teachers.given("resnet8", path)
+    teacher = teachers.given("resnet8", str(path), 10)
     assert (teacher.network, teacher.checkpoint.claimed_top1) == ("resnet8", 12.5)
     assert str(path) in teacher.source
     torch.testing.assert_close(logits(teacher.load(10, CPU)), logits(network))
@@ -315,13 +315,13 @@ def test_a_checkpoint_is_a_teacher(tmp_path: Path, network: Network) -> None:
 
 def test_a_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        teachers.given("resnet8", tmp_path / "weights.pth")
+        teachers.given("resnet8", str(tmp_path / "weights.pth"), 10)
     assert str(tmp_path / "weights.pth") in str(caught.value)
 
 
 def test_a_stored_teacher_given_as_a_checkpoint_still_claims_its_accuracy(stored: Path) -> None:
     """Our own format carries what it says of itself, so that it is checked wherever it is taken to."""
-    assert teachers.given("resnet8", stored / "teacher.safetensors").checkpoint.claimed_top1 == 90.5
+    assert teachers.given("resnet8", str(stored / "teacher.safetensors"), 10).checkpoint.claimed_top1 == 90.5
 
 
 def test_the_same_weights_are_the_same_teacher_in_every_format(
@@ -341,7 +341,7 @@ def test_the_same_weights_are_the_same_teacher_in_every_format(
         torch.save(content, tmp_path / name)
     checkpoints.write(tmp_path / "ours.safetensors", network, {})
     for name in (*contents, "ours.safetensors"):
-        assert teachers.given("resnet8", tmp_path / name).sha256 == sha256, name
+        assert teachers.given("resnet8", str(tmp_path / name), 10).sha256 == sha256, name
 
 
 # --- its accuracy

@@ -101,7 +101,7 @@ def _teacher_sha256(run: RunConfig) -> str | None:
 
 @cache
 def _given_sha256(network: str, checkpoint: str, num_classes: int) -> str:
-    return teachers.checked(network, checkpoint, num_classes).sha256
+    return teachers.given(network, checkpoint, num_classes).sha256
 
 
 class Plan:
