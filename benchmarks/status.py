@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from benchmarks.cli import Command
-from benchmarks.cli import main as run_command_line
+from benchmarks.cli import Command, main
 from benchmarks.console import make_console
 from benchmarks.suite import overview
 from benchmarks.suite.states import FOLDER, Reader, plans
@@ -49,11 +47,5 @@ COMMAND = Command(
     run=execute,
 )
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return run_command_line(COMMAND, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(COMMAND))
