@@ -135,8 +135,8 @@ def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
     found = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[none,kd,at]", f"output={tmp_path}"]))
     monkeypatch.setattr(memory, "group_size", lambda students, room: 2)
     plan = Plan(SuiteConfig(output=str(tmp_path)), found)
-    first, second = plan.students.values()
+    first, second = plan.cohort_tasks.values()
     assert (first.name, first.labels) == ("resnet14_resnet8_seed_0-1", ["none", "kd"])
     assert (second.name, second.labels) == ("resnet14_resnet8_seed_0-2", ["at"])
-    (teacher,) = plan.teachers
+    (teacher,) = plan.teacher_tasks
     assert first.after == second.after == teacher

@@ -20,7 +20,7 @@ from benchmarks.costs import cost
 from benchmarks.files import CARD, RESULT
 from benchmarks.identity import slug
 from benchmarks.protocol import StudentConfig
-from benchmarks.suite.states import known
+from benchmarks.suite.states import record_at
 from benchmarks.teachers import TeacherPlan
 
 BACKWARD = 2  # times a forward pass
@@ -91,7 +91,7 @@ class Rates:
         )
         for path in results[:NEWEST]:
             try:
-                result = known(path) or {}
+                result = record_at(path) or {}
                 config = result["config"]
                 train = {"compile": False} | config["train"]  # older runs could not
                 key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
@@ -107,7 +107,7 @@ class Rates:
         rates = []
         for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):
             try:
-                card = known(path) or {}
+                card = record_at(path) or {}
                 if (card["data"], card["protocol"]["batch_size"]) == (plan.data.name, plan.train.batch_size):
                     rates.append(card["history"][-1][metrics.IMAGES_PER_SECOND] * macs)
             except (KeyError, TypeError, IndexError):  # damaged, or imported: no measurement

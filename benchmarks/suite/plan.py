@@ -120,8 +120,8 @@ class Plan:
         self.title, self.workers, self.cohorts = str(settings.suite or "grid"), settings.workers, cohorts
         self.output = Path(settings.output)
         self.cells = {cohort.name: _cells(cohort) for cohort in cohorts}
-        self.teachers: dict[str, TeacherTask] = {}
-        self.students: dict[str, CohortTask] = {}
+        self.teacher_tasks: dict[str, TeacherTask] = {}
+        self.cohort_tasks: dict[str, CohortTask] = {}
         self.failed_teachers: dict[str, str] = {}  # why, by task
         for cohort in cohorts:
             self._divide(cohort, sharing)
@@ -136,7 +136,7 @@ class Plan:
         for k, group in enumerate(groups, start=1):
             name = slug(cohort.name) + (f"-{k}" if len(groups) > 1 else "")
             after = self._teacher_task(cohort.run) if any(cell.student.needs for cell in group) else None
-            self.students[name] = CohortTask(name, cohort.run, tuple(cell.variant for cell in group), after)
+            self.cohort_tasks[name] = CohortTask(name, cohort.run, tuple(cell.variant for cell in group), after)
             for cell in group:
                 cell.task = name
 
@@ -145,13 +145,13 @@ class Plan:
         if _teacher_sha256(run):
             return None
         name = task_of_teacher(TeacherPlan.of(run))
-        self.teachers.setdefault(name, TeacherTask(name, run))
+        self.teacher_tasks.setdefault(name, TeacherTask(name, run))
         return name
 
     @property
     def tasks(self) -> list[Task]:
         """Everything to be done, teachers first."""
-        return [*self.teachers.values(), *self.students.values()]
+        return [*self.teacher_tasks.values(), *self.cohort_tasks.values()]
 
     def all_cells(self) -> Iterator[Cell]:
         """Every run that is possible."""
@@ -190,7 +190,7 @@ class Plan:
         """Take in how a task ended."""
         if isinstance(task, TeacherTask) and report.failures:
             self.failed_teachers[task.name] = report.failures[TEACHER]
-        after = {name for name, students in self.students.items() if task.name in (name, students.after)}
+        after = {name for name, other in self.cohort_tasks.items() if task.name in (name, other.after)}
         for cell in self.all_cells():
             if cell.task in after:
                 cell.look()

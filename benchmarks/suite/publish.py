@@ -36,7 +36,7 @@ def _teachers(plan: Plan) -> Iterator[dict[str, Any]]:
     runs = [cell.run for cell in plan.all_cells() if cell.student.needs and cell.run.teacher.checkpoint is None]
     for folder, teacher in {each.folder: each for each in map(TeacherPlan.of, runs)}.items():
         task = task_of_teacher(teacher)
-        entry = _entry(plan, TEACHER, folder.name, task if task in plan.teachers else None, folder)
+        entry = _entry(plan, TEACHER, folder.name, task if task in plan.teacher_tasks else None, folder)
         entry["failure"] = plan.failed_teachers.get(task)
         yield {"name": f"teacher {teacher.network}", "teacher": True, "runs": [entry]}
 

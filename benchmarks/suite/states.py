@@ -35,7 +35,7 @@ class Run:
     """One run of a grid, or a teacher.
 
     Attributes:
-        label: of the method, or the teacher's network.
+        label: of the student; "teacher" of a teacher.
         state: of it.
         top1: in percent, the last that is known.
         note: why it failed or is impossible.
@@ -115,11 +115,11 @@ def plans(output: Path) -> list[Path]:
 
 
 def _ids(path: Path) -> set[str]:
-    return {run["id"] for row in (known(path) or {}).get("rows", []) for run in row["runs"]}
+    return {run["id"] for row in (record_at(path) or {}).get("rows", []) for run in row["runs"]}
 
 
-def known(path: Path) -> dict[str, Any] | None:
-    """What a record holds; None where it is not there, or damaged."""
+def record_at(path: Path) -> dict[str, Any] | None:
+    """What the record in a file holds; None where it is not there, or damaged."""
     try:
         return read_record(path)
     except (OSError, ValueError):
@@ -140,8 +140,8 @@ class Reader:
 
     def read(self) -> Grid:
         """The grid as it is now."""
-        content = known(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
-        progress = {name: known(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
+        content = record_at(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
+        progress = {name: record_at(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
         rows = tuple(self._row(row, progress) for row in content["rows"])
         return Grid(content["title"], rows, _seconds_left(content, rows, progress))
 
@@ -169,7 +169,7 @@ class Reader:
             return Run(label, State.training, progress.get("top1", {}).get(label))
         if run["failure"]:
             return Run(label, State.failed, note=run["failure"])
-        if folder is not None and (failure := known(folder / FAILURE)):
+        if folder is not None and (failure := record_at(folder / FAILURE)):
             return Run(label, State.failed, note=str(failure.get("failure")))
         begun = folder is not None and any(folder.glob("checkpoint-*"))
         return Run(label, State.interrupted if begun else State.waiting)
