@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from benchmarks.metrics import MIN_SEEDS
+from benchmarks.metrics import DIGITS, MIN_SEEDS
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
-DIGITS = 9  # decimals that count: beyond them only rounding tells values apart that are equal
 MIN_PAIRS_WILCOXON = 6  # with fewer, no outcome of Wilcoxon's two-sided test is below 0.05
 RESAMPLES = 9999
 NOTHING: Interval = (np.nan, np.nan)

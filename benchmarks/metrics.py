@@ -21,6 +21,7 @@ STATUS = "status"
 ARTIFACTS = "artifacts"  # the file with a run's arrays, where it wrote them
 
 MIN_SEEDS = 3  # for an interval or a test of a difference: two hardly tell their spread
+DIGITS = 9  # decimals that count: beyond them only rounding tells values apart that are equal
 
 
 def train_term(term: str) -> str:

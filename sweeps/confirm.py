@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from benchmarks.errors import RunFailed
-from benchmarks.metrics import MIN_SEEDS
+from benchmarks.metrics import DIGITS, MIN_SEEDS
 from benchmarks.words import signed
 from benchmarks.workbench import Workbench
 from sweeps.draft import of_point
@@ -119,19 +119,22 @@ class Gain:
 
     @property
     def half_width(self) -> float:
-        """Of the mean difference's 95 % interval, by Student's t; infinite where there are too few seeds."""
+        """Of the mean difference's 95 % interval, by Student's t; infinite where there is none.
+
+        That is below `MIN_SEEDS`, and where all seeds differ by the same: few equal values are no certainty.
+        """
         from scipy import stats  # takes a second, which a command's help should not
 
-        if len(self.seeds) < MIN_SEEDS:
+        if len(self.seeds) < MIN_SEEDS or not np.round(np.ptp(self.differences), DIGITS):
             return float("inf")
         error = self.differences.std(ddof=1) / np.sqrt(len(self.seeds))
         return float(stats.t.ppf(0.975, len(self.seeds) - 1) * error)
 
     @property
     def difference(self) -> str:
-        """The mean difference with its interval."""
+        """The mean difference, with its interval where there is one."""
         interval = f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
-        return f"{signed(self.mean)}{interval if len(self.seeds) >= MIN_SEEDS else ''}"
+        return signed(self.mean) + (interval if np.isfinite(self.half_width) else "")
 
     @property
     def better(self) -> bool:
@@ -140,8 +143,9 @@ class Gain:
 
     def __str__(self) -> str:
         verdict = "better than the defaults" if self.better else "not shown to be better than the defaults"
-        if len(self.seeds) < MIN_SEEDS:
-            verdict = f"no test below {MIN_SEEDS} seeds"
+        if np.isinf(self.half_width):
+            few = len(self.seeds) < MIN_SEEDS
+            verdict = f"no test below {MIN_SEEDS} seeds" if few else "no test where all seeds differ by the same"
         tuned, default = map(spread, self._paired)
         return f"{tuned} against {default}: {self.difference} points, {verdict}"
 

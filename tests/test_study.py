@@ -376,8 +376,8 @@ def test_a_worker_taken_for_dead_leaves_its_work_to_the_other(confirming, tmp_pa
 
 
 def by_degree(variant, seed):
-    """A score that grows with AFT-KD's degree; seeds differ."""
-    return 50 + 20 * variant.method.degree + seed % 3
+    """A score that grows with AFT-KD's degree, and faster with some seeds."""
+    return 50 + (20 + seed % 3) * variant.method.degree
 
 
 BLOCKS = (*QUICK, "space=aftkd_blocks", "study=blocks")
@@ -403,11 +403,11 @@ def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, 
     found = findings.find(storage(tmp_path), "blocks")
     best, default = found.best, found.default
     assert best.params["degree"] > default.params["degree"] == 0.5
-    assert best.value == pytest.approx(50 + 20 * best.params["degree"] + (0 + 1) / 2)
-    assert best.user_attrs["scores"] == pytest.approx([50 + 20 * best.params["degree"] + seed for seed in (0, 1)])
+    assert best.value == pytest.approx(50 + 20.5 * best.params["degree"])
+    assert best.user_attrs["scores"] == pytest.approx([50 + rate * best.params["degree"] for rate in (20, 21)])
     assert trained[-3:] == [(seed, ["default", f"trial-{best.number}"]) for seed in (5, 6, 7)]
-    assert found.gain.default == {5: 62, 6: 60, 7: 61}
-    assert found.gain.differences == pytest.approx([20 * (best.params["degree"] - 0.5)] * 3)
+    assert found.gain.default == {5: 61, 6: 60, 7: 60.5}
+    assert found.gain.differences == pytest.approx([rate * (best.params["degree"] - 0.5) for rate in (22, 20, 21)])
     assert found.gain.better
     assert "better than the defaults" in capsys.readouterr().out
 
@@ -513,6 +513,16 @@ def test_two_seeds_give_a_gain_no_interval():
     assert not two.better
     assert "(95 %, n = 3)" in three.difference
     assert "better than the defaults" in str(three)
+
+
+def test_seeds_that_differ_by_the_same_give_a_gain_no_interval():
+    """One image of 360 each: in floats these differences are not quite equal."""
+    default = {seed: images / 360 * 100 for seed, images in enumerate((350, 352, 345))}
+    tuned = {seed: (images + 1) / 360 * 100 for seed, images in enumerate((350, 352, 345))}
+    gain = Gain(tuned, default)
+    assert gain.difference == "+0.28"
+    assert not gain.better
+    assert "no test where all seeds differ by the same" in str(gain)
 
 
 def test_a_loss_has_the_minus_sign_of_the_tables():
