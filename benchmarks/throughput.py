@@ -76,8 +76,7 @@ class Throughput:
 
     def __init__(self, config: ThroughputConfig, distillation: Distillation, dataset: DataSet) -> None:
         self.config, self.dataset = config, dataset
-        #: why some of ours are not replayed or compiled after all, by loop
-        self.notices: dict[str, list[str]] = {}
+        self.notices: dict[str, list[str]] = {}  # by loop, why ours are not replayed or compiled after all
         self.students, self.specs = distillation.students, distillation.specs
         self.device = distillation.device
         self.teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
@@ -114,25 +113,19 @@ class Throughput:
 
     def rounds(self) -> Rounds:
         """Measure all loops in turn, after one round that does not count."""
-        loops: dict[tuple[str, str], Loop | PlainLoop] = {
-            (kind, label): loop
-            for label in self.alone
-            for kind, loop in (("plain", self.plain[label]), ("alone", self.alone[label]))
-        }
-        loops["cohort", ""] = self.cohort
-        times: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
-        for loop in loops.values():
+        found = Rounds({label: [] for label in self.plain}, {label: [] for label in self.alone}, [])
+        loops: list[tuple[Loop | PlainLoop, list[float]]] = []
+        for label in self.alone:
+            loops += [(self.plain[label], found.plain[label]), (self.alone[label], found.alone[label])]
+        loops.append((self.cohort, found.cohort))
+        for loop, _ in loops:
             _look_ahead(loop, WARM_UP + 1)
             loop.run(WARM_UP + 1)
         for _ in range(self.config.repeats):
-            for key, loop in loops.items():
+            for loop, times in loops:
                 _look_ahead(loop, self.config.steps)
-                times[key].append(seconds(loop.run, self.config.steps, self.device))
-        return Rounds(
-            {label: times["plain", label] for label in self.plain},
-            {label: times["alone", label] for label in self.alone},
-            times["cohort", ""],
-        )
+                times.append(seconds(loop.run, self.config.steps, self.device))
+        return found
 
 
 def _look_ahead(loop: Loop | PlainLoop, num_steps: int) -> None:
