@@ -165,9 +165,8 @@ class Batch:
         """Several batches, one behind the other, as one for students, who need not know the crops."""
         if len(batches) == 1:
             return batches[0]
-        return cls(
-            *(torch.cat(parts) for parts in zip(*((b.images, b.targets, b.index) for b in batches), strict=True))
-        )
+        images, targets, index = zip(*((each.images, each.targets, each.index) for each in batches), strict=True)
+        return cls(torch.cat(images), torch.cat(targets), torch.cat(index))
 
 
 class Normalise:

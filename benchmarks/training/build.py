@@ -65,21 +65,21 @@ def build_member(
     num_steps: int,
     teacher: models.Network | None = None,
 ) -> Member:
-    """A student, its method and its loss weights, each from the streams of its seed.
+    """A student and its method, each from a stream of its seed, with the schedule of its loss weights.
 
     Args:
         config: resolved.
         specs: of student and teacher.
         targets: labels of the training set, on the training device.
-        num_steps: steps of the whole training.
+        num_steps: of the main training.
         teacher: what the method may look at, where there is one.
     """
     network = build_network(config.pair.student, specs[0].logits, config.seed, targets.device)
     method = build_method(config, specs, targets)
     if teacher is not None:
         _show_networks(method, teacher, network, config)
-    weights = LossWeights(config.loss, method.terms, num_steps)
-    return Member(config.label, network, method, weights, config.train)
+    schedule = LossWeights(config.loss, method.terms, num_steps)
+    return Member(config.label, network, method, schedule, config.train)
 
 
 def _show_networks(

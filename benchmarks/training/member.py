@@ -56,12 +56,12 @@ class Member:
         name: its label.
         network: the student, on its device.
         method: for the same device; its connectors train in the student's optimiser.
-        weights: schedule of the loss weights.
+        schedule: of the loss weights, over the main training.
         train: the protocol.
     """
 
     def __init__(
-        self, name: str, network: Network, method: Method[Any], weights: LossWeights, train: TrainConfig
+        self, name: str, network: Network, method: Method[Any], schedule: LossWeights, train: TrainConfig
     ) -> None:
         self.name, self.network, self.method = name, network, method
         self.classifier = Classifier(network, method).train()
@@ -69,12 +69,12 @@ class Member:
         self.stopped = False  # an observer of the cohort has seen enough of it
         parameters = [each for each in self.classifier.parameters() if each.requires_grad]
         base = {term: method.config.weights[term] for term in method.terms}
-        self.main = Stage(method.needs, base, weights, parameters, train)
+        self.main = Stage(method.needs, base, schedule, parameters, train)
         self.pretraining: Stage | None = None
         self.pretraining_epochs = 0
         if stage := method.pretraining:
             self.pretraining_epochs = max(1, round(stage.part * train.epochs))
-            num_steps = self.pretraining_epochs * (weights.num_steps // train.epochs)
+            num_steps = self.pretraining_epochs * (schedule.num_steps // train.epochs)
             base = dict.fromkeys(stage.terms, 1.0)
             fixed = LossWeights(LossConfig(schedule=Schedule.fixed, warm_up=0.0), stage.terms, num_steps)
             plain = dataclasses.replace(train, optimizer=Optimizer.sgd)  # it has no task to be kept apart from
