@@ -16,7 +16,7 @@ from analysis.marks import mark
 from analysis.notes import RANK, notes_on, relative_to
 from analysis.scores import Scores, columns_of
 from analysis.selection import Selection
-from analysis.settings import Epoch, Figures, Layout
+from analysis.settings import Epoch, Figures, Layout, Measure
 from benchmarks import published
 from methods import ALONE
 
@@ -40,7 +40,7 @@ def tables(selection: Selection, runs: pd.DataFrame, layout: Layout) -> list[Tab
             names = [column.name for column in columns_of(cells) if belongs(column)]
             inside = cells[cells["column"].isin(names)]
             if not inside.empty:
-                made.append(_table(str(protocol), group, Scores(inside, runs), layout))
+                made.append(_table(str(protocol), group, Scores(inside, runs, layout.measure), layout))
     return made
 
 
@@ -48,11 +48,11 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     aggregates = _aggregates(scores, layout.baseline)
     sections = [_reference(scores), _methods(scores, layout.alpha, aggregates)]
     if layout.gain and ALONE in scores.rows:
-        gain = _section("gain", "gain over the student alone", scores, lambda row, c: scores.gain(row, ALONE, c))
-        sections.append(gain)
+        name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
+        sections.append(_section("gain", name, scores, lambda row, c: scores.gain(row, ALONE, c)))
     if layout.published != Figures.none and scores.split == "test":
         sections += _published(scores, every=layout.published == Figures.all)
-    what = f"{scores.split} top-1 in %, {'last epoch' if layout.epoch == Epoch.last else 'BEST epoch'}"
+    what = f"{scores.split} {scores.measure.words}, {'last epoch' if layout.epoch == Epoch.last else 'BEST epoch'}"
     title = f"{group}: {what}" if group else what
     sections = [section for section in sections if section.rows]
     table = Table(title, protocol, tuple(scores.columns), tuple(sections), tuple(aggregates))
@@ -66,8 +66,12 @@ def _section(kind: str, title: str, scores: Scores, cell: Callable[[str, Column]
 
 
 def _reference(scores: Scores) -> Section:
-    teacher = Row("teacher", tuple(scores.teacher(column) for column in scores.columns))
-    alone = [row for row, method in scores.rows.items() if method == ALONE] or [ALONE]
+    """The teacher, whose top-1 alone is logged, and the student alone, which follows no teacher."""
+    alone = [row for row, method in scores.rows.items() if method == ALONE]
+    teachers = []
+    if scores.measure == Measure.top1:
+        teachers = [Row("teacher", tuple(scores.teacher(column) for column in scores.columns))]
+        alone = alone or [ALONE]
     students = [
         Row(
             "student alone" if row == ALONE else f"student alone: {row}",
@@ -76,7 +80,7 @@ def _reference(scores: Scores) -> Section:
         )
         for row in alone
     ]
-    return Section("reference", "", (teacher, *students))
+    return Section("reference", "", (*teachers, *students))
 
 
 def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float]]) -> Section:
@@ -102,14 +106,14 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
     whole = scores.whole()
     found: dict[str, dict[str, float]] = {}
-    if baseline in whole and not np.isnan(scores.means(ALONE)).any():
+    if scores.measure == Measure.top1 and baseline in whole and not np.isnan(scores.means(ALONE)).any():
         found[relative_to(baseline)] = {
             row: statistics.relative_improvement(values, whole[baseline], scores.means(ALONE))
             for row, values in whole.items()
             if row != baseline
         }
     if len(whole) > 1 and len(scores.columns) > 1:
-        mean_ranks = statistics.ranks(np.array(list(whole.values())).T).mean(axis=0)
+        mean_ranks = statistics.ranks(scores.measure.sign * np.array(list(whole.values())).T).mean(axis=0)
         found[RANK] = dict(zip(whole, mean_ranks, strict=True))
     return {head: values for head, values in found.items() if not all(map(math.isnan, values.values()))}
 

@@ -27,13 +27,16 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes.append(
             "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
         )
+    if scores.measure.sign < 0:
+        notes.append("less is better")
     if len(scores.methods) > 1:
         notes += _notes_on_marks(table, scores, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no figure")
     notes += _notes_on_versions(table, scores)
     if table.section("gain"):
-        notes.append("gain: mean difference of the same seeds")
+        name = "gain" if scores.measure.sign > 0 else "difference"
+        notes.append(f"{name}: mean difference of the same seeds")
     if table.aggregates:
         notes += _notes_on_aggregates(layout.baseline, table.aggregates)
     if table.section("published"):

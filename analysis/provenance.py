@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.cells import Cell, Section, Table
 from analysis.runs import PLACES, get, without
-from analysis.selection import VALUES, Selection
-from analysis.settings import Layout
+from analysis.selection import Selection
+from analysis.settings import Layout, Measure
 from benchmarks.hashing import short_hash
 
 
@@ -29,8 +29,9 @@ def provenance(
         sources: what was read.
     """
     used = runs.loc[selection.cells["run_id"].unique()]
+    values = dict(zip(selection.cells["run_id"], selection.cells["value"], strict=True))
     entries = {
-        run_id: _run(str(run_id), run, VALUES[layout.epoch])
+        run_id: _run(str(run_id), run, {str(layout.measure): plain(values[run_id])})
         for run_id, run in zip(used.index, used.to_dict("records"), strict=True)
     }
     return {
@@ -47,7 +48,8 @@ def provenance(
 
 def rule(layout: Layout) -> str:
     """Which runs count, in words."""
-    value = "top-1 after the last epoch" if layout.epoch == "last" else "the best epoch's top-1 (flattering)"
+    what = "top-1" if layout.measure == Measure.top1 else layout.measure.words
+    value = f"{what} after the last epoch" if layout.epoch == "last" else f"the best epoch's {what} (flattering)"
     return f"complete runs; {value}; of equal runs the latest attempt; one run a seed"
 
 
@@ -71,11 +73,11 @@ def _cell(cell: Cell, section: Section, entries: Mapping[Any, Any]) -> dict[str,
     return numbers if section.kind == "published" else numbers | {"runs": behind}
 
 
-def _run(run_id: str, run: Mapping[Any, Any], value: str) -> dict[str, Any]:
+def _run(run_id: str, run: Mapping[Any, Any], value: dict[str, Any]) -> dict[str, Any]:
     entry = {
         "run": run_id,
         "seed": plain(run["seed"]),
-        "top1": plain(run[value]),
+        **value,
         "commit": run["commit"],
         "sources": run["sources"],
         "configuration": configuration_hash(run["config"]),

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import statistics
 from analysis.cells import Cell, Column
 from analysis.runs import method_code_of, versions_of
+from analysis.settings import Measure
 from benchmarks import published
 from benchmarks.pairs import PAIRS
 from methods import ALONE
@@ -22,9 +23,11 @@ class Scores:
     Args:
         cells: a selection's, of one protocol.
         runs: the table of runs, for the teachers.
+        measure: what the values are.
     """
 
-    def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame) -> None:
+    def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame, measure: Measure = Measure.top1) -> None:
+        self.measure = measure
         self.columns = columns_of(cells)
         self.rows = _rows(cells)
         self.methods = [row for row, method in self.rows.items() if method != ALONE]

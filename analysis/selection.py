@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs import DISTILLATION, get, method_code_of, printable
+from benchmarks import metrics
 from benchmarks.errors import UserError
 from methods import unknown
 
 SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
-VALUES = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
+TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Selection:
 
     Attributes:
         cells: a row for each run in each of its cells: `protocol`, `column`, `row`, `seed`, `value` (top-1 in
-            percent), `run_id`, and `pair`, `teacher`, `student`, `data`, `split`, `method`, `label`,
-            `teacher_sha256`. A student alone is under every teacher of its pair, since it has none.
+            percent, or another measure), `run_id`, and `pair`, `teacher`, `student`, `data`, `split`, `method`,
+            `label`, `teacher_sha256`. A student alone is under every teacher of its pair, since it has none.
         excluded: what was left out: `run_id` and `reason`.
     """
 
@@ -47,6 +48,7 @@ def select(
     runs: pd.DataFrame,
     *,
     epoch: str = "last",
+    measure: str = "top1",
     methods: Sequence[str] = (),
     pairs: Sequence[str] = (),
     protocol: str | None = None,
@@ -56,6 +58,7 @@ def select(
     Args:
         runs: the table of runs.
         epoch: "last", or "best" of the evaluation, which flatters.
+        measure: what of the last epoch's evaluation counts, as it is logged.
         methods: labels or names of methods to take; all unless given.
         pairs: likewise.
         protocol: a part of the protocol's text, which only one must have; all unless given.
@@ -64,9 +67,11 @@ def select(
         UserError: a name that no run has, or a protocol that none or several are.
     """
     runs = _asked(runs, methods, pairs)
+    what, values = (TOP1[epoch], runs[TOP1[epoch]]) if measure == "top1" else (measure, _last(runs, measure))
+    runs = runs.assign(value=values)
     rows = zip(runs.index, runs.to_dict("records"), strict=True)
-    reasons = {run_id: reason for run_id, run in rows if (reason := _unfit(run, VALUES[epoch]))}
-    fit = runs.drop(index=list(reasons)).assign(value=lambda frame: frame[VALUES[epoch]])
+    reasons = {run_id: reason for run_id, run in rows if (reason := _unfit(run, what))}
+    fit = runs.drop(index=list(reasons))
     if protocol is not None:
         chosen = choose(protocol, fit["protocol"].unique())
         reasons |= {
@@ -90,14 +95,23 @@ def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> 
     return runs
 
 
-def _unfit(run: Mapping[Hashable, Any], value: str) -> str:
+def _last(runs: pd.DataFrame, measure: str) -> pd.Series:
+    """What the last epoch's evaluation gave; NaN where it gave none."""
+    found = [
+        summary.get(metrics.evaluation(split, measure))
+        for summary, split in zip(runs["summary"], runs["split"], strict=True)
+    ]
+    return pd.to_numeric(pd.Series(found, index=runs.index, dtype=object), errors="coerce").astype(float)
+
+
+def _unfit(run: Mapping[Hashable, Any], what: str) -> str:
     """Why a run has no place in a table; nothing where it has."""
     if any(pd.isna(run[name]) for name in ("pair", "method", "teacher", "student", "seed")):
         return "no run of this suite: its configuration names no pair, method or seed"
     if run["state"] != "complete":
         failure = run["summary"].get("failure")
         return f"{run['state']}: {failure}" if failure else str(run["state"])
-    return f"no {value} in its summary" if pd.isna(run[value]) else ""
+    return f"no {what} in its summary" if pd.isna(run["value"]) else ""
 
 
 def choose(protocol: str, there: Iterable[str]) -> str:

@@ -20,6 +20,42 @@ class Epoch(StrEnum):
     best = "best"
 
 
+class Measure(StrEnum):
+    """What of an evaluation is compared, by its name in the logs."""
+
+    top1 = "top1"
+    top5 = "top5"
+    loss = "loss"
+    ece = "ece"
+    agreement = "agreement"
+    teacher_kl = "teacher_kl"
+
+    @property
+    def words(self) -> str:
+        """What it is, and in which unit."""
+        return _WORDS[self]
+
+    @property
+    def unit(self) -> str:
+        """Of differences."""
+        return "nats" if "nats" in self.words else "points"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, −1 where less is."""
+        return -1 if self in (Measure.loss, Measure.ece, Measure.teacher_kl) else 1
+
+
+_WORDS = {
+    Measure.top1: "top-1 in %",
+    Measure.top5: "top-5 in %",
+    Measure.loss: "cross entropy in nats",
+    Measure.ece: "calibration error in %",
+    Measure.agreement: "agreement with the teacher in %",
+    Measure.teacher_kl: "KL divergence from the teacher in nats",
+}
+
+
 class Figures(StrEnum):
     """Which published figures stand beside the measured ones."""
 
@@ -53,6 +89,9 @@ class Layout:
     epoch: Epoch = option(
         Epoch.last, "last, or best: chosen by the evaluation itself, which flatters; marked as such"
     )
+    measure: Measure = option(
+        Measure.top1, "what is compared: " + ", ".join(f"{name} ({words})" for name, words in _WORDS.items())
+    )
     methods: list[str] = option([], "rows, by label or method; default: all")
     pairs: list[str] = option([], "columns; default: all")
     protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
@@ -74,6 +113,10 @@ class Layout:
         """
         require(0 < self.alpha < 1, f"alpha={self.alpha:g} must be between 0 and 1")
         require(self.seed >= 0, f"seed={self.seed} must be at least 0")
+        if self.measure != Measure.top1:
+            what = f"measure={self.measure} is logged of runs here alone, after their last epoch: it takes no"
+            require(self.epoch == Epoch.last, f"{what} epoch=best")
+            require(self.published == Figures.none, f"{what} published figures")
 
 
 @dataclass(frozen=True)

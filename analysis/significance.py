@@ -53,6 +53,7 @@ class Against:
 
     Attributes:
         protocol, reference: what is compared, with which row.
+        unit: of the differences.
         on_pairs: over the seeds of each pair.
         over_pairs: over pairs.
         ranked, ranks: the methods that are ranked, and their ranks; None for fewer than two.
@@ -60,6 +61,7 @@ class Against:
 
     protocol: str
     reference: str
+    unit: str
     on_pairs: tuple[OnPair, ...]
     over_pairs: tuple[OverPairs, ...]
     ranked: tuple[str, ...]
@@ -83,6 +85,7 @@ def against(
     return Against(
         protocol,
         reference,
+        scores.measure.unit,
         tuple(_on_pairs(scores, others, reference, generator)),
         tuple(replace(each, p=float(p)) for each, p in zip(over_pairs, adjusted, strict=True)),
         *_ranks(scores, alpha),
@@ -111,13 +114,15 @@ def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
     ]
     values, references = [ours for ours, _ in both], [theirs for _, theirs in both]
     means = np.array([ours.mean() for ours in values]), np.array([theirs.mean() for theirs in references])
+    sign = scores.measure.sign
+    worth = [sign * ours for ours in values], [sign * theirs for theirs in references]
     return OverPairs(
         row,
         len(both),
         float(np.mean(means[0] - means[1])) if both else math.nan,
         statistics.wilcoxon_p(*means),
-        statistics.improvement(values, references),
-        statistics.improvement_interval(values, references, CONFIDENCE),
+        statistics.improvement(*worth),
+        statistics.improvement_interval(*worth, CONFIDENCE),
     )
 
 
@@ -125,7 +130,7 @@ def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | No
     whole = scores.whole()
     if len(whole) < 2:
         return (), None
-    return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)
+    return tuple(whole), statistics.rank_test(scores.measure.sign * np.array(list(whole.values())).T, alpha)
 
 
 def grids(result: Against) -> list[Grid]:
@@ -149,7 +154,8 @@ def _grid_on_pairs(result: Against) -> Grid:
     )
     head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
     notes = (
-        f"difference to {result.reference} in points, of the same seeds; p: paired t test, Holm over this table",
+        f"difference to {result.reference} in {result.unit}, of the same seeds; "
+        "p: paired t test, Holm over this table",
         f"an interval is of one difference by itself, p is adjusted for all in this table: it can exceed "
         f"{1 - CONFIDENCE:.2g} beside an interval without 0; bootstrap: of few seeds too narrow",
         f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",

@@ -185,6 +185,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     selection = select(
         logs.runs,
         epoch=layout.epoch,
+        measure=layout.measure,
         methods=layout.methods,
         pairs=layout.pairs,
         protocol=layout.protocol,
@@ -219,7 +220,7 @@ def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Again
     generator = np.random.default_rng(layout.seed)
     results = []
     for protocol, cells in selection.cells.groupby("protocol"):
-        scores = Scores(cells, logs.runs)
+        scores = Scores(cells, logs.runs, layout.measure)
         if layout.compare in scores.rows:
             results.append(against(str(protocol), scores, layout.compare, generator, layout.alpha))
     return results
