@@ -1,4 +1,4 @@
-"""The console that commands print to."""
+"""The console that commands print to, and the tables that they print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 WIDTH_OF_FILES = 120
 
@@ -16,6 +18,11 @@ WIDTH_OF_FILES = 120
 def make_console() -> Console:
     """As wide as the terminal, or wide enough for every table where the output goes elsewhere."""
     return _console(None, None if sys.stdout.isatty() else WIDTH_OF_FILES)
+
+
+def make_table(*columns: str) -> Table:
+    """A table in the look of all commands, to be filled; further columns may have settings of their own."""
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 @contextmanager

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import cli, data, groups, published
 from benchmarks.config import StoreConfig
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.costs import cost
 from benchmarks.files import CARD, read_record
 from benchmarks.pairs import PAIRS
@@ -39,7 +37,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     name = config.data.name
     fill_store(config)
     num_classes = data.INFO[name].num_classes
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
     for pair, (teacher, student) in PAIRS.items():

@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from scipy import stats
 
 from benchmarks import groups, metrics
 from benchmarks.cli import Command, main
 from benchmarks.clock import duration
 from benchmarks.config import Device, Optimizer, Precision, RunConfig
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import RESULT, check_writable, write_json, write_record
@@ -235,8 +233,7 @@ def _announce(parity: Parity, console: Console) -> None:
 
 def _print(console: Console, parity: Parity, accuracies: Accuracies) -> None:
     labels = [variant.label for variant in parity.variants]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{parity.bench.dataset.evaluation_name} top-1 in %, {counted(parity.config.repeats, 'seed')}")
+    table = make_table(f"{parity.config.data.split} top-1 in %, {counted(parity.config.repeats, 'seed')}")
     for label in labels:
         table.add_column(label, justify="right")
     for name, reached in accuracies.items():

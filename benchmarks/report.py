@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import metrics, published
 from benchmarks.config import Optimizer, RunConfig
+from benchmarks.console import make_table
 from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
 from benchmarks.words import signed
@@ -30,8 +29,7 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None
         return
     alone, split = _alone(run, jobs), run.data.split
     figures = _figures(run, jobs) if split == "test" else {}  # which all published ones are of
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table = make_table("")
     for column in ("top-1", "gain over alone", "best epoch", "published"):
         table.add_column(column, justify="right")
     table.add_row(f"teacher {run.pair.teacher}", _points(_teacher(jobs)), "", "", _top1(figures.get("teacher")))

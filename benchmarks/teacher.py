@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
 from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
 from benchmarks.teachers import Teacher, TeacherPlan
@@ -147,7 +145,7 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
     """List the store."""
     protocol.fill_store(config)
     root = Path(config.teacher.root)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for column in ("network", "data", "epochs", "seed", "top-1, %", "on", "sha256", "where"):
         table.add_column(column, overflow="fold")
     cards = sorted(root.glob(f"*/*/{CARD}"))

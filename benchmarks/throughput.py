@@ -9,15 +9,13 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import data, groups
 from benchmarks.cli import Command, main
 from benchmarks.clock import milliseconds
 from benchmarks.config import RunConfig
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.data import DataSet, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.errors import require
@@ -69,8 +67,7 @@ class Throughput:
 
     Args:
         config: resolved.
-        students: resolved, one for each method.
-        distillation: knows the networks' shapes and the device.
+        distillation: whose students are measured, one for each method, on its device.
         dataset: loaded.
     """
 
@@ -166,7 +163,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
 
 def _print_rates(console: Console, bench: Throughput, rounds: Rounds) -> None:
     batch, size = bench.config.train.batch_size, len(bench.students)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for name in ("images/s per student", "plain loop", "ours alone", "ratio", f"in the cohort of {size}", "ratio"):
         table.add_column(name, justify="left" if name.startswith("images") else "right")
     share = [step / size for step in rounds.cohort]
@@ -200,7 +197,7 @@ def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[st
     dtype = torch.bfloat16 if bench.config.train.precision == "bf16" else torch.float32
     peak = matrix_product_peak(bench.device, dtype)
     columns = ("data", "teacher", "student", "optimiser", "method")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for name in ("ours alone, % of a step", *columns, "ms", "GFLOP", "% of peak"):
         table.add_column(name, justify="left" if name.startswith("ours") else "right")
     figures = {}

@@ -11,13 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import groups
 from benchmarks.cli import Command, main, thawed
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import write_json
 from benchmarks.metrics import MIN_SEEDS
@@ -115,9 +113,7 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
     """The methods, the best first; all differences are paired by seed."""
     ranked = sorted(gains, key=lambda method: -sum(gains[method].tuned.values()))
     first = gains[ranked[0]]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("method", "trials", "pruned", "defaults", "tuned", "gained by tuning", "behind the first"):
-        table.add_column(column)
+    table = make_table("method", "trials", "pruned", "defaults", "tuned", "gained by tuning", "behind the first")
     for method in ranked:
         gain = gains[method]
         finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))

@@ -11,13 +11,11 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.cli import Command, as_overrides, main
 from benchmarks.config import PROTOCOL, PairConfig
-from benchmarks.console import make_console
+from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import write_text
 from benchmarks.identity import slug
@@ -90,7 +88,7 @@ def _print_settings(console: Console, found: Findings) -> None:
 
 
 def _print_trials(console: Console, found: Findings, top: int) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for column in ("trial", "top-1, %", "settings"):
         table.add_column(column, overflow="fold")
     best = found.ranked()[:top]
@@ -108,9 +106,7 @@ def _print_importances(console: Console, found: Findings) -> None:
         least = counted(findings.LEAST_TRIALS, "complete trial")
         console.print(f"importances need {least} with different scores: there are {num_complete}")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("parameter", "part of the variance", "± of the forests"):
-        table.add_column(column)
+    table = make_table("parameter", "part of the variance", "± of the forests")
     for name, (mean, deviation) in sorted(importances.items(), key=lambda item: -item[1][0]):
         table.add_row(name, f"{mean:.2f}", f"{deviation:.2f}")
     console.print(table)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import teachers
 from benchmarks.clock import duration
+from benchmarks.console import make_table
 from benchmarks.files import FAILURE
 from benchmarks.suite.overview import impossible
 from benchmarks.suite.plan import Plan
@@ -59,7 +58,7 @@ def _remarks(plan: Plan) -> Iterator[str]:
 
 
 def _print_tasks(plan: Plan, console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for column in ("to train", "students", "about"):
         table.add_column(column, justify="right" if column == "about" else "left", overflow="fold")
     seconds = {task.name: plan.seconds(task) for task in plan.tasks}

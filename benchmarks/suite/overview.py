@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from benchmarks.clock import duration
+from benchmarks.console import make_table
 from benchmarks.suite.states import Grid, Reader, Row, Run, State
 from benchmarks.words import counted
 
@@ -39,7 +38,7 @@ def render(grid: Grid, brief: bool = False) -> RenderableType:
         grid: as it is.
         brief: of what is complete, say the range only; so that a large grid fits on a screen.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = make_table()
     for name in ("", "runs", "trained", "images/s", "left"):
         table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
     table.add_column("top-1 in %", overflow="fold")
