@@ -379,7 +379,7 @@ def test_runs_that_differ_in_their_threads_alone_are_pointed_out(suite, capsys, 
 def test_workers_share_the_threads(suite, capsys, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     seen = []
-    monkeypatch.setattr("benchmarks.suite.command.describe", lambda plan, console: seen.append(plan.cohorts[0].run))
+    monkeypatch.setattr("benchmarks.suite.command.announce", lambda plan, console: seen.append(plan.cohorts[0].run))
     words = [word for word in TINY if not word.startswith(("pair", "train.threads"))]
     for workers in (1, 3):
         assert (

@@ -15,7 +15,7 @@ from benchmarks.suite.plan import Plan
 from benchmarks.suite.work import CohortTask
 
 
-def describe(plan: Plan, console: Console) -> None:
+def announce(plan: Plan, console: Console) -> None:
     """Say what there is to do, and about how long it takes."""
     cells = list(plan.all_cells())
     counts = {
@@ -31,19 +31,6 @@ def describe(plan: Plan, console: Console) -> None:
         console.print(f"what failed under this code is not tried again; deleting its {FAILURE} changes that")
     for line in impossible(reason for cohort in plan.cohorts for reason in cohort.impossible.values()):
         console.print(line)
-    jobs = [cell.job for cell in cells if cell.job is not None]
-    if stale := sum(job.of_other_code for job in jobs):
-        edited = sum(job.of_other_method for job in jobs)
-        own = f", {edited} of them of their method's own file" if edited else ""
-        console.print(
-            f"warning: {stale} of the complete runs are of another version of the code{own}", style="yellow"
-        )
-    if threads := plan.other_threads():
-        console.print(
-            f"note: runs of this grid are complete with train.threads={threads}; the number of threads can change "
-            "a result in its last bits and belongs to a run's identity",
-            style="yellow",
-        )
     for remark in dict.fromkeys(_remarks(plan)):
         console.print(remark, style="yellow")
     if plan.tasks:
@@ -51,7 +38,17 @@ def describe(plan: Plan, console: Console) -> None:
 
 
 def _remarks(plan: Plan) -> Iterator[str]:
-    """Of those that have a teacher, about its length."""
+    """What whoever reads the results should know."""
+    jobs = [cell.job for cell in plan.all_cells() if cell.job is not None]
+    if stale := sum(job.of_other_code for job in jobs):
+        edited = sum(job.of_other_method for job in jobs)
+        own = f", {edited} of them of their method's own file" if edited else ""
+        yield f"warning: {stale} of the complete runs are of another version of the code{own}"
+    if threads := plan.other_threads():
+        yield (
+            f"note: runs of this grid are complete with train.threads={threads}; the number of threads can change "
+            "a result in its last bits and belongs to a run's identity"
+        )
     for cell in plan.all_cells():
         if cell.student.needs and (remark := teachers.of_fewer_epochs(cell.run)):
             yield remark

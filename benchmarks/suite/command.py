@@ -17,7 +17,7 @@ from benchmarks.console import make_console
 from benchmarks.errors import Interrupted, RunFailed, UserError, require
 from benchmarks.files import check_writable
 from benchmarks.suite import overview, presets
-from benchmarks.suite.announce import describe
+from benchmarks.suite.announce import announce
 from benchmarks.suite.cluster import Cluster
 from benchmarks.suite.config import OF_LAUNCH, Launcher, SuiteConfig
 from benchmarks.suite.grid import cohorts
@@ -48,7 +48,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     grid = cohorts(config, given)
     run, console = grid[0].run, make_console()
     plan = Plan(settings, grid, sharing=_sharing(settings, run))
-    describe(plan, console)
+    announce(plan, console)
     if settings.dry_run:
         return 0
     check_writable("output", plan.output)
