@@ -33,7 +33,7 @@ def load(config: DataConfig) -> DataSet:
     info, root, cache = INFO[config.name], Path(config.root), Path(config.cache)
     train = info.load(root, cache, "train")
     if config.validation:
-        kept, held_out = stratified(train.targets, config.validation, seed=0)
+        kept, held_out = stratified(train.targets, config.validation)
         train, evaluation = train.subset(kept), train.subset(held_out)
     else:
         evaluation = info.load(root, cache, "test")

@@ -25,7 +25,7 @@ def load(part: Part) -> Split:
 
     digits = load_digits()
     targets = torch.from_numpy(digits.target).long()
-    index = dict(zip(PARTS, stratified(targets, 0.2, seed=0), strict=True))[part]
+    index = dict(zip(PARTS, stratified(targets, 0.2), strict=True))[part]
     images = torch.from_numpy(digits.images)[index].float()[:, None] * (255 / 16)
     images = F.interpolate(images, size=32, mode="bilinear", align_corners=False)
     return Split(images.round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous(), targets[index])
