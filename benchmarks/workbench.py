@@ -98,8 +98,8 @@ class Workbench:
         )
         return TrainBatches(self.dataset, train.batch_size, config.seed, self.device, train.max_steps)
 
-    def rehearse(self, what: str, students: Sequence[StudentConfig], specs: Specs) -> float:
-        """Check that a training can be done and say how long it takes; returns the seconds, without evaluations.
+    def rehearse(self, what: str, students: Sequence[StudentConfig], specs: Specs) -> None:
+        """Check that a training can be done, and say how long it takes without evaluations.
 
         Raises:
             UserError: a method cannot serve the pair, or memory is too small.
@@ -115,19 +115,16 @@ class Workbench:
             if not _out_of_memory(error):
                 raise
             raise UserError(f"{what}: this machine's memory is too small: {first_line(error)}") from None
-        seconds = epochs * steps * pace.main
         self.console.print(
             f"{what}: {epochs} × {steps} steps of {milliseconds(pace.main)} on this machine, about "
-            f"{duration(seconds)} and the evaluations"
+            f"{duration(epochs * steps * pace.main)} and the evaluations"
         )
-        if not pace.pretraining_epochs:
-            return seconds
-        before = pace.pretraining_epochs * steps * pace.pretraining
-        self.console.print(
-            f"before it, pre-training: {pace.pretraining_epochs} × {steps} steps of "
-            f"{milliseconds(pace.pretraining)}, about {duration(before)}"
-        )
-        return seconds + before
+        if pace.pretraining_epochs:
+            self.console.print(
+                f"before it, pre-training: {pace.pretraining_epochs} × {steps} steps of "
+                f"{milliseconds(pace.pretraining)}, about "
+                f"{duration(pace.pretraining_epochs * steps * pace.pretraining)}"
+            )
 
     def train(
         self,
