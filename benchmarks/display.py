@@ -14,8 +14,8 @@ from benchmarks.config import TrainConfig
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 
-# Of training, behind which output that is no terminal gets an estimate. On a GPU an epoch is over before; its first
-# steps take most of it.
+# After so much training output that is no terminal is told the time left, unless an epoch's line came before. Steps
+# alone would not do: on a GPU so many are over at once, and the first take longest.
 ESTIMATE_STEPS, ESTIMATE_SECONDS = 20, 5
 
 

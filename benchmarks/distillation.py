@@ -36,7 +36,7 @@ from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
 from methods import acts
 
-# In the place of a checkpoint's step, which is negative in a stage before the main training.
+# In the place of a step where there is no checkpoint: below any, as those before the main training are negative.
 NOT_BEGUN = -sys.maxsize
 
 

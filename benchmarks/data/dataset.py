@@ -183,7 +183,7 @@ class Normalise:
 
 
 class TrainBatches:
-    """The batches of every epoch, drawn and augmented on the device, the last one of an epoch short.
+    """The batches of every epoch, augmented on the device, the last one of an epoch short.
 
     Order and augmentation come from streams of their own for each epoch, and a sample's augmentation from its
     index: neither depends on what is trained, nor on where a run was interrupted.
@@ -192,7 +192,7 @@ class TrainBatches:
         data: the data set.
         batch_size: B.
         seed: the run's seed.
-        device: where everything happens.
+        device: where images and batches are.
         max_steps: end each epoch after so many batches.
     """
 

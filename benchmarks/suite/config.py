@@ -12,7 +12,7 @@ from methods.schedules import LossConfig
 
 # What a grid and each of its runs are told alike.
 SHARED = ("data", "train", "loss", "teacher", "checkpoint", "tracking", "output", "rerun")
-# How a grid is trained, which no run needs to know.
+# What the command itself goes by; where results go and reruns are its runs' affair, too.
 OF_LAUNCH = ("suite", "launcher", "workers", "address", "gpus", "retries", "dry_run", "output", "rerun")
 ALL = "all"  # in a list of methods or pairs
 

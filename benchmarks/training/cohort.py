@@ -27,7 +27,8 @@ from benchmarks.training.step import autocast, look_ahead, num_views, union_of_n
 from benchmarks.training.view_table import ViewTable
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
-# Where writing one takes longer than this, as many times more, up to so many: a fiftieth of the time goes into it.
+# Where writing one takes longer than this, the time between them grows as much, at most so many times: writing
+# takes a fiftieth of the training.
 SECONDS_OF_A_CHECKPOINT, DEAREST = 0.2, 30
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 

@@ -31,7 +31,7 @@ from benchmarks.training.trial import on_trial
 from methods import Features, InvalidSetting
 
 TIMED_STEPS = 2
-# A step, and an epoch, of the stage before the main training and of that itself.
+# Numbers of a step, and of an epoch, before the main training and in it.
 MOMENTS = (-1, 0)
 
 

@@ -26,7 +26,7 @@ class Meter(nn.Module):
         self.register_buffer("sums", torch.zeros(3 * num_terms, dtype=torch.float64))
         self.register_buffer("correct", torch.zeros((), dtype=torch.int64))
         self.register_buffer("samples", torch.zeros((), dtype=torch.int64))
-        # Steps of the stage, for each term, but for those from an epoch's first bad one on.
+        # The stage's steps so far, for each term; it stops counting where a value is not finite.
         self.register_buffer("good_steps", torch.zeros(num_terms, dtype=torch.int64))
         self.sums: Tensor
         self.correct: Tensor
