@@ -7,8 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from analysis.runs import printable
+from methods import ALONE
 
 BEST, SECOND = "best", "second"
+
+
+def shown(row: str) -> str:
+    """A row's name to readers."""
+    return "student alone" if row == ALONE else row
 
 
 @dataclass(frozen=True)

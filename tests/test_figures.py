@@ -162,6 +162,13 @@ def test_with_few_seeds_there_is_neither_interval_nor_test():
     assert all(np.isnan(each.get_xdata()).all() for each in bars)
 
 
+def test_seeds_that_all_differ_by_the_same_have_neither_interval_nor_test_and_the_figure_says_why():
+    scores = {("none", VGG): [60.0, 61.0, 63.0], ("kd", VGG): [63.0, 64.0, 66.0], ("at", VGG): [61.0, 61.5, 62.0]}
+    assert "where all seeds differ by the same neither interval nor test" in note(drawn("gain", grid(scores)))
+    del scores["kd", VGG]
+    assert "neither" not in note(drawn("gain", grid(scores)))
+
+
 def test_a_gain_needs_its_reference():
     with pytest.raises(NothingToDraw, match="reference: unknown row in these logs 'none'"):
         drawn("gain", grid({("kd", VGG): [70.0]}))
@@ -331,6 +338,7 @@ def test_ranks_are_over_the_pairs_that_all_methods_share():
     assert {"at  1.50", "1.50  kd"} <= set(shown) or {"kd  1.50", "1.50  at"} <= set(shown)
     assert "left out: sp" in note(figure)
     assert "so few pairs" in note(figure)
+    assert "joined by a bar: not told apart at 0.05 (Nemenyi)" in note(figure)
     with pytest.raises(NothingToDraw, match="ranks need two methods"):
         drawn("ranks", grid({("kd", VGG): [70.0], ("at", VGG): [70.0]}))
 

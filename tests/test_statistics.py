@@ -97,6 +97,18 @@ def test_bootstrap_interval_is_within_the_sample_and_comes_from_its_generator(va
     assert shifted == pytest.approx((low + 1000, high + 1000), abs=1e-6)
 
 
+@pytest.mark.parametrize(("num_seeds", "covered"), [(3, 3 / 4), (5, 5 / 6)])
+def test_intervals_of_few_seeds_hold_the_mean_as_often_as_is_said_of_them(num_seeds, covered):
+    draws = generator(num_seeds).normal(size=(400, num_seeds))
+    for interval, share in ((statistics.interval_t, 0.95), (bootstrapped, covered)):
+        ends = np.array([interval(values) for values in draws])
+        assert np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) == pytest.approx(share, abs=0.04)
+
+
+def bootstrapped(values):
+    return statistics.interval_bootstrap(values, generator())
+
+
 def test_bootstrap_leaves_the_global_generator_alone():
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     statistics.interval_bootstrap(np.array([1.0, 2.0, 4.0]), generator())

@@ -355,7 +355,7 @@ def test_statistics_against_a_reference():
     assert (line["seeds"], line["difference"]) == ("3", "+1.07")
     assert line["95%, t"].startswith("+0.92 to ")
     assert float(line["p"].lstrip("< ")) <= 0.05
-    assert {line["method"] for line in lines} == {"none", "at", "aftkd"}
+    assert {line["method"] for line in lines} == {"student alone", "at", "aftkd"}
     (_, rows), (head,) = over_pairs.blocks[0], over_pairs.head
     (line,) = [dict(zip(head, (e.text for e in row), strict=True)) for row in rows if row[0].text == "aftkd"]
     assert line["pairs"] == "2"
@@ -395,6 +395,20 @@ def test_statistics_of_too_few_seeds_say_so():
     *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
     ((_, ((*_, t, bootstrap, p),)),) = on_pairs.blocks
     assert (t.text, bootstrap.text, p.text) == ("–", "–", "– (2 seeds)")
+
+
+def test_seeds_that_all_differ_by_the_same_are_not_called_too_few():
+    logs = logs_of(grid({("kd", VGG): [70, 71, 73], ("at", VGG): [71, 72, 74]}))
+    *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
+    ((_, ((*_, p),)),) = on_pairs.blocks
+    assert p.text == "– (no spread)"
+
+
+@pytest.mark.parametrize("reference", ["kd", "none"])
+def test_the_student_alone_has_one_name_in_all_tables(reference):
+    text = compare(logs_of(grid(SCORES)), Layout(compare=reference)).render("markdown")
+    assert not re.search(r"\bnone\b(?! below)", text)
+    assert text.count("| student alone |") == (1 if reference == "none" else 4)  # with two pairs
 
 
 def test_statistics_are_reproducible_and_follow_the_seed():

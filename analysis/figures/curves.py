@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.cells import Column
+from analysis.cells import Column, shown
 from analysis.figures.settings import PlotConfig
-from analysis.figures.view import NothingToDraw, View, band_of, shown, spread
+from analysis.figures.view import NothingToDraw, View, band_of, spread
 from benchmarks import metrics
 from methods import unknown
 

@@ -105,10 +105,11 @@ def seeds_of(axis: Axes, lines: Sequence[Line], rows: Sequence[str]) -> None:
 def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
     """How the lines are to be read."""
     what = f"{view.accuracy.replace(', %', '')} less that of {reference}, of the same seeds"
-    few = f"below {statistics.MIN_SEEDS} seeds neither interval nor test"
+    few = {len(line.differences) < statistics.MIN_SEEDS for line in lines if np.isnan(line.interval[0])}
+    reasons = {True: f"below {statistics.MIN_SEEDS} seeds", False: "where all seeds differ by the same"}
+    untested = [f"{' and '.join(reasons[each] for each in sorted(few))} neither interval nor test"] if few else []
     if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
-        return [what, f"diamond: mean; {few}"]
+        return [what, "; ".join(["diamond: mean", *untested])]
     test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"
     bar = f"its {CONFIDENCE:.0%} t interval, not adjusted, so that it can leave out 0 beside a hollow mean"
-    how = f"diamond: mean, {test}; bar: {bar}"
-    return [what, how if all(not np.isnan(line.p) for line in lines) else f"{how}; {few}"]
+    return [what, "; ".join([f"diamond: mean, {test}", f"bar: {bar}", *untested])]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from analysis import style
+from analysis.cells import shown
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
-from analysis.figures.view import NothingToDraw, View, shown
+from analysis.figures.view import NothingToDraw, View
 from methods import unknown
 
 

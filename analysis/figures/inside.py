@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.artifacts import REMEDY, Arrays, path_of
-from analysis.cells import Column
-from analysis.figures.view import NothingToDraw, View, shown
+from analysis.cells import Column, shown
+from analysis.figures.view import NothingToDraw, View
 
 
 @dataclass(frozen=True)

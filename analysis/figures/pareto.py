@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
 from analysis import style
-from analysis.cells import Cell, Column
+from analysis.cells import Cell, Column, shown
 from analysis.figures.settings import Cost, PlotConfig
-from analysis.figures.view import NothingToDraw, View, shown, spread
+from analysis.figures.view import NothingToDraw, View, spread
 from analysis.runs import get, seconds_of
 
 TEACHER = "teacher"

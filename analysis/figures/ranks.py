@@ -48,7 +48,10 @@ def _notes(
         if np.isnan(test.friedman_p)
         else f"Friedman p = {test.friedman_p:.2g}"
     )
-    notes = [f"mean ranks over {counted(num_pairs, 'pair')} of {view.accuracy.replace(', %', '')}; {friedman}"]
+    notes = [
+        f"mean ranks over {counted(num_pairs, 'pair')} of {view.accuracy.replace(', %', '')}; {friedman}",
+        f"joined by a bar: not told apart at {alpha:g} (Nemenyi)",
+    ]
     if num_pairs < FEW:
         notes.append("so few pairs say little of ranks")
     if missing:

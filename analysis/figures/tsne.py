@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.artifacts import Arrays
+from analysis.cells import shown
 from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
-from analysis.figures.view import View, shown
+from analysis.figures.view import View
 
 PERPLEXITY = 30
 MOST = 4  # panels beside each other

@@ -115,11 +115,6 @@ def one_protocol(
     return View(selection.cells, logs.runs, logs.history, epoch)
 
 
-def shown(row: str) -> str:
-    """A row's name in figures."""
-    return "student alone" if row == ALONE else row
-
-
 def seeds(counts: Sequence[int]) -> str:
     """How many seeds are behind what is shown: "3 seeds", "2 to 3 seeds"."""
     low, high = min(counts), max(counts)

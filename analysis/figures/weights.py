@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.cells import Column
+from analysis.cells import Column, shown
 from analysis.figures.curves import line
 from analysis.figures.settings import PlotConfig
-from analysis.figures.view import NothingToDraw, View, shown, spread
+from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import metrics
 
 
