@@ -107,7 +107,7 @@ class Scores:
         rows = [row for row in self.methods if self.of(row, column).keys() >= seeds]
         table = np.array([[self.of(row, column)[seed] for row in rows] for seed in sorted(seeds)])
         t, freedom = statistics.block_t(table.reshape(len(seeds), len(rows)), rows.index(first))
-        return {row: (float(each), freedom) for row, each in zip(rows, t, strict=True)}
+        return {row: (self.measure.sign * float(each), freedom) for row, each in zip(rows, t, strict=True)}
 
     def teacher(self, column: Column) -> Cell:
         """The teacher's accuracy as the latest of the column's runs measured it."""

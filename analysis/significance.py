@@ -155,8 +155,7 @@ def _grid_on_pairs(result: Against) -> Grid:
     head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
     reference = shown(result.reference)
     notes = (
-        f"difference to {reference} in {result.unit}, of the same seeds; "
-        "p: paired t test, Holm over this table",
+        f"difference to {reference} in {result.unit}, of the same seeds; p: paired t test, Holm over this table",
         f"an interval is of one difference by itself, p is adjusted for all in this table: it can exceed "
         f"{1 - CONFIDENCE:.2g} beside an interval without 0",
         "bootstrap: too narrow with few seeds: of 3 it holds the mean in three of four cases, of 5 in five of six",

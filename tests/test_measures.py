@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logged import logged, logs_of
 
+from analysis.cells import BEST, SECOND
 from analysis.settings import Layout, Measure
 from analysis.tables import compare
 from benchmarks.errors import UserError
@@ -79,6 +80,16 @@ def test_where_less_is_better_marks_ranks_and_chances_are_those_of_the_mirror_im
         assert list(one.ranks.mean_ranks) == list(other.ranks.mean_ranks)
     assert "kd in nats" in ours.render("markdown")
     assert "kd in points" in theirs.render("markdown")
+
+
+def test_what_is_surely_more_is_told_apart_from_the_best_where_less_is_better():
+    values = [
+        [level + seed + 0.1 * seed**2 * (level % 3) for seed in range(3)] for level in (9, 9, 1, 1, 40, 40, 80, 80)
+    ]
+    marks = {
+        place: cell.mark for place, cell in cells(made(runs_of(values, "loss"), Measure.loss), "methods").items()
+    }
+    assert {name: marks[name, PAIRS[0]] for name in METHODS[1:]} == {"kd": BEST, "at": SECOND, "crd": ""}
 
 
 def test_a_student_alone_follows_no_teacher():
