@@ -106,7 +106,10 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
     whole = scores.whole()
     found: dict[str, dict[str, float]] = {}
-    if scores.measure == Measure.top1 and baseline in whole and not np.isnan(scores.means(ALONE)).any():
+    gains = [scores.gain(baseline, ALONE, column) for column in scores.columns]
+    measured = baseline in whole and not np.isnan(scores.means(ALONE)).any()
+    # What a baseline gains is divided by: where that is no more than seeds differ by, the quotient says nothing.
+    if scores.measure == Measure.top1 and measured and not any(gain.value <= gain.std for gain in gains):
         found[relative_to(baseline)] = {
             row: statistics.relative_improvement(values, whole[baseline], scores.means(ALONE))
             for row, values in whole.items()

@@ -233,6 +233,14 @@ def test_aggregates_need_a_value_in_every_column():
     assert not row(table, "methods", "at").cells[0].there
 
 
+@pytest.mark.parametrize(
+    ("kd", "there"), [([70.0, 71.2, 72.5], False), ([73.0, 71.3, 70.0], False), ([71.0, 72.5, 73.5], True)]
+)
+def test_nothing_is_measured_by_a_gain_that_is_no_more_than_seeds_differ_by(kd, there):
+    scores = {("none", VGG): [69.9, 71.0, 72.6], ("kd", VGG): kd, ("at", VGG): [74.0, 75.0, 76.0]}
+    assert ("over kd, %" in only(grid(scores)).aggregates) == there
+
+
 def test_missing_cells_are_visible():
     scores = {key: value for key, value in SCORES.items() if key != ("at", WRN)}
     shown = of_table(only(grid(scores)))
