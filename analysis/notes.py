@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
-from analysis.cells import BEST, SECOND, Table
+from analysis.cells import BEST, SECOND, Column, Table
 from analysis.grid import MIXED
 from analysis.marks import untested
 from analysis.scores import Scores
@@ -23,6 +24,10 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds{others}")
     else:
         notes.append(f"one seed per cell{others}: of one no spread is known")
+    if any(_are_of_other_seeds(scores, column) for column in scores.columns):
+        notes.append(
+            "not all rows of a column are of the same seeds: a part of their differences may be the seeds'"
+        )
     if layout.epoch == Epoch.best:
         notes.append(
             "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
@@ -42,6 +47,12 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     if table.section("published"):
         notes.append(f"published figures: {FULL} epochs; these runs: {' '.join(table.protocol.split()[1:])}")
     return tuple(notes)
+
+
+def _are_of_other_seeds(scores: Scores, column: Column) -> bool:
+    """Whether two rows of a column each have seeds that the other lacks; where only one has, its (n) tells."""
+    seeds = [frozenset(scores.of(row, column)) for row in scores.rows]
+    return any(one - other and other - one for one, other in itertools.combinations(set(seeds), 2))
 
 
 def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:

@@ -195,6 +195,13 @@ def test_what_no_test_compares_has_no_marks_and_the_table_says_so(seeds):
     assert not any("cannot be tested" in note for note in only(grid(SCORES)).notes)
 
 
+@pytest.mark.parametrize(("seeds", "noted"), [([0, 1, 2], False), ([0, 1], False), ([1, 2, 3], True), ([3], True)])
+def test_rows_of_other_seeds_are_noted(seeds, noted):
+    runs = [logged("kd", seed=seed, top1=70.0 + seed) for seed in range(3)]
+    runs += [logged("at", seed=seed, top1=71.0 - seed**2) for seed in seeds]
+    assert any("not all rows of a column are of the same seeds" in note for note in only(runs).notes) == noted
+
+
 def test_what_has_no_spread_to_be_tested_by_has_no_marks_and_the_table_says_so():
     table = only(grid({("kd", VGG): [72.0, 73.0, 74.5], ("at", VGG): [72.5, 73.5, 75.0]}))
     assert {row.cells[0].mark for row in table.section("methods").rows} == {""}
