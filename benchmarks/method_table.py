@@ -19,7 +19,7 @@ from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.data import Batch
 from benchmarks.errors import require
-from benchmarks.files import write_text
+from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import Specs, StudentConfig, check_train, fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
@@ -201,6 +201,7 @@ def configured(typed: DictConfig) -> MethodTableConfig:
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """Measure and write."""
     config = configured(typed)
+    check_writable("out", Path(config.out).parent)
     prepare_torch(config.train)
     bench, console = Bench(config), make_console()
     costs = {}

@@ -192,6 +192,8 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     console = make_console()
     Distillation(config, variants, console)  # refuses what cannot work, before anything is written
     check_writable("output", Path(config.output))
+    if config.out:
+        check_writable("out", Path(config.out).parent)
     check_login(config.tracking)
     bench = open_workbench(config, console)
     parity = Parity(config, variants, bench)

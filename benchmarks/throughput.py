@@ -19,7 +19,7 @@ from benchmarks.console import make_console, make_table
 from benchmarks.data import DataSet, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.errors import require
-from benchmarks.files import write_json
+from benchmarks.files import check_writable, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, check_workers
@@ -141,6 +141,8 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     prepare_torch(config.train)
     console = make_console()
     distillation = Distillation(config, variants, console)
+    if config.out:
+        check_writable("out", Path(config.out).parent)
     bench = Throughput(config, distillation, data.load(config.data))
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "

@@ -156,6 +156,13 @@ def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_where_the_figures_cannot_be_written_nothing_is_measured(monkeypatch, capsys, tmp_path):
+    monkeypatch.delattr(throughput, "Throughput")
+    (tmp_path / "file").touch()
+    assert run(f"out={tmp_path}/file/raw.json") == 2
+    assert f"out={tmp_path}/file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("label", ["kd", "aftkd", "mlkd"])
 def test_the_plain_loop_computes_the_same_loss(bench, label):
     (student,) = (student for student in bench.students if student.label == label)
