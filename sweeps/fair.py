@@ -126,7 +126,11 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
     )
     console.print(table)
     few = len(first.seeds) < MIN_SEEDS
-    intervals = f"without intervals below {MIN_SEEDS} seeds" if few else "with 95 % intervals by Student's t"
+    intervals = (
+        f"without intervals below {MIN_SEEDS} seeds"
+        if few
+        else "with 95 % intervals by Student's t, each by itself"
+    )
     console.print(f"differences are paired by seed, {intervals}; the test set was not read")
 
 

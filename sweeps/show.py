@@ -114,6 +114,9 @@ def _print_importances(console: Console, found: Findings) -> None:
         f"by functional ANOVA of {num_complete} complete trials; ±: over {findings.NUM_FORESTS} random forests of "
         "these trials, other trials would differ by more; parameters that only some trials have are left out"
     )
+    if pruned := found.of(TrialState.PRUNED):
+        trials = counted(len(pruned), "pruned trial")
+        console.print(f"{trials} had no part in this: what a trial was pruned for counts too little")
 
 
 def _print_best(console: Console, found: Findings) -> None:

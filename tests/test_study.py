@@ -585,6 +585,12 @@ def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
         "of 16 complete trials; ±: over 10 random forests of these trials, other trials would differ by more"
         in said
     )
+    assert "pruned" not in said
+    enough.study.add_trial(create_trial(state=TrialState.PRUNED))
+    show._print_importances(console, findings.Findings(enough.study, None))
+    assert "1 pruned trial had no part in this: what a trial was pruned for counts too little" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_help_and_mistakes_need_neither_scikit_learn_nor_matplotlib():
@@ -652,6 +658,9 @@ def test_fair_compares_on_the_seeds_that_were_asked_for(tmp_path, capsys):
     _, behind = table_rows(said)
     assert behind.rstrip().endswith("−1.00")  # two seeds have no interval
     assert "without intervals below 3 seeds" in said
+    with few_digits(), formula(lambda variant, seed: 60 + seed**2 * (1 + (variant.method.name == "kd"))):
+        assert main(fair.COMMAND, merge(words, ["confirm=3", f"output={tmp_path}/of-three"])) == 0
+    assert "with 95 % intervals by Student's t, each by itself" in " ".join(capsys.readouterr().out.split())
     assert all("the defaults are best" in row for row in table_rows(said))
 
 
