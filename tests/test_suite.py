@@ -277,15 +277,24 @@ def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, tmp_path, t
         assert suite("methods=[injected]", *words, "train.max_steps=19") == 0
 
 
-def test_a_failed_teacher_fails_those_that_need_it(suite, output, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RunFailed("teacher resnet8: the loss term ce is not finite"),
+            "teacher resnet8: the loss term ce is not finite",
+        ),
+        (MemoryError(), "MemoryError"),  # which says nothing
+    ],
+)
+def test_a_failed_teacher_fails_those_that_need_it(error, reason, suite, output, tmp_path, monkeypatch, capsys):
     def train_teacher(self, plan, observers):
-        raise RunFailed("teacher resnet8: the loss term ce is not finite at step 3")
+        raise error
 
     monkeypatch.setattr(Workbench, "train_teacher", train_teacher)
     pairs = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14, seeds: [1]}}]"
     assert suite("methods=[kd]", pairs, f"teacher.root={tmp_path}/store") == 1
-    error = capsys.readouterr().err
-    assert error.count("its teacher resnet8: teacher resnet8: the loss term ce is not finite") == 2
+    assert capsys.readouterr().err.count(f"its teacher resnet8: {reason}") == 2
     shown = show(output, capsys)
     assert "teacher ✗" in shown
     assert shown.count("kd ✗") == 2

@@ -73,7 +73,7 @@ class TeacherTask:
                 raise
             except Exception as error:
                 console.print(traceback.format_exc())
-                return Report({TEACHER: str(error)})
+                return Report({TEACHER: _reason(error)})
         return Report()
 
 
@@ -146,7 +146,7 @@ class CohortTask:
             others = tuple(variant for variant in variants if variant.label not in failed)
             return [others] if others else []
         except Exception as error:  # a method's bug, or out of memory
-            reason = f"{type(error).__name__}: {first_line(error)}"
+            reason = _reason(error)
             bench.console.print(traceback.format_exc())
         if len(variants) == 1:
             result.failures[variants[0].label] = reason
@@ -166,6 +166,12 @@ class CohortTask:
 
 
 Task = TeacherTask | CohortTask
+
+
+def _reason(error: Exception) -> str:
+    """Why a task failed. Errors that are not ours may say nothing, so their kind is named."""
+    ours = isinstance(error, UserError | RunFailed)
+    return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
 
 def without_teacher(task: Task, teacher: Report) -> Report:
