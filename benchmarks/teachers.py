@@ -23,7 +23,8 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
 from benchmarks.tensors import read_tensors, weights_sha256
-from benchmarks.training.build import frozen, place
+from benchmarks.training.build import frozen
+from benchmarks.training.layout import place
 from benchmarks.words import counted
 from methods import ALONE, configure
 from methods.schedules import LossConfig

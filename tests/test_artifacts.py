@@ -16,8 +16,8 @@ from benchmarks import models
 from benchmarks.artifacts import evenly
 from benchmarks.config import DataConfig
 from benchmarks.data import EvaluationBatches, load
-from benchmarks.training.build import place
 from benchmarks.training.evaluate import evaluate
+from benchmarks.training.layout import place
 from methods.maps import magnitude
 
 

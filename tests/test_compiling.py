@@ -21,9 +21,10 @@ from benchmarks import models, protocol
 from benchmarks.config import Device, Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.training import compiling, examining
-from benchmarks.training.build import frozen, place
+from benchmarks.training.build import frozen
 from benchmarks.training.examining import Examiner, losses_objection, network_objection
 from benchmarks.training.launcher import deviation
+from benchmarks.training.layout import place
 from benchmarks.training.step import autocast, teacher_features
 from methods import Method
 

@@ -13,6 +13,7 @@ from benchmarks.config import PairConfig
 from benchmarks.errors import UserError
 from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.streams import global_stream, stream
+from benchmarks.training.layout import place, suit
 from benchmarks.training.member import Member
 from methods import FeatureSpec, InvalidSetting, Method, build
 from methods.schedules import LossWeights
@@ -36,14 +37,6 @@ def build_network(name: str, num_classes: int, seed: int, device: torch.device) 
     with global_stream(seed, "student"):
         network = models.create(name, num_classes)
     return place(network, device)
-
-
-def place(network: models.Network, device: torch.device) -> models.Network:
-    """A network on its device, laid out channels last: the faster layout on CPUs and GPUs alike."""
-    network.to(device)
-    # torch's annotations lack this form of `to`.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
 
 
 def frozen(network: models.Network) -> models.Network:
@@ -74,7 +67,7 @@ def build_member(
         num_steps: of the main training.
         teacher: what the method may look at, where there is one.
     """
-    network = build_network(config.pair.student, specs[0].logits, config.seed, targets.device)
+    network = suit(build_network(config.pair.student, specs[0].logits, config.seed, targets.device), config.train)
     method = build_method(config, specs, targets)
     if teacher is not None:
         _show_networks(method, teacher, network, config)

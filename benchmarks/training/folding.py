@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from benchmarks.config import Precision, TrainConfig
 from benchmarks.models import Network
 from benchmarks.training.autograd import nodes_behind
+from benchmarks.training.layout import suit
 from methods import Features
 
 
@@ -29,7 +30,7 @@ def ready_to_teach(network: Network, train: TrainConfig) -> Network:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(torch.bfloat16)
-    return network
+    return suit(network, train)
 
 
 def fold_batch_norms(network: Network) -> Network:
