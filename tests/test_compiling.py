@@ -121,8 +121,9 @@ ANNOUNCED = (
             f"backend='mine' raised:\nOSError: no kernels today\n\nWhile executing %add : x{ADVICE}",
             "OSError: no kernels today",
         ),
+        ("", "RuntimeError"),
     ],
-    ids=["plain", "advice", "subprocess", "backend"],
+    ids=["plain", "advice", "subprocess", "backend", "wordless"],
 )
 def test_an_objection_names_what_went_wrong(monkeypatch, told, reason):
     def fail(shown):

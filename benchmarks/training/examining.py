@@ -167,8 +167,8 @@ def _cause(error: Exception) -> str:
     """What went wrong, in a line. Where that announces another error's traceback, it is the last of these."""
     first = first_line(error)
     told, advice, _ = str(error).partition("\n\nSet TORCHDYNAMO_VERBOSE")
-    *_, last = told.partition("\n\nWhile executing")[0].strip().splitlines()
-    return last.strip() if advice and first.endswith(":") else first
+    lines = told.partition("\n\nWhile executing")[0].strip().splitlines()
+    return lines[-1].strip() if advice and first.endswith(":") else first
 
 
 def _shown(
