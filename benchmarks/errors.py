@@ -11,7 +11,7 @@ class UserError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def require(ok: bool, message: str) -> None:

@@ -122,8 +122,9 @@ ANNOUNCED = (
             "OSError: no kernels today",
         ),
         ("", "RuntimeError"),
+        ("\n  no kernels today", "no kernels today"),
     ],
-    ids=["plain", "advice", "subprocess", "backend", "wordless"],
+    ids=["plain", "advice", "subprocess", "backend", "wordless", "behind blanks"],
 )
 def test_an_objection_names_what_went_wrong(monkeypatch, told, reason):
     def fail(shown):
