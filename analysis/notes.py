@@ -23,7 +23,8 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     if table.num_seeds > 1:
         notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds{others}")
     else:
-        notes.append(f"one seed per cell{others}: of one no spread is known")
+        spread = "; ±: sample standard deviation" if others else ""
+        notes.append(f"one seed per cell{others}: of one no spread is known{spread}")
     if any(_are_of_other_seeds(scores, column) for column in scores.columns):
         notes.append(
             "not all rows of a column are of the same seeds: a part of their differences may be the seeds'"

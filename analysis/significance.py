@@ -194,14 +194,16 @@ def _notes_over_pairs(result: Against) -> tuple[str, ...]:
     notes = [
         "p: Wilcoxon's signed-rank test on the pairs' means, Holm over this table; fewer than "
         f"{statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
-        f"P(better): probability that a run beats one of {reference} on the same pair, equal ones half; its "
-        f"interval: Wilson's, at the largest variance that so few runs allow, none below {statistics.MIN_SEEDS}",
+        f"P(better): probability that a run beats one of {reference} on the same pair, equal ones half; "
+        "its interval: Wilson's, at the largest variance that so few runs allow, none below "
+        f"{statistics.MIN_SEEDS} seeds",
     ]
     if result.ranks is None or math.isnan(result.ranks.friedman_p):
         notes.append("too few methods or pairs to test the ranks")
     else:
+        own = f", {reference} {_rank(result, result.reference):.1f}" if result.reference in result.ranked else ""
         notes.append(
-            f"mean rank of {reference}: {_rank(result, result.reference):.1f} of {len(result.ranked)}; "
+            f"mean rank: among {len(result.ranked)} methods with a value on every pair{own}; "
             f"Friedman p = {result.ranks.friedman_p:.2g}; "
             f"critical difference {result.ranks.critical_difference:.2f} (Nemenyi)"
         )

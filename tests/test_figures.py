@@ -269,6 +269,10 @@ def test_accuracy_is_set_against_the_logged_costs():
     (kd,), (alone,) = at(axis, "kd"), at(axis, "student alone")
     assert (kd[1], alone[1]) == (72.0, 70.0)
     assert kd[0] == alone[0] == 2.0
+    assert "each pair" not in note(drawn("pareto", runs, x=Cost.macs))
+    wrn = logged("kd", WRN)
+    wrn.config["costs"] = runs[0].config["costs"]
+    assert "a marker for each pair" in note(drawn("pareto", [*runs, wrn], x=Cost.macs))
     (axis,) = drawn("pareto", runs, x=Cost.time).axes
     assert at(axis, "kd") == [(pytest.approx(5.0), 72.0)]
     assert not at(axis, "teacher")

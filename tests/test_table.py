@@ -347,6 +347,9 @@ def test_the_note_on_seeds_names_brackets_only_where_there_are_some():
     assert "mean ± sample standard deviation over 3 seeds" in only(three).notes
     assert "mean ± sample standard deviation over 3 seeds unless (n) is given" in only([*three, one]).notes
     assert "one seed per cell: of one no spread is known" in only([one]).notes
+    few = [logged(name) for name in ("sp", "cc", "vid", "pkt")]
+    explained = "one seed per cell unless (n) is given: of one no spread is known; ±: sample standard deviation"
+    assert explained in only([*three[:3], *few]).notes
 
 
 def test_text_of_cells():
@@ -420,9 +423,11 @@ def test_seeds_that_all_differ_by_the_same_are_not_called_too_few():
 
 
 @pytest.mark.parametrize("reference", ["kd", "none"])
-def test_the_student_alone_has_one_name_in_all_tables(reference):
+def test_the_student_alone_has_one_name_in_all_tables_and_no_rank(reference):
     text = compare(logs_of(grid(SCORES)), Layout(compare=reference)).render("markdown")
     assert not re.search(r"\bnone\b(?! below)", text)
+    assert "nan" not in text
+    assert ("mean rank: among 3 methods with a value on every pair, kd 2.0; " in text) == (reference == "kd")
     assert text.count("| student alone |") == (1 if reference == "none" else 4)  # with two pairs
 
 

@@ -56,9 +56,11 @@ def draw(view: View, options: PlotConfig) -> Figure:
     style.plain_numbers(axis.xaxis)
     style.legend(figure, [axis])
     counts = [point.cell.n for point in points if point.row != TEACHER]
+    columns = {point.column for point in points}
     style.note(
         figure,
-        spread(counts, "mean ± sample standard deviation"),
+        spread(counts, "mean ± sample standard deviation")
+        + ("; a marker for each pair" if len(columns) > 1 else ""),
         "step: nothing cheaper is better; where points are too near, a marker stands beside its dot",
     )
     figure.draw_without_rendering()  # which settles the layout, and so what has room
