@@ -28,7 +28,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.errors import Interrupted, RunFailed, UserError
+from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
 from benchmarks.help import chosen_text, help_text
 from methods import BrokenMethod, InvalidSetting, unknown
 
@@ -375,8 +375,7 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
     value = _plain(culprit.value())
     if _is_list(config, key) and not isinstance(value, list):
         return f"{key}={value}: a list is expected, as '{key}=[{value}]'"
-    reason = str(failure.__cause__ or failure).splitlines()[0]
-    return f"{key}={value}: {reason}"
+    return f"{key}={value}: {first_line(failure.__cause__ or failure)}"
 
 
 def _is_list(config: DictConfig, key: str) -> bool:
