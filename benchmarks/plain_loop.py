@@ -191,7 +191,8 @@ class PlainLoop:
 
 def most_workers() -> int:
     """Workers of a DataLoader that can be of use on this machine."""
-    return min(len(os.sched_getaffinity(0)), 16)
+    assigned = hasattr(os, "sched_getaffinity")  # not on macOS
+    return min(len(os.sched_getaffinity(0)) if assigned else os.cpu_count() or 1, 16)
 
 
 def check_workers(workers: int | None) -> None:

@@ -15,7 +15,7 @@ from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
 from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches, load
 from benchmarks.distillation import Distillation
-from benchmarks.plain_loop import PlainLoop
+from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.throughput import Throughput
 from benchmarks.training import compiling, examining, step, stopwatch
@@ -154,6 +154,12 @@ def test_counts_that_cannot_be_are_refused(word, capsys, tmp_path):
     assert main(throughput.COMMAND, [*config, word, f"out={tmp_path / 'raw.json'}"]) == 2
     assert word in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_plain_loop_finds_its_workers_where_no_cores_are_assigned(monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert 1 <= most_workers() <= 16
 
 
 def test_where_the_figures_cannot_be_written_nothing_is_measured(monkeypatch, capsys, tmp_path):
