@@ -70,6 +70,8 @@ def check_writable(key: str, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{key}={folder} is a file, not a folder") from None
     except OSError as error:
         raise UserError(f"{key}={folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK):

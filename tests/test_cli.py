@@ -239,7 +239,7 @@ WRONG = [
     (["teacher.checkpoint={tmp}/foreign.pth"], ["teacher.checkpoint", "foreign.pth", "'model'", "'state_dict'"]),
     (["teacher.checkpoint={tmp}/resnet14.pth"], ["resnet14.pth", "is not a resnet8"]),
     (["teacher.checkpoint={tmp}/hundred.pth"], ["hundred.pth", "100 classes", "10"]),
-    (["output={tmp}/file"], ["output", "{tmp}/file"]),
+    (["output={tmp}/file"], ["output={tmp}/file is a file, not a folder"]),
     (["output={tmp}/file/below"], ["output", "{tmp}/file"]),
     (["output=/proc/nothing"], ["output", "/proc/nothing"]),
     (["data=cifar100", "data.root={tmp}/none"], ["data.root", "{tmp}/none"]),
