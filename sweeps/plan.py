@@ -179,6 +179,8 @@ def _check_search(config: DictConfig, given: frozenset[str]) -> None:
     require(config.confirm >= 0, f"confirm={config.confirm} must be at least 0")
     seeds = list(config.seeds)
     require(bool(seeds) and len(set(seeds)) == len(seeds), f"seeds={seeds} must be different seeds, one at least")
+    for seed in seeds:
+        protocol.check_seed("seeds", seed)
     require(
         config.pruner != Pruner.wilcoxon or len(seeds) >= LEAST_SEEDS,
         f"pruner=wilcoxon compares over seeds and cannot decide from fewer than {LEAST_SEEDS}; seeds={seeds}",
