@@ -29,11 +29,11 @@ class OnPair:
 
 @dataclass(frozen=True)
 class OverPairs:
-    """A method against the reference over pairs.
+    """A method against the reference over pairs, by the runs of the seeds that both have there.
 
     Attributes:
         row: the method.
-        num_pairs: pairs that have both.
+        num_pairs: pairs on which they share seeds.
         difference: mean of the pairs' mean differences.
         p: Wilcoxon's, adjusted by Holm's method; NaN where there are too few pairs.
         improvement, interval: probability that a run of the method beats one of the reference.
@@ -107,11 +107,8 @@ def _on_pairs(
 
 
 def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
-    both = [
-        (np.array(list(ours.values())), np.array(list(theirs.values())))
-        for column in scores.columns
-        if len(ours := scores.of(row, column)) and len(theirs := scores.of(reference, column))
-    ]
+    shared = (statistics.matched(scores.of(row, c), scores.of(reference, c)) for c in scores.columns)
+    both = [samples for samples in shared if len(samples[0])]
     values, references = [ours for ours, _ in both], [theirs for _, theirs in both]
     means = np.array([ours.mean() for ours in values]), np.array([theirs.mean() for theirs in references])
     sign = scores.measure.sign
@@ -192,8 +189,8 @@ def _rank(result: Against, row: str) -> float:
 def _notes_over_pairs(result: Against) -> tuple[str, ...]:
     reference = shown(result.reference)
     notes = [
-        "p: Wilcoxon's signed-rank test on the pairs' means, Holm over this table; fewer than "
-        f"{statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
+        "of the seeds that both have on a pair; p: Wilcoxon's signed-rank test on the pairs' means, Holm over this "
+        f"table; fewer than {statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
         f"P(better): probability that a run beats one of {reference} on the same pair, equal ones half; "
         "its interval: Wilson's, at the largest variance that so few runs allow, none below "
         f"{statistics.MIN_SEEDS} seeds",

@@ -408,6 +408,21 @@ def test_statistics_over_pairs_take_all_architectures_together():
     assert result.ranks.mean_ranks.tolist() == [2, 1]
 
 
+@given(NUMBERS, st.sets(st.integers(0, 5), min_size=1), st.sets(st.integers(0, 5), min_size=1))
+def test_over_pairs_the_difference_is_the_mean_of_those_on_pairs(generator, here, there):
+    """Whatever seeds one of the methods lacks: those of the other would tell of seeds, not of methods."""
+    runs = [logged("kd", pair, seed, generator.normal(70, 1)) for pair in (VGG, WRN) for seed in range(4)]
+    for pair, seeds in ((VGG, here), (WRN, there)):
+        runs += [logged("at", pair, seed, generator.normal(71, 1)) for seed in sorted(seeds)]
+    (result,) = compare(logs_of(runs), Layout(compare="kd")).comparisons
+    (over,) = result.over_pairs
+    assert over.num_pairs == len(result.on_pairs)
+    if result.on_pairs:
+        assert over.difference == pytest.approx(np.mean([each.difference.mean for each in result.on_pairs]))
+    else:
+        assert math.isnan(over.difference)
+
+
 def test_statistics_of_too_few_seeds_say_so():
     logs = logs_of(grid({("kd", VGG): [70, 71], ("at", VGG): [71, 73]}))
     *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
