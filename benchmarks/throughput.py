@@ -11,12 +11,11 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from benchmarks import data, groups
+from benchmarks import groups
 from benchmarks.cli import Command, main
 from benchmarks.clock import milliseconds
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console, make_table
-from benchmarks.data import DataSet, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.errors import require
 from benchmarks.files import check_writable, write_json
@@ -32,7 +31,7 @@ from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
 from benchmarks.views import empty_table
 from benchmarks.words import counted
-from benchmarks.workbench import prepare_torch
+from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
 NAME = "benchmarks.throughput"
@@ -68,24 +67,22 @@ class Throughput:
     Args:
         config: resolved.
         distillation: whose students are measured, one for each method, on its device.
-        dataset: loaded.
+        workbench: with the data.
     """
 
-    def __init__(self, config: ThroughputConfig, distillation: Distillation, dataset: DataSet) -> None:
-        self.config, self.dataset = config, dataset
+    def __init__(self, config: ThroughputConfig, distillation: Distillation, workbench: Workbench) -> None:
+        self.config, self.dataset, train = config, workbench.dataset, config.train
         self.notices: dict[str, list[str]] = {}  # by loop, why ours are not replayed or compiled after all
         self.students, self.specs = distillation.students, distillation.specs
-        self.device = distillation.device
-        self.teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
-        labels = [student.label for student in self.students]
-        plain_teacher = frozen(build_network(config.pair.teacher, dataset.num_classes, 0, self.device))
-        plain_loops = [
-            PlainLoop(student, self.specs, dataset, plain_teacher, self.device, config.workers)
+        self.device = workbench.device
+        self.batches = workbench.batches(self.students[0])
+        self.teacher, plain_teacher = (
+            frozen(build_network(config.pair.teacher, self.dataset.num_classes, 0, self.device)) for _ in range(2)
+        )
+        self.plain = {
+            student.label: PlainLoop(student, self.specs, self.dataset, plain_teacher, self.device, config.workers)
             for student in self.students
-        ]
-        self.plain = dict(zip(labels, plain_loops, strict=True))
-        train = config.train
-        self.batches = TrainBatches(dataset, train.batch_size, config.seed, self.device, train.max_steps)
+        }
         alone = {student.label: self._members([student]) for student in self.students}
         together = self._members(self.students)
         ready_to_teach(self.teacher, train)
@@ -138,12 +135,11 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
         require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
     check_workers(config.workers)
     check_path("out", config.out)
-    prepare_torch(config.train)
     console = make_console()
     distillation = Distillation(config, variants, console)
     if config.out:
         check_writable("out", Path(config.out).parent)
-    bench = Throughput(config, distillation, data.load(config.data))
+    bench = Throughput(config, distillation, open_workbench(config, console))
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "
         f"{config.train.precision}, on {device_name(config.train)}; "

@@ -77,13 +77,13 @@ def last_moment():
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch, few_digits():
         patch.setattr(Workbench, "rehearse", rehearse)
         patch.setattr(Workbench, "measure", started)
-        patch.setattr(throughput_command, "Throughput", started)
+        patch.setattr(throughput_command, "open_workbench", started)
         patch.setattr(suite_command, "_train", started)
         patch.setattr(conduct, "open_workbench", started)
         patch.setattr(plot_command, "_figure", started)
         patch.setattr(page, "page", started)
         patch.setattr("socket.getaddrinfo", no_network)
-        for command in (run_command, teacher_command, throughput_command):
+        for command in (run_command, teacher_command):
             patch.setattr(command, "prepare_torch", lambda train: None)
         for name in ("WANDB_MODE", "KD_DATA"):
             patch.delenv(name, raising=False)

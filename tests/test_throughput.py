@@ -13,7 +13,7 @@ import methods
 from benchmarks import costs, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches, load
+from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
@@ -23,6 +23,7 @@ from benchmarks.training.build import build_member
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations, seconds
+from benchmarks.workbench import open_workbench
 from methods.schedules import LossConfig, Schedule
 
 WORDS = (*TINY, "methods=[kd,aftkd]", "repeats=2", "steps=1", "workers=0")
@@ -41,7 +42,7 @@ def bench(tmp_path):
     config, variants = resolve(*compose_config(throughput.COMMAND, words))
     distillation = Distillation(config, variants, make_console())
     with few_digits():
-        return Throughput(config, distillation, load(config.data))
+        return Throughput(config, distillation, open_workbench(config, make_console()))
 
 
 def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
@@ -146,6 +147,12 @@ def test_a_student_whose_own_head_never_learns_is_measured_too(capsys, compiles)
     with few_digits():
         assert main(throughput.COMMAND, words) == 0
     assert len(re.findall(r"^ simkd ", capsys.readouterr().out, re.MULTILINE)) == 2
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(capsys):
+    with few_digits():
+        assert main(throughput.COMMAND, merge(WORDS, ["train.batch_size=401"])) == 2
+    assert "train.batch_size=401 is more than the 400 training images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["repeats=0", "steps=-1", "workers=-1"])
