@@ -124,7 +124,7 @@ def _git(*arguments: str) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Hardware and library versions."""
-    libraries = ("torch", "torchvision", "numpy", "wandb", "scikit-learn")
+    libraries = {name: metadata.version(name) for name in ("torchvision", "numpy", "wandb", "scikit-learn")}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": name,
@@ -132,7 +132,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cuda": torch.version.cuda,
-        "libraries": {library: metadata.version(library) for library in libraries},
+        # torch's own word names the build, as 2.11.0+cu130; its package's may leave that out.
+        "libraries": {"torch": str(torch.__version__), **libraries},
     }
 
 

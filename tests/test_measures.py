@@ -14,9 +14,8 @@ from benchmarks.errors import UserError
 
 PAIRS = ["vgg13_vgg8", "wrn40_2_wrn16_2"]
 METHODS = ["none", "kd", "at", "crd"]
-VALUES = st.lists(
-    st.lists(st.floats(1, 99), min_size=3, max_size=3), min_size=len(PAIRS) * len(METHODS), max_size=8
-)
+SCORES = st.integers(64, 64 * 99).map(lambda count: count / 64)  # less than 100 by an exact number, too
+VALUES = st.lists(st.lists(SCORES, min_size=3, max_size=3), min_size=len(PAIRS) * len(METHODS), max_size=8)
 
 
 def runs_of(values, measure, only=METHODS, **kwargs):
