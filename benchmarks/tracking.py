@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import metrics
 from benchmarks.config import Mode, TrackingConfig
 from benchmarks.errors import RunFailed, UserError, first_line
+from benchmarks.results import COMPLETE, STOPPED
 
 # How long a finished run waits for a server that has stopped answering.
 UPLOAD_PATIENCE_S = 60
@@ -147,7 +148,7 @@ class Tracker:
         run.summary.update(summary | {metrics.STATUS: status})
         folder = str(run.settings.sync_dir)
         try:
-            run.finish(exit_code=0 if status == "complete" else 1)
+            run.finish(exit_code=0 if status in (COMPLETE, STOPPED) else 1)  # W&B takes others for crashed
         except TimeoutError:
             upload = f"wandb sync --no-skip-online {folder}"
             print(f"warning: W&B's server has stopped answering; upload the run by `{upload}`", file=sys.stderr)

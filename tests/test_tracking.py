@@ -14,6 +14,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from analysis.offline import read
 from analysis.records import Losses, records
+from benchmarks.config import Mode, TrackingConfig
+from benchmarks.results import STOPPED
+from benchmarks.tracking import Tracker
 
 ROOT = Path(__file__).parent.parent
 SENTINEL = "c0ffee" + "5e4717e1" * 4 + "42"  # 40 characters, as a key has
@@ -200,6 +203,18 @@ def test_a_failed_run_says_so(distil, tmp_path):
     assert run.summary["status"] == "failed"
     assert "not finite" in run.summary["failure"]
     assert run.exit_code == 1
+
+
+def test_a_stopped_run_is_no_crashed_one_to_wandb(tmp_path):
+    """As a trial that a study pruned is."""
+    folder = tmp_path / PAIR / "trial-1" / "abc"
+    folder.mkdir(parents=True)
+    tracker = Tracker(TrackingConfig(mode=Mode.offline), folder, "abc", name="a trial", group=PAIR, content={})
+    tracker.log({"epoch": 1, "val/top1": 50.0})
+    tracker.finish(STOPPED, {"val/top1_last": 50.0})
+    (run,) = logged(tmp_path, "trial-1")
+    assert run.exit_code == 0
+    assert run.run.state == "stopped"
 
 
 def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tmp_path, monkeypatch):
