@@ -12,10 +12,8 @@ from analysis import statistics
 from analysis.cells import Column, shown
 from analysis.grid import MISSING, Entry, Grid, number
 from analysis.scores import Scores
-from analysis.statistics import Difference, Interval, RankTest
+from analysis.statistics import CONFIDENCE, Difference, Interval, RankTest
 from benchmarks.words import counted
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _on_pairs(
     scores: Scores, others: Sequence[str], reference: str, generator: np.random.Generator
 ) -> Iterator[OnPair]:
     on_pairs = [
-        OnPair(row, column, statistics.paired_difference(*samples, generator, CONFIDENCE))
+        OnPair(row, column, statistics.paired_difference(*samples, generator))
         for row in others
         for column in scores.columns
         if len((samples := statistics.matched(scores.of(row, column), scores.of(reference, column)))[0])
@@ -119,7 +117,7 @@ def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
         float(np.mean(means[0] - means[1])) if both else math.nan,
         statistics.wilcoxon_p(*means),
         statistics.improvement(*worth),
-        statistics.improvement_interval(*worth, CONFIDENCE),
+        statistics.improvement_interval(*worth),
     )
 
 

@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 MIN_PAIRS_WILCOXON = 6  # with fewer, no outcome of Wilcoxon's two-sided test is below 0.05
+CONFIDENCE = 0.95  # of all intervals
 RESAMPLES = 9999
 NOTHING: Interval = (np.nan, np.nan)
 
@@ -59,15 +60,15 @@ def vary(values: Array) -> bool:
     return bool(np.round(np.ptp(values), DIGITS))
 
 
-def interval_t(values: Array, confidence: float = 0.95) -> Interval:
+def interval_t(values: Array) -> Interval:
     """Student's interval of the mean; none where nothing varies: few equal values are no certainty."""
     if len(values) < MIN_SEEDS or not vary(values):
         return NOTHING
-    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    half = stats.sem(values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def interval_bootstrap(values: Array, generator: np.random.Generator, confidence: float = 0.95) -> Interval:
+def interval_bootstrap(values: Array, generator: np.random.Generator) -> Interval:
     """Percentile bootstrap interval of the mean; of few seeds it is narrower than it should be.
 
     The bias-corrected and accelerated one is no remedy: with three values its ends hang on rounding.
@@ -75,28 +76,25 @@ def interval_bootstrap(values: Array, generator: np.random.Generator, confidence
     if len(values) < MIN_SEEDS or not vary(values):  # then every resample is the sample
         return NOTHING
     result = stats.bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, rng=generator, method="percentile"
+        (values,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=generator, method="percentile"
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def paired_difference(
-    values: Array, reference: Array, generator: np.random.Generator, confidence: float = 0.95
-) -> Difference:
+def paired_difference(values: Array, reference: Array, generator: np.random.Generator) -> Difference:
     """`values` - `reference`, matched by position.
 
     Args:
         values, reference: of the same seeds.
         generator: for the bootstrap.
-        confidence: of both intervals.
     """
     difference = values - reference
     return Difference(
         len(difference),
         float(np.mean(difference)) if len(difference) else np.nan,
         std(difference),
-        interval_t(difference, confidence),
-        interval_bootstrap(difference, generator, confidence),
+        interval_t(difference),
+        interval_bootstrap(difference, generator),
         paired_p(values, reference),
     )
 
@@ -237,7 +235,7 @@ def improvement(values: list[Array], reference: list[Array]) -> float:
     return float(np.mean(chances)) if chances else np.nan
 
 
-def improvement_interval(values: list[Array], reference: list[Array], confidence: float = 0.95) -> Interval:
+def improvement_interval(values: list[Array], reference: list[Array]) -> Interval:
     """Wilson's interval of `improvement`, at the largest variance that the numbers of runs allow.
 
     On a pair of n and m runs that is p (1 - p) / min(n, m) (van Dantzig, 1951). Resampling would claim certainty
@@ -247,7 +245,7 @@ def improvement_interval(values: list[Array], reference: list[Array], confidence
     if min(counts, default=0) < MIN_SEEDS:
         return NOTHING
     independent = len(counts) ** 2 / np.sum(1 / np.array(counts))
-    chance, q = improvement(values, reference), stats.norm.ppf((1 + confidence) / 2) ** 2 / independent
+    chance, q = improvement(values, reference), stats.norm.ppf((1 + CONFIDENCE) / 2) ** 2 / independent
     center, half = (chance + q / 2) / (1 + q), np.sqrt(q * chance * (1 - chance) + (q / 2) ** 2) / (1 + q)
     return float(max(center - half, 0)), float(min(center + half, 1))
 

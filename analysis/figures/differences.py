@@ -12,8 +12,6 @@ from analysis import statistics, style
 from analysis.cells import Column
 from analysis.figures.view import View
 
-CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True)
 class Line:
@@ -36,7 +34,7 @@ class Line:
     @property
     def interval(self) -> statistics.Interval:
         """Of the mean, by Student's t."""
-        return statistics.interval_t(self._values, CONFIDENCE)
+        return statistics.interval_t(self._values)
 
     @property
     def _values(self) -> statistics.Array:
@@ -111,5 +109,7 @@ def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> li
     if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
         return [what, "; ".join(["diamond: mean", *untested])]
     test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"
-    bar = f"its {CONFIDENCE:.0%} t interval, not adjusted, so that it can leave out 0 beside a hollow mean"
+    bar = (
+        f"its {statistics.CONFIDENCE:.0%} t interval, not adjusted, so that it can leave out 0 beside a hollow mean"
+    )
     return [what, "; ".join([f"diamond: mean, {test}", f"bar: {bar}", *untested])]
