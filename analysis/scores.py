@@ -80,12 +80,16 @@ class Scores:
         means = {row: self.means(row) for row in self.methods}
         return {row: values for row, values in means.items() if not np.isnan(values).any()}
 
+    def differences(self, row: str, reference: str, column: Column) -> dict[int, float]:
+        """A row less another by seed, of the seeds that both have."""
+        ours, theirs = self.of(row, column), self.of(reference, column)
+        return {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
+
     def gain(self, row: str, reference: str, column: Column) -> Cell:
-        """The difference of two rows, matched by seed."""
-        ours, theirs = statistics.matched(self.of(row, column), self.of(reference, column))
-        if not len(ours):
+        """Mean and spread of `differences`."""
+        difference = np.array(list(self.differences(row, reference, column).values()))
+        if not len(difference):
             return Cell()
-        difference = ours - theirs
         ids = (*self.ids(row, column), *self.ids(reference, column))
         return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
 

@@ -94,10 +94,10 @@ def _on_pairs(
     scores: Scores, others: Sequence[str], reference: str, generator: np.random.Generator
 ) -> Iterator[OnPair]:
     on_pairs = [
-        OnPair(row, column, statistics.paired_difference(*samples, generator))
+        OnPair(row, column, statistics.paired_difference(np.array(list(differences.values())), generator))
         for row in others
         for column in scores.columns
-        if len((samples := statistics.matched(scores.of(row, column), scores.of(reference, column)))[0])
+        if (differences := scores.differences(row, reference, column))
     ]
     adjusted = statistics.holm(np.array([each.difference.p for each in on_pairs]))
     for each, p in zip(on_pairs, adjusted, strict=True):

@@ -81,32 +81,30 @@ def interval_bootstrap(values: Array, generator: np.random.Generator) -> Interva
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def paired_difference(values: Array, reference: Array, generator: np.random.Generator) -> Difference:
-    """`values` - `reference`, matched by position.
+def paired_difference(difference: Array, generator: np.random.Generator) -> Difference:
+    """What the differences of two methods, one for each seed, tell.
 
     Args:
-        values, reference: of the same seeds.
+        difference: `[n]`.
         generator: for the bootstrap.
     """
-    difference = values - reference
     return Difference(
         len(difference),
         float(np.mean(difference)) if len(difference) else np.nan,
         std(difference),
         interval_t(difference),
         interval_bootstrap(difference, generator),
-        paired_p(values, reference),
+        paired_p(difference),
     )
 
 
-def paired_p(values: Array, reference: Array) -> float:
+def paired_p(difference: Array) -> float:
     """p of the two-sided paired t test; NaN below `MIN_SEEDS`, and where all differ by the same."""
-    difference = values - reference
     if len(difference) < MIN_SEEDS:
         return np.nan
     if not vary(difference):  # no spread to measure the difference by
         return np.nan if np.round(difference[0], DIGITS) else 1.0
-    return float(stats.ttest_rel(values, reference).pvalue)
+    return float(stats.ttest_1samp(difference, 0).pvalue)
 
 
 def block_t(table: Array, first: int = 0) -> tuple[Array, int]:

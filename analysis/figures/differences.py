@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import statistics, style
-from analysis.cells import Column
 from analysis.figures.view import View
 
 
@@ -29,41 +28,31 @@ class Line:
 
     @property
     def mean(self) -> float:
-        return float(self._values.mean())
+        return float(self.values.mean())
 
     @property
     def interval(self) -> statistics.Interval:
         """Of the mean, by Student's t."""
-        return statistics.interval_t(self._values)
+        return statistics.interval_t(self.values)
 
     @property
-    def _values(self) -> statistics.Array:
+    def values(self) -> statistics.Array:
         return np.array(list(self.differences.values()))
 
 
 def against(view: View, rows: Sequence[str], reference: str) -> dict[str, list[Line]]:
     """Every row's line in each column that has shared seeds; p adjusted over all of them."""
-    places = [
-        (column, row, _differences(view, row, reference, column), _p(view, row, reference, column))
+    found = [
+        (column.name, Line(row, differences))
         for column in view.columns
         for row in rows
+        if (differences := view.scores.differences(row, reference, column))
     ]
-    places = [place for place in places if len(place[2])]
-    adjusted = statistics.holm(np.array([place[3] for place in places]))
+    adjusted = statistics.holm(np.array([statistics.paired_p(line.values) for _, line in found]))
     lines: dict[str, list[Line]] = {}
-    for (column, row, differences, _), p in zip(places, adjusted, strict=True):
-        lines.setdefault(column.name, []).append(Line(row, differences, float(p)))
+    for (column, line), p in zip(found, adjusted, strict=True):
+        lines.setdefault(column, []).append(replace(line, p=float(p)))
     return lines
-
-
-def _differences(view: View, row: str, reference: str, column: Column) -> dict[int, float]:
-    """By seed, of the seeds that both have."""
-    ours, theirs = view.scores.of(row, column), view.scores.of(reference, column)
-    return {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
-
-
-def _p(view: View, row: str, reference: str, column: Column) -> float:
-    return statistics.paired_p(*statistics.matched(view.scores.of(row, column), view.scores.of(reference, column)))
 
 
 def forest(axis: Axes, lines: Sequence[Line], rows: Sequence[str], alpha: float) -> None:
