@@ -169,6 +169,15 @@ def test_seeds_that_all_differ_by_the_same_have_neither_interval_nor_test_and_th
     assert "neither" not in note(drawn("gain", grid(scores)))
 
 
+def test_a_seed_has_one_marker_in_all_panels_and_in_the_legend():
+    seeds = {VGG: (0, 1, 2), RES: (1, 2, 3)}
+    runs = [logged(name, pair, s, 60.0 + s) for name in ("none", "kd") for pair in seeds for s in seeds[pair]]
+    figure = drawn("gain", runs)
+    shown = [entry for axis in figure.axes for entry in axis.lines] + figure.legends[0].get_lines()
+    markers = {(entry.get_label(), entry.get_marker()) for entry in shown if entry.get_label().startswith("seed")}
+    assert sorted(label for label, _ in markers) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+
+
 def test_a_gain_needs_its_reference():
     with pytest.raises(NothingToDraw, match="reference: unknown row in these logs 'none'"):
         drawn("gain", grid({("kd", VGG): [70.0]}))

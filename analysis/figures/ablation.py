@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
@@ -24,19 +23,9 @@ def draw(view: View, options: PlotConfig) -> Figure:
     lines = differences.against(view, rows, method)
     if not lines:
         raise NothingToDraw(f"no variant of {method} has a seed in common with its default on the same pair")
-    columns = [column for column in view.columns if column.name in lines]
     changes = {row: _changes(view, row, method) for row in rows}
-    rows = sorted(rows, key=lambda row: (changes[row], row))
-    figure, axes = style.panels([len(columns)], height=0.36 * len(rows) + 0.7, sharey=True)
-    for axis, column in zip(axes, columns, strict=True):
-        differences.forest(axis, lines[column.name], rows, options.alpha)
-        differences.seeds_of(axis, lines[column.name], rows)
-        axis.set(title=column.name, xlabel="difference, points")
-        axis.set_yticklabels([_tick(row, changes[row]) for row in reversed(rows)])
-    style.legend(figure, axes)
-    every = [line for each in lines.values() for line in each]
-    style.note(figure, *differences.notes(view, method, every, options.alpha))
-    return figure
+    ticks = {row: _tick(row, changes[row]) for row in sorted(rows, key=lambda row: (changes[row], row))}
+    return differences.draw(view, lines, ticks, method, options.alpha, height=0.36)
 
 
 def method_with_variants(view: View, wanted: str | None) -> str:

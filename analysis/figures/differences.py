@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import statistics, style
+from analysis.cells import shown
 from analysis.figures.view import View
 
 
@@ -25,10 +28,6 @@ class Line:
     row: str
     differences: dict[int, float]
     p: float = np.nan
-
-    @property
-    def mean(self) -> float:
-        return float(self.values.mean())
 
     @property
     def interval(self) -> statistics.Interval:
@@ -55,15 +54,48 @@ def against(view: View, rows: Sequence[str], reference: str) -> dict[str, list[L
     return lines
 
 
-def forest(axis: Axes, lines: Sequence[Line], rows: Sequence[str], alpha: float) -> None:
-    """Draw lines, the first of `rows` on top; a mean is filled where its p is below `alpha`."""
+def draw(
+    view: View,
+    lines: Mapping[str, Sequence[Line]],
+    ticks: Mapping[str, str],
+    reference: str,
+    alpha: float,
+    height: float,
+) -> Figure:
+    """A panel for each column of `lines`.
+
+    Args:
+        view: what the lines are of.
+        lines: by column.
+        ticks: the name of each row, from top to bottom.
+        reference: the row that the others are compared with.
+        alpha: a mean is filled where its p is below.
+        height: of a row in inches.
+    """
+    figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
+    every = [line for each in lines.values() for line in each]
+    looks = style.looks([f"seed {seed}" for seed in sorted({seed for line in every for seed in line.differences})])
+    for axis, (column, each) in zip(axes, lines.items(), strict=True):
+        _forest(axis, each, ticks, alpha)
+        _seeds(axis, each, list(ticks), looks)
+        axis.set(title=column, xlabel="difference, points")
+    style.legend(figure, axes)
+    style.note(figure, *_notes(view, shown(reference), every, alpha))
+    return figure
+
+
+def _forest(axis: Axes, lines: Sequence[Line], ticks: Mapping[str, str], alpha: float) -> None:
+    """Means and intervals."""
+    rows = list(ticks)
     axis.axvline(0, color="black", linewidth=0.8, zorder=1)
     for line in lines:
         y = len(rows) - 1 - rows.index(line.row)
         low, high = line.interval
         axis.plot([low, high], [y, y], color=style.PALETTE[0], linewidth=1.6, solid_capstyle="butt", zorder=2)
         fill = style.PALETTE[0] if line.p < alpha else "white"
-        axis.plot(line.mean, y, marker="D", color=style.PALETTE[0], markerfacecolor=fill, linestyle="", zorder=4)
+        axis.plot(
+            line.values.mean(), y, marker="D", color=style.PALETTE[0], markerfacecolor=fill, linestyle="", zorder=4
+        )
         axis.annotate(
             f"n = {len(line.differences)}",
             (1.01, y),
@@ -74,22 +106,20 @@ def forest(axis: Axes, lines: Sequence[Line], rows: Sequence[str], alpha: float)
             annotation_clip=False,
         )
     axis.set(yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
-    axis.set_yticklabels(list(reversed(rows)))
+    axis.set_yticklabels([ticks[row] for row in reversed(rows)])
     axis.grid(visible=False, axis="y")
 
 
-def seeds_of(axis: Axes, lines: Sequence[Line], rows: Sequence[str]) -> None:
-    """Every seed of the lines, each with a marker of its own that is the same in all lines."""
-    found = sorted({int(seed) for line in lines for seed in line.differences})
-    looks = style.looks([f"seed {seed}" for seed in found])
-    for seed in found:
+def _seeds(axis: Axes, lines: Sequence[Line], rows: Sequence[str], looks: Mapping[str, dict[str, Any]]) -> None:
+    """Every seed of the lines, by its own marker a little above them."""
+    for seed in sorted({seed for line in lines for seed in line.differences}):
         points = [(line.differences[seed], line.row) for line in lines if seed in line.differences]
         heights = [len(rows) - 1 - rows.index(row) + 0.22 for _, row in points]
         look = looks[f"seed {seed}"] | {"linestyle": ""}
         axis.plot([x for x, _ in points], heights, label=f"seed {seed}", markersize=3, zorder=3, **look)
 
 
-def notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
+def _notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
     """How the lines are to be read."""
     what = f"{view.accuracy.replace(', %', '')} less that of {reference}, of the same seeds"
     few = {len(line.differences) < statistics.MIN_SEEDS for line in lines if np.isnan(line.interval[0])}

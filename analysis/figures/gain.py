@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.cells import shown
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
@@ -22,13 +21,5 @@ def draw(view: View, options: PlotConfig) -> Figure:
         raise NothingToDraw(
             f"no other method has a seed in common with {shown(options.reference)} on the same pair"
         )
-    columns = [column for column in view.columns if column.name in lines]
-    figure, axes = style.panels([len(columns)], height=0.32 * len(rows) + 0.7, sharey=True)
-    for axis, column in zip(axes, columns, strict=True):
-        differences.forest(axis, lines[column.name], rows, options.alpha)
-        differences.seeds_of(axis, lines[column.name], rows)
-        axis.set(title=column.name, xlabel="difference, points")
-    style.legend(figure, axes)
-    every = [line for each in lines.values() for line in each]
-    style.note(figure, *differences.notes(view, shown(options.reference), every, options.alpha))
-    return figure
+    ticks = {row: row for row in rows}
+    return differences.draw(view, lines, ticks, options.reference, options.alpha, height=0.32)
