@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import style
-from analysis.cells import Cell, Section, Table
+from analysis.cells import Cell, Row, Table
 from analysis.figures.settings import MEANING, Kind, PlotConfig
 from analysis.figures.view import View
 from analysis.grid import Entry, Grid, number, of_table
@@ -70,6 +70,7 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
         kinds: of figures to draw.
     """
     runs, selection = tables.logs.runs, tables.selection
+    used = [(str(run_id), run) for run_id, run in runs[runs.index.isin(selection.cells["run_id"])].iterrows()]
     environment = Environment(
         loader=PackageLoader("analysis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -82,19 +83,15 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
             _chapter(str(protocol), cells, tables, kinds) for protocol, cells in selection.cells.groupby("protocol")
         ],
         comparisons=[(grid, _without_runs(grid)) for result in tables.comparisons for grid in grids(result)],
-        runs=[_listed(run_id, runs.loc[run_id]) for run_id in _used(tables)],
+        runs=[_listed(*each) for each in used],
         excluded=[
             (run_id, reason, runs.loc[run_id, "folder"])
             for run_id, reason in selection.excluded.itertuples(index=False)
         ],
         remarks=[*tables.logs.notes, *tables.differences],
-        provenance={run_id: _behind(run_id, runs.loc[run_id]) for run_id in _used(tables)},
+        provenance={run_id: _behind(run_id, run) for run_id, run in used},
         number=number,
     )
-
-
-def _used(tables: Tables) -> list[str]:
-    return [str(run_id) for run_id in tables.logs.runs.index if run_id in set(tables.selection.cells["run_id"])]
 
 
 def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[Kind]) -> Chapter:
@@ -160,15 +157,13 @@ def inline(svg: str, label: str) -> str:
 
 def _numbers(table: Table) -> list[list[list[Number]]]:
     """The rows of each section, with the runs behind each number."""
-    grid = of_table(table)
     return [
-        [_row(section, place, entries) for place, entries in enumerate(rows)]
-        for section, (_, rows) in zip(table.sections, grid.blocks, strict=True)
+        [_numbers_of(row, entries) for row, entries in zip(section.rows, lines, strict=True)]
+        for section, (_, lines) in zip(table.sections, of_table(table).blocks, strict=True)
     ]
 
 
-def _row(section: Section, place: int, entries: Sequence[Entry]) -> list[Number]:
-    row = section.rows[place]
+def _numbers_of(row: Row, entries: Sequence[Entry]) -> list[Number]:
     behind = [None, *row.cells, *(Cell(value) for value in row.aggregates)]
     return [_number(entry, cell) for entry, cell in zip_longest(entries, behind)]
 
