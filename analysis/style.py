@@ -149,14 +149,14 @@ def panels(groups: Sequence[int], height: float = 2.1, most: int = 3, **kwargs: 
     return figure, axes
 
 
-def legend(figure: Figure, axes: Sequence[Axes], last: str = "teacher") -> None:
-    """One legend below all panels, each name once, in as many columns as fit; `last` is told after all others."""
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend below all panels, each name once, in as many columns as fit; the teacher after all others."""
     entries: dict[str, Any] = {}
     for each in axes:
         for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    if last in entries:
-        entries[last] = entries.pop(last)
+    if "teacher" in entries:
+        entries["teacher"] = entries.pop("teacher")
     if entries:
         fits = int(_letters(figure, 7) // (max(map(len, entries)) + 7))
         columns = max(1, min(fits, len(entries)))
