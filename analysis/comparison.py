@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +49,8 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     sections = [_reference(scores), _methods(scores, layout.alpha, aggregates)]
     if layout.gain and ALONE in scores.rows:
         name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
-        sections.append(_section("gain", name, scores, lambda row, c: scores.gain(row, ALONE, c)))
+        rows = (Row(row, tuple(scores.gain(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
+        sections.append(Section("gain", name, tuple(rows)))
     if layout.published != Figures.none and scores.split == "test":
         sections += _published(scores, every=layout.published == Figures.all)
     what = f"{scores.split} {scores.measure.words}, {'last epoch' if layout.epoch == Epoch.last else 'BEST epoch'}"
@@ -57,12 +58,6 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     sections = [section for section in sections if section.rows]
     table = Table(title, protocol, tuple(scores.columns), tuple(sections), tuple(aggregates))
     return replace(table, notes=notes_on(table, scores, layout))
-
-
-def _section(kind: str, title: str, scores: Scores, cell: Callable[[str, Column], Cell]) -> Section:
-    """A section with a row for each method."""
-    rows = (Row(row, tuple(cell(row, column) for column in scores.columns)) for row in scores.methods)
-    return Section(kind, title, tuple(rows))
 
 
 def _reference(scores: Scores) -> Section:
@@ -85,21 +80,16 @@ def _reference(scores: Scores) -> Section:
 
 def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float]]) -> Section:
     marks = {column.name: mark(scores, column, alpha) for column in scores.columns}
-    section = _section(
-        "methods",
-        "",
-        scores,
-        lambda row, column: replace(scores.cell(row, column), mark=marks[column.name].get(row, "")),
-    )
     rows = (
-        replace(
+        Row(
             row,
-            aggregates=tuple(values.get(row.name, math.nan) for values in aggregates.values()),
-            versions=scores.versions(row.name),
+            tuple(replace(scores.cell(row, c), mark=marks[c.name].get(row, "")) for c in scores.columns),
+            aggregates=tuple(values.get(row, math.nan) for values in aggregates.values()),
+            versions=scores.versions(row),
         )
-        for row in section.rows
+        for row in scores.methods
     )
-    return replace(section, rows=tuple(rows))
+    return Section("methods", "", tuple(rows))
 
 
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
@@ -132,9 +122,10 @@ def _published(scores: Scores, every: bool) -> list[Section]:
     ]
     lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
     others = {f.method: f.settings for f in figures if f.method in scores.methods and not _is_measured(scores, f)}
+    labels = known | {method: f"{method} ({settings})" for method, settings in others.items()}
     rows = [
         Row(
-            f"{known.get(method, method)} ({others[method]})" if method in others else known.get(method, method),
+            labels.get(method, method),
             tuple(_figure(figures, method, source, c) for c in scores.columns),
             source=source,
         )
@@ -171,7 +162,8 @@ def _figure(figures: Iterable[published.Published], method: str, source: str, co
 def _reproduced(scores: Scores, method: str, column: Column) -> Cell:
     """What was measured less the first published figure."""
     figure = published.find(column.data, column.teacher, column.student, method)
-    measured = {"teacher": scores.teacher, "student": lambda column: scores.cell(ALONE, column)}.get(
-        method, lambda column: scores.cell(method, column)
-    )(column)
+    if method == "teacher":
+        measured = scores.teacher(column)
+    else:
+        measured = scores.cell(ALONE if method == "student" else method, column)
     return Cell() if figure is None else Cell(measured.value - figure.top1, n=measured.n, runs=measured.runs)
