@@ -18,10 +18,23 @@ import pandas as pd
 from analysis.runs import DISTILLATION, get, method_code_of, printable
 from benchmarks import metrics
 from benchmarks.errors import UserError
+from benchmarks.words import counted
 from methods import unknown
 
 SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
 TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
+CODE = "code"  # stands for the version of a method's own file in a row's name
+CELL = ("protocol", "column", "row")
+KEPT = (
+    "pair",
+    "teacher",
+    "student",
+    "data",
+    "split",
+    "method",
+    "label",
+    "teacher_sha256",
+)  # columns of the runs that cells have too
 
 
 @dataclass(frozen=True)
@@ -38,10 +51,11 @@ class Selection:
     cells: pd.DataFrame
     excluded: pd.DataFrame
 
-
-CODE = "code"  # stands for the version of a method's own file in a row's name
-CELL = ("protocol", "column", "row")
-KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256", "seed")
+    @property
+    def why_excluded(self) -> str:
+        """A line for each reason, to end a message with."""
+        counts = self.excluded["reason"].value_counts()
+        return "".join(f"\n  {counted(count, 'run')}: {reason}" for reason, count in counts.items())
 
 
 def select(
@@ -216,5 +230,4 @@ def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         for *where, run_id in ordered.loc[older, place].itertuples(index=False)
     }
     order = [*CELL, "seed", "value", "run_id"]
-    columns = [*order, *(name for name in KEPT if name not in order)]
-    return latest[columns].sort_values(order, ignore_index=True), doubles
+    return latest[[*order, *KEPT]].sort_values(order, ignore_index=True), doubles

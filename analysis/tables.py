@@ -191,7 +191,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
         protocol=layout.protocol,
     )
     if selection.cells.empty:
-        raise UserError(_nothing(logs, selection))
+        raise UserError(f"none of {counted(len(logs.runs), 'run')} can be shown{selection.why_excluded}")
     _check_rows(selection, layout)
     comparisons = _comparisons(selection, logs, layout)
     made = tables(selection, logs.runs, layout)
@@ -205,12 +205,6 @@ def _check_rows(selection: Selection, layout: Layout) -> None:
         row = getattr(layout, name)
         if row not in there and row != getattr(Layout, name):
             raise UserError(f"{name}: " + unknown("row in these tables", row, there))
-
-
-def _nothing(logs: Logs, selection: Selection) -> str:
-    reasons = selection.excluded["reason"].value_counts()
-    lines = [f"none of {counted(len(logs.runs), 'run')} can be shown"]
-    return "\n  ".join([*lines, *(f"{counted(count, 'run')}: {reason}" for reason, count in reasons.items())])
 
 
 def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Against]:

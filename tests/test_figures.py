@@ -371,7 +371,7 @@ def test_runs_of_several_protocols_never_share_a_figure():
 
 
 def test_unfinished_runs_are_not_drawn_and_the_reason_is_told():
-    with pytest.raises(NothingToDraw, match="2 × interrupted"):
+    with pytest.raises(NothingToDraw, match="2 runs: interrupted"):
         view_of([logged("kd", VGG, seed, status="interrupted") for seed in range(2)])
 
 

@@ -103,9 +103,7 @@ def one_protocol(
     """
     selection = select(logs.runs, epoch=epoch, methods=methods, pairs=pairs, protocol=protocol)
     if selection.cells.empty:
-        reasons = selection.excluded["reason"].value_counts()
-        told = "".join(f"\n  {count} × {reason}" for reason, count in reasons.items())
-        raise NothingToDraw(f"no complete run to draw{told}")
+        raise NothingToDraw(f"no complete run to draw{selection.why_excluded}")
     counts = selection.cells.groupby("protocol")["run_id"].nunique()
     if len(counts) > 1:
         told = "\n".join(f"  {name} ({counted(count, 'run')})" for name, count in counts.items())
