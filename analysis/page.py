@@ -21,7 +21,7 @@ from analysis.figures.view import View
 from analysis.grid import Entry, Grid, number, of_table
 from analysis.plot import draw
 from analysis.provenance import configuration_hash, plain, rule
-from analysis.selection import settings_of
+from analysis.selection import TOP1, settings_of
 from analysis.significance import grids
 from analysis.tables import Tables
 from benchmarks.cli import as_overrides
@@ -95,8 +95,10 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
 
 
 def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[Kind]) -> Chapter:
-    logs = tables.logs
-    view = View(cells, logs.runs, logs.history, tables.layout.epoch)
+    logs, epoch = tables.logs, tables.layout.epoch
+    # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare.
+    cells = cells.assign(value=cells["run_id"].map(logs.runs[TOP1[epoch]]))
+    view = View(cells, logs.runs, logs.history, epoch)
     pictures, missing = [], []
     for kind in kinds:
         try:

@@ -19,7 +19,7 @@ from analysis.figures.view import one_protocol
 from analysis.page import page
 from analysis.parquet import save
 from analysis.report import COMMAND
-from analysis.settings import Layout
+from analysis.settings import Layout, Measure
 from analysis.tables import compare
 from benchmarks.cli import compose_config, main
 
@@ -53,6 +53,20 @@ def test_the_page_tells_what_was_lost_in_reading():
     shown = page(compare(logs), "Results", [])
     assert f"<li>{lost}</li>" in shown
     assert "<li>kd-vgg13_vgg8-9-0 left out" not in shown  # it is in the list of those
+
+
+def test_figures_are_of_top1_whatever_the_tables_compare():
+    made = runs()
+    for place, run in enumerate(made):
+        run.summary["test/teacher_kl"] = float(place**2 % 7)
+    pages = [
+        page(compare(logs_of(made), Layout(measure=measure)), "Results", [Kind.gain])
+        for measure in (Measure.top1, Measure.teacher_kl)
+    ]
+    of_top1, others = (re.findall("<figure>.*?</figure>", shown, re.DOTALL) for shown in pages)
+    assert "test top-1" in of_top1[0]
+    assert of_top1 == others
+    assert "Complete runs; KL divergence from the teacher in nats after the last epoch" in pages[1]
 
 
 def written(kinds=KINDS):
