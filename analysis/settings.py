@@ -11,6 +11,7 @@ from typing import Any
 from analysis.sources import kind_of
 from benchmarks.errors import UserError, require
 from methods import option
+from methods.config import coerce_types
 
 SOURCE = "directory of runs, entity/project on a W&B server, or FILE.parquet of analysis.export; several as [a,b]"
 
@@ -104,6 +105,9 @@ class Layout:
     compare: str | None = option(None, "test all methods against this one: intervals, p-values, probabilities")
     alpha: float = option(0.05, "level of the tests")
     seed: int = option(0, "of the bootstraps' random draws")
+
+    def __post_init__(self) -> None:
+        coerce_types(self)
 
     def check(self) -> None:
         """Refuse what cannot work.

@@ -179,9 +179,10 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     """Compare loaded runs.
 
     Raises:
-        UserError: a method, pair or protocol that is not there, or no run to show.
+        UserError: a setting that cannot work, a method, pair or protocol that is not there, or no run to show.
     """
     layout = layout or Layout()
+    layout.check()
     selection = select(
         logs.runs,
         epoch=layout.epoch,

@@ -127,6 +127,13 @@ def test_the_provenance_names_the_measure():
     assert [run["ece"] for run in cell["runs"]] == [1.0, 2.0, 4.0]
 
 
+def test_a_notebook_may_name_the_measure_and_is_refused_what_a_command_is():
+    logs = logs_of(runs_of([[1.0, 2.0, 4.0]] * 8, "ece"))
+    assert compare(logs, Layout(measure="ece")).grids == compare(logs, Layout(measure=Measure.ece)).grids
+    with pytest.raises(UserError, match="epoch=best"):
+        compare(logs, Layout(measure="ece", epoch="best"))
+
+
 def test_logs_without_it_say_so():
     with pytest.raises(UserError, match="no teacher_kl in its summary"):
         made([logged()], Measure.teacher_kl)
