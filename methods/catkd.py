@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Network, Reference
-from methods.config import DistillConfig, Search, acts_with, option, require
+from methods.config import DistillConfig, Search, acts_with, check_classes, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to
@@ -108,10 +108,7 @@ class CATKDConfig(DistillConfig):
                 1 <= self.resolution <= side,
                 f"resolution={self.resolution} must be from 1 to {side}, the smaller side of the final maps",
             )
-            require(
-                student.logits == teacher.logits,
-                f"the teacher knows {teacher.logits} classes, the student {student.logits}: both must agree",
-            )
+            check_classes(student, teacher)
         return super().resolve(student, teacher)
 
 

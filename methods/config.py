@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import itertools
@@ -83,7 +84,7 @@ def option(
     """A dataclass field that documents itself.
 
     Args:
-        default: its value; a list, dict or callable is taken as or made a factory.
+        default: its value; a list or dict is copied for each object, a callable makes the value.
         help: its meaning in one line, with the unit.
         source: where the default comes from (paper and table, or whose code).
         search: range for studies; of a dict such as the weights, by the keys that a study may change.
@@ -100,8 +101,7 @@ def option(
         "identity": identity,
     }
     if isinstance(default, list | dict):
-        value = default
-        return dataclasses.field(default_factory=lambda: type(value)(value), metadata=metadata)
+        return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -20,6 +20,7 @@ gradient is infinite where singular values meet.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,7 +69,7 @@ def _leading(symmetric: Tensor) -> Tensor:
     """The first eigenvector, `[B, n, 1]`: the columns of a high power all point along it."""
     power = symmetric
     for _ in range(SQUARINGS):
-        power = power @ power / _positive(_trace(power)).square()
+        power = power @ power / _nonzero(_trace(power)).square()
     largest = power.diagonal(dim1=1, dim2=2).argmax(dim=1)
     return F.normalize(power[torch.arange(len(power), device=power.device), :, largest], dim=1)[:, :, None]
 
@@ -78,8 +79,8 @@ def _trace(square: Tensor) -> Tensor:
     return square.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
 
 
-def _positive(trace: Tensor) -> Tensor:
-    """A divisor: 1 where the trace is 0."""
+def _nonzero(trace: Tensor) -> Tensor:
+    """The trace to divide by: 1 where it is 0."""
     return torch.where(trace > 0, trace, 1.0)
 
 
@@ -95,7 +96,7 @@ def right_singular_vectors(matrix: Tensor, count: int) -> Tensor:
 def _scaled_gram(matrix: Tensor) -> Tensor:
     """A Aᵀ of `[B, N, M]`, with trace 1."""
     products = matrix @ matrix.transpose(1, 2)
-    return products / _positive(_trace(products))
+    return products / _nonzero(_trace(products))
 
 
 def align(student: Tensor, teacher: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ def kdsvd_loss(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """
     losses = [
         (relation(s, s_next) - relation(t, t_next)).square().sum() / len(s)
-        for s, s_next, t, t_next in zip(student, student[1:], teacher, teacher[1:], strict=False)
+        for (s, t), (s_next, t_next) in itertools.pairwise(zip(student, teacher, strict=True))
     ]
     return torch.stack(losses).sum()
 

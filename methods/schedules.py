@@ -159,8 +159,9 @@ class LossWeights(nn.Module):
         self.register_buffer("factors", torch.ones(num_terms))
         self.register_buffer("scheduled", torch.ones(num_terms))  # the factors but for the warm-up
         self.register_buffer("distils", torch.tensor([term != "ce" for term in terms]), persistent=False)
-        for name in ("total", "first", "previous", "rate"):
-            self.register_buffer(name, torch.ones(num_terms) if name == "rate" else torch.zeros(num_terms))
+        for name in ("total", "first", "previous"):  # the open window's sum, means of the first and the last
+            self.register_buffer(name, torch.zeros(num_terms))
+        self.register_buffer("rate", torch.ones(num_terms))
         self.factors: Tensor
         self.scheduled: Tensor
         self.distils: Tensor

@@ -8,7 +8,7 @@ softplus(α) of its own, learned too, and the loss is its negative logarithm wit
 
 Three 1 × 1 convolutions with ReLUs between, without bias, are the regressor. The variance's parameter trains in
 the student's optimiser with its weight decay, as in RepDistiller; in mdistiller it is never trained, so that
-VID is a scaled regression there (`train_variance=False`).
+VID is a scaled regression there (`train_variance=false`).
 """
 
 from __future__ import annotations
