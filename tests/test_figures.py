@@ -378,6 +378,8 @@ def test_unfinished_runs_are_not_drawn_and_the_reason_is_told():
 def test_the_best_epoch_is_marked_as_such():
     view = view_of(grid({("none", VGG): [60.0], ("kd", VGG): [61.0]}), epoch="best")
     assert "BEST epoch" in note(draw(view, PlotConfig(kind=Kind.gain)))
+    curves = draw(view, PlotConfig(kind=Kind.curves))  # they show all epochs
+    assert curves.axes[0].get_ylabel() == "test top-1, %"
 
 
 # Arrays

@@ -39,7 +39,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
             _teacher(axis, view, column)
         axis.set(title=column.name, xlabel="epoch")
         style.whole_numbers(axis.xaxis)
-    axes[0].set_ylabel(view.accuracy if metric == view.top1 else metric)
+    axes[0].set_ylabel(f"{view.scores.split} top-1, %" if metric == view.top1 else metric)
     style.legend(figure, axes)
     counts = [values.shape[1] for values in lines.values()]
     band = "mean, band: ± sample standard deviation" if banded else f"mean, without bands beyond {BANDS} lines,"
