@@ -9,11 +9,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from analysis.logs import Logs
+from analysis.runs import DATA_PLACES
 from benchmarks import metrics
 from benchmarks.cli import as_overrides
 
 # Paths in sections of a run's configuration, beside its `output`.
-PLACES = {"data": {"root", "cache"}, "teacher": {"root", "checkpoint", "source"}}
+PLACES = {"data": DATA_PLACES, "teacher": {"root", "checkpoint", "source"}}
 CHECKPOINT = "teacher.checkpoint="  # the one path in the command that repeats a run
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.cells import Cell, Section, Table
-from analysis.runs import PLACES, get, without
+from analysis.runs import DATA_PLACES, get, without
 from analysis.selection import Selection
 from analysis.settings import Layout, Measure
 from benchmarks.hashing import short_hash
@@ -69,7 +68,7 @@ def _table(table: Table, entries: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _cell(cell: Cell, section: Section, entries: Mapping[Any, Any]) -> dict[str, Any]:
     behind = [entries[run_id] for run_id in cell.runs]
-    numbers = {"value": _number(cell.value), "std": _number(cell.std), "n": cell.n, "mark": cell.mark}
+    numbers = {"value": plain(cell.value), "std": plain(cell.std), "n": cell.n, "mark": cell.mark}
     return numbers if section.kind == "published" else numbers | {"runs": behind}
 
 
@@ -93,13 +92,10 @@ def _run(run_id: str, run: Mapping[Any, Any], value: dict[str, Any]) -> dict[str
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """A short hash of everything that was configured and can change the result, the seed included."""
     content = {part: config.get(part) for part in ("method", "pair", "seed", "loss")}
-    content |= {"train": without(config.get("train"), {"graph"}), "data": without(config.get("data"), PLACES)}
+    content |= {"train": without(config.get("train"), {"graph"}), "data": without(config.get("data"), DATA_PLACES)}
     return short_hash(content | {"teacher": get(config, "teacher", "sha256")})
 
 
 def plain(value: Any) -> Any:
+    """A value as JSON has it; None for what is missing."""
     return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

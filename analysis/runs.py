@@ -18,13 +18,13 @@ STATES = ("complete", "stopped", "failed", "interrupted")
 UNFINISHED = "unfinished"
 EXACT = 2**53  # whole numbers up to here are floats, too
 
-PLACES = {"root", "cache"}  # where the data lie, which changes no result
+DATA_PLACES = {"root", "cache"}  # settings of where the data lie, which changes no result
 DISTILLATION = {"optimizer", "delta"}  # settings of training that a student alone cannot have
 # Where the protocol is configured, and what is no part of it there: what a run computes on, where its data lie, the
 # learning rate, which is the student's and so the pair's, and what only distillation has, which tells rows apart.
 PROTOCOL = {
     "train": {"device", "threads", "deterministic", "compile", "graph", "lr"} | DISTILLATION,
-    "data": PLACES,
+    "data": DATA_PLACES,
 }
 
 INTEGERS = ("seed", "attempt", "epochs")
