@@ -130,9 +130,10 @@ class Method(nn.Module, Generic[ConfigT]):
         """
 
     def epoch(self, e: int) -> None:
-        """Told when epoch `e` begins, counted from 0 (a stage before that: to −1), and again on resuming within it.
+        """Told when epoch `e` begins, and again on resuming within it.
 
-        So what it sets, such as a warm-up's factor, depends on `e` alone.
+        Epochs count from 0; those of a stage before the main training are negative, the last of them −1. What is
+        set here, such as a warm-up's factor, has to depend on `e` alone.
         """
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -30,11 +31,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
 
 def method_with_variants(view: View, wanted: str | None) -> str:
     """The method whose variants are asked for, or the only one that has any beside its default."""
-    found = [
-        method
-        for method in dict.fromkeys(view.scores.rows.values())
-        if method in view.rows and list(view.scores.rows.values()).count(method) > 1
-    ]
+    counts = Counter(view.scores.rows.values())
+    found = [method for method, count in counts.items() if count > 1 and method in view.rows]
     if wanted is not None:
         if wanted not in found:
             raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
@@ -52,7 +50,7 @@ def method_with_variants(view: View, wanted: str | None) -> str:
 def _changes(view: View, row: str, method: str) -> str:
     """The settings in which a variant differs from the default, on the first pair that has both."""
     for column in view.columns:
-        if len(view.runs_of(row, column)) and len(view.runs_of(method, column)):
+        if view.runs_of(row, column) and view.runs_of(method, column):
             ours, usual = (settings_of(view.config_of(each, column)) for each in (row, method))
             return named(ours, usual)
     return ""

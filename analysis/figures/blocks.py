@@ -60,7 +60,7 @@ def _method(view: View) -> str:
 
 def _sizes(view: View, row: str) -> Sizes | None:
     """A row's block sizes on the first pair that it was run on."""
-    column = next(column for column in view.columns if len(view.runs_of(row, column)))
+    column = next(column for column in view.columns if view.runs_of(row, column))
     sizes = get(view.config_of(row, column), "method", "block_size")
     return tuple(sizes) if sizes else None
 
@@ -69,7 +69,7 @@ def settings(view: View, method: str, column: Column) -> list[Setting]:
     """Settings that differ in their block sizes alone, the best first: of all such groups the largest."""
     groups: dict[tuple[tuple[str, str], ...], dict[Sizes, Setting]] = {}
     for row, of in view.scores.rows.items():
-        if of == method and len(view.runs_of(row, column)):
+        if of == method and view.runs_of(row, column):
             config = view.config_of(row, column)
             sizes = get(config, "method", "block_size")
             others = {key: value for key, value in settings_of(config).items() if key != "block_size"}
@@ -87,11 +87,7 @@ def _list(axis: Axes, found: Sequence[Setting], label: str) -> None:
     for y, setting in enumerate(reversed(found)):
         spread_of = 0 if np.isnan(setting.cell.std) else setting.cell.std
         axis.errorbar(setting.cell.value, y, xerr=spread_of, color=style.PALETTE[0], marker="o", elinewidth=1)
-    axis.set(
-        yticks=range(len(found)),
-        ylim=(-0.6, len(found) - 0.4),
-        xlabel=label,
-    )
+    axis.set(yticks=range(len(found)), ylim=(-0.6, len(found) - 0.4), xlabel=label)
     axis.set_yticklabels([" · ".join(map(str, setting.sizes)) for setting in reversed(found)])
     axis.grid(visible=False, axis="y")
 

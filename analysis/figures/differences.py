@@ -122,10 +122,14 @@ def _seeds(axis: Axes, lines: Sequence[Line], rows: Sequence[str], looks: Mappin
 def _notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
     """How the lines are to be read."""
     what = f"{view.accuracy.replace(', %', '')} less that of {reference}, of the same seeds"
-    few = {len(line.differences) < statistics.MIN_SEEDS for line in lines if np.isnan(line.interval[0])}
-    reasons = {True: f"below {statistics.MIN_SEEDS} seeds", False: "where all seeds differ by the same"}
-    untested = [f"{' and '.join(reasons[each] for each in sorted(few))} neither interval nor test"] if few else []
-    if not any(len(line.differences) >= statistics.MIN_SEEDS for line in lines):
+    enough = [line for line in lines if len(line.differences) >= statistics.MIN_SEEDS]
+    reasons = []
+    if any(np.isnan(line.interval[0]) for line in enough):
+        reasons.append("where all seeds differ by the same")
+    if len(enough) < len(lines):
+        reasons.append(f"below {statistics.MIN_SEEDS} seeds")
+    untested = [f"{' and '.join(reasons)} neither interval nor test"] if reasons else []
+    if not enough:
         return [what, "; ".join(["diamond: mean", *untested])]
     test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"
     bar = (

@@ -109,7 +109,7 @@ def _reason(cost: Cost) -> str:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, accuracy) those that none is at most as dear and better than, the cheapest first."""
+    """The Pareto front of (cost, accuracy): the points better than all cheaper ones, the cheapest first."""
     best: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or y > best[-1][1]:

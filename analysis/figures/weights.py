@@ -26,10 +26,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     halves = [_halves(figure, axis) for axis in axes]
     for (top, bottom), (row, column) in zip(halves, flat, strict=True):
         for term in found[row, column.name]:
-            line(top, view.over_epochs(metrics.train_term(term), row, column), term, looks[term], options.start)
-            line(
-                bottom, view.over_epochs(metrics.train_weight(term), row, column), term, looks[term], options.start
-            )
+            for axis, metric in ((top, metrics.train_term(term)), (bottom, metrics.train_weight(term))):
+                line(axis, view.over_epochs(metric, row, column), term, looks[term], options.start)
         top.set(title=f"{shown(row)}\n{column.name}", yscale="log", ylabel="unweighted term")
         style.plain_numbers(top.yaxis)
         style.whole_numbers(bottom.xaxis)
