@@ -122,7 +122,10 @@ def _published(scores: Scores, every: bool) -> list[Section]:
     ]
     lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
     others = {f.method: f.settings for f in figures if f.method in scores.methods and not _is_measured(scores, f)}
-    labels = known | {method: f"{method} ({settings})" for method, settings in others.items()}
+    labels = known | {
+        method: f"{method} ({settings}, else as usual)" if settings else f"{method} (as usual)"
+        for method, settings in others.items()
+    }
     rows = [
         Row(
             labels.get(method, method),
@@ -147,9 +150,9 @@ def _same_pair(figure: published.Published, column: Column) -> bool:
 
 
 def _is_measured(scores: Scores, figure: published.Published) -> bool:
-    """Whether the runs of its method are of the form that it is of."""
+    """Whether the runs of its method are of the form and settings that it is of."""
     columns = [column for column in scores.columns if _same_pair(figure, column)]
-    return all(figure.is_of(each) for column in columns for each in scores.settings(figure.method, column))
+    return all(figure.is_of(each) for column in columns for each in scores.configs(figure.method, column))
 
 
 def _figure(figures: Iterable[published.Published], method: str, source: str, column: Column) -> Cell:

@@ -39,6 +39,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes += _notes_on_marks(table, scores, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no figure")
+    notes += _notes_on_settings(scores)
     notes += _notes_on_versions(table, scores)
     if table.section("gain"):
         name = "gain" if scores.measure.sign > 0 else "difference"
@@ -72,6 +73,13 @@ def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
         where = "no mark" if BEST in marks else "no marks"
         notes.append(f"{where}: {' or '.join(reasons)} cannot be tested")
     return notes
+
+
+def _notes_on_settings(scores: Scores) -> Iterator[str]:
+    """Which rows that bear a method's name alone are of other settings than its usual ones."""
+    for row in scores.rows:
+        if told := scores.unusual(row):
+            yield f"{row} is not as usual: {' '.join(told)}"
 
 
 def _notes_on_versions(table: Table, scores: Scores) -> Iterator[str]:

@@ -149,6 +149,11 @@ def method_code_of(config: Mapping[str, Any]) -> str | None:
     return "+".join(dict.fromkeys(found)) or None
 
 
+def unusual_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run's method and loss weights were told beyond the usual, as typed; older logs do not say."""
+    return tuple(map(str, config.get("unusual") or ()))
+
+
 def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The part of a configuration that must agree before two runs may be averaged or compared.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column
-from analysis.runs import method_code_of, versions_of
+from analysis.runs import method_code_of, unusual_of, versions_of
 from analysis.settings import Measure
 from benchmarks import published
 from benchmarks.pairs import PAIRS
@@ -56,9 +56,9 @@ class Scores:
         """The runs of a cell."""
         return self._ids.get((row, column.name), ())
 
-    def settings(self, row: str, column: Column) -> list[Mapping[str, Any]]:
-        """The configurations of the method in a cell's runs."""
-        return [config["method"] for config in self._configs[list(self.ids(row, column))]]
+    def configs(self, row: str, column: Column) -> list[Mapping[str, Any]]:
+        """The configurations of a cell's runs."""
+        return list(self._configs[list(self.ids(row, column))])
 
     def versions(self, row: str) -> int:
         """How many versions of the code are among the runs of one of a row's cells, at most."""
@@ -70,6 +70,13 @@ class Scores:
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
         versions = set(map(method_code_of, self._configs[ids]))
         return len(versions) == 1 and not any(version is None or "+" in version for version in versions)
+
+    def unusual(self, row: str) -> list[str]:
+        """What the runs of a row that bears its method's name alone were told beyond the usual."""
+        if self.rows[row] != row:  # a label, or the settings in its name, tell that it is a variant
+            return []
+        ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
+        return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))
 
     def means(self, row: str) -> np.ndarray:
         """A row's means over seeds, one for each column."""

@@ -18,16 +18,26 @@ class Published:
     teacher: str
     student: str
     method: str  # lower case; "teacher" and "student" are those networks alone
-    settings: str  # "name=value": what tells the published form of the method from others; mostly nothing
+    settings: str  # "name=value …": what tells the published form of the method from others; mostly nothing
     top1: float
     source: str
 
-    def is_of(self, method: Mapping[str, Any]) -> bool:
-        """Whether it is of a method with this configuration; what a configuration does not name tells nothing."""
-        if not self.settings:
-            return True
-        name, value = self.settings.split("=")
-        return str(method.get(name, value)).lower() == value
+    def is_of(self, config: Mapping[str, Any]) -> bool:
+        """Whether it is of the method of a run with this configuration: of this form, and all else as usual.
+
+        What a configuration does not tell, as older ones do not, counts for nothing.
+        """
+        settings = self.settings.split()
+        if not set(config.get("unusual", ())) <= {f"method.{setting}" for setting in settings}:
+            return False
+        return all(_has(config["method"], *setting.split("=")) for setting in settings)
+
+
+def _has(method: Mapping[str, Any], name: str, value: str) -> bool:
+    """Whether a method's configuration has a value, if it has the setting at all."""
+    group, _, term = name.rpartition(".")
+    settings = method.get(group, {}) if group else method
+    return str(settings.get(term, value)).lower() == value
 
 
 @cache

@@ -14,17 +14,19 @@ import torch
 
 from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
+from benchmarks.cli import as_overrides
 from benchmarks.config import Mode, RunConfig, TrackingConfig
 from benchmarks.costs import cost, cost_of
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import RESULT, write_record
 from benchmarks.identity import environment
 from benchmarks.protocol import plain
-from benchmarks.repeat import repeat
+from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import COMPLETE, FAILED, METHOD, STOPPED, STUDENT, Job, summarise
 from benchmarks.teachers import Teacher
 from benchmarks.tensors import write_tensors
 from benchmarks.tracking import NoServerError, Tracker, leave_server
+from benchmarks.training.build import specs_of
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.member import Member, Row
 
@@ -55,6 +57,7 @@ class Recorder(Observer):
         self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
         self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
+        self._num_classes = data.INFO[run.data.name].num_classes
         self.trackers: dict[str, Tracker] = {}
         self.notices: list[str] = []
 
@@ -76,6 +79,7 @@ class Recorder(Observer):
             "id": job.folder.id,
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
+            "unusual": as_overrides(beyond_usual(job.config, specs_of(self.run.pair, self._num_classes))),
             "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(job),
             "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
@@ -87,8 +91,8 @@ class Recorder(Observer):
 
     def _costs(self, job: Job) -> dict[str, Any]:
         """Parameters and multiply–accumulates of the two networks, the student's with what stays in it."""
-        pair, num_classes = self.run.pair, data.INFO[self.run.data.name].num_classes
-        student, teacher = cost(pair.student, num_classes), cost(pair.teacher, num_classes)
+        pair = self.run.pair
+        student, teacher = cost(pair.student, self._num_classes), cost(pair.teacher, self._num_classes)
         member = self.members[job.config.label]
         if member.method.predicts:
             student = cost_of(copy.deepcopy(member.classifier).cpu().eval())

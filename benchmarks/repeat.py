@@ -10,7 +10,7 @@ from benchmarks import data
 from benchmarks.cli import as_overrides
 from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
+from benchmarks.protocol import Specs, StudentConfig, default_lr, plain, scaled_milestones
 from methods import MethodConfig, configure, default_of
 from methods.schedules import LossConfig
 
@@ -50,6 +50,22 @@ def usual_method(method: MethodConfig, pair: str) -> MethodConfig:
     usual = configure(method.name, **switches).for_pair(pair, ())
     off: dict[str, Any] = dict.fromkeys(switches, False)
     return dataclasses.replace(usual, **off)
+
+
+def beyond_usual(student: StudentConfig, specs: Specs) -> dict[str, dict[str, Any]]:
+    """What a student's method and loss weights are told beyond what is usual for its pair, its label apart.
+
+    Args:
+        student: resolved.
+        specs: of student and teacher.
+
+    Returns:
+        Settings by group, "method" and "loss"; none of a group where all is as usual.
+    """
+    method = student.method
+    usual = dataclasses.replace(usual_method(method, student.pair.name), label=method.label).resolve(*specs)
+    told = {"method": changed(method, usual), "loss": changed(student.loss, LossConfig().resolve(usual))}
+    return {group: settings for group, settings in told.items() if settings}
 
 
 def changed(config: Any, usual: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,18 +78,23 @@ def _teacher(jobs: Sequence[Job]) -> float | None:
 def _figures(run: RunConfig, jobs: Sequence[Job]) -> dict[str, Published]:
     """Published figures by label; the literature's word for the student alone is student.
 
-    A variant is another method, and so is another form than the published one: none is published of them.
+    A variant is another method, and so is one of other settings or another form than the published one: none is
+    published of them.
     """
     names = {"teacher": "teacher", ALONE: "student"}
-    methods = {job.config.label: job.config.method for job in jobs if job.config.method.name == job.config.label}
+    configs = {
+        job.config.label: job.result["config"]
+        for job in jobs
+        if job.result and job.config.method.name == job.config.label
+    }
     found = {
         label: published.find(run.data.name, run.pair.teacher, run.pair.student, names.get(label, label))
-        for label in [*names, *methods]
+        for label in [*names, *configs]
     }
     return {
         label: figure
         for label, figure in found.items()
-        if figure and (label not in methods or figure.is_of(dataclasses.asdict(methods[label])))
+        if figure and (label not in configs or figure.is_of(configs[label]))
     }
 
 

@@ -18,13 +18,12 @@ from rich.console import Console
 from benchmarks import metrics
 from benchmarks.distillation import Distillation
 from benchmarks.protocol import Variant
-from benchmarks.repeat import changed, repeat, usual_method
+from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench
-from methods.schedules import LossConfig
 from sweeps import seals
 from sweeps.config import Pruner
 from sweeps.draft import from_trial
@@ -71,11 +70,10 @@ def score(job: Job) -> float:
 def record(plan: Plan, variant: Variant) -> dict[str, Any]:
     """What a variant changes of its method's defaults, as a preset, and the command that repeats its training."""
     student = plan.base.resolve(variant)
-    usual = plan.base.resolve(Variant(usual_method(student.method, plan.run.pair.name), LossConfig()))
-    method, loss = changed(student.method, usual.method), changed(student.loss, usual.loss)
+    told = beyond_usual(student, plan.base.specs)
     words = shlex.join([f"teacher.root={plan.run.teacher.root}"])
     return {
-        SETTINGS: {"method": {"name": student.method.name} | method} | ({"loss": loss} if loss else {}),
+        SETTINGS: told | {"method": {"name": student.method.name} | told.get("method", {})},
         COMMAND: f"{repeat(student, plan.run.teacher)} {words}",
     }
 

@@ -9,12 +9,14 @@ import torch
 from lines import SMALL, resolved, run_of
 
 from benchmarks import models, published
-from benchmarks.cli import compose_config
+from benchmarks.cli import as_overrides, compose_config
 from benchmarks.config import Device, Mode, Precision, RunConfig
 from benchmarks.errors import UserError
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import plain, scaled_milestones
+from benchmarks.repeat import beyond_usual
 from benchmarks.run import COMMAND
+from benchmarks.training.build import specs_of
 from methods import InvalidSetting, available, configure, get
 
 KD = ("method=kd", *SMALL)
@@ -494,17 +496,27 @@ def test_published_figures_are_about_networks_that_there_are() -> None:
         assert figure.source
 
 
+def as_logged(*words: str) -> dict[str, Any]:
+    """What a run's configuration tells of its method."""
+    run, (variant,) = resolved("pair=vgg13_vgg8", *words)
+    specs = specs_of(run.pair, 100)
+    student = variant.resolve(run, specs)
+    return {"method": plain(student.method), "unusual": as_overrides(beyond_usual(student, specs))}
+
+
 @pytest.mark.parametrize("name", ["cc", "ft", "ttm", "kd"])
 def test_published_figures_name_settings_that_there_are(name: str) -> None:
     (settings,) = {figure.settings for figure in published.figures() if figure.method == name}
-    setting, value = settings.split("=")
     figure = next(figure for figure in published.figures() if figure.method == name)
-    default = dataclasses.asdict(configure(name))
-    theirs = {"false": False}.get(value, value)
-    assert figure.is_of(default) == (default[setting] == theirs)
-    assert figure.is_of(dataclasses.asdict(configure(name, **{setting: theirs})))
-    assert not figure.is_of({setting: "another"})
-    assert figure.is_of({})  # logged before there was a choice
+    words = [f"method.{word}" for word in settings.split()]
+    theirs, usual = (as_logged(f"method={name}", *told) for told in (words, ()))
+    assert figure.is_of(theirs)
+    assert figure.is_of(usual) == (usual == theirs)
+    assert not figure.is_of(theirs | {"unusual": [*words, "method.temperature=9.0"]})
+    for word in settings.split():
+        *group, setting = word.split("=")[0].split(".")
+        assert not figure.is_of({"method": {group[0]: {setting: "another"}} if group else {setting: "another"}})
+    assert figure.is_of({"method": {}})  # logged before there was a choice
 
 
 def test_the_first_of_several_sources_is_meant() -> None:

@@ -11,7 +11,7 @@ from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
 from benchmarks.identity import run_id
 from benchmarks.protocol import resolve
-from benchmarks.repeat import repeat
+from benchmarks.repeat import beyond_usual, repeat
 
 LINES = [
     ["method=none", "pair=vgg13_vgg8"],
@@ -57,6 +57,25 @@ def test_the_command_of_a_run_is_the_run(words, tmp_path):
     assert (program, dash, module) == ("python", "-m", "benchmarks.run")
     second, _ = student([*again, f"output={tmp_path}"])
     assert run_id(second, None) == run_id(first, None)
+
+
+USUAL = [
+    (["method=kd", "pair=vgg13_vgg8", "method.temperature=4", "method.weights.kd=0.9"], {}),
+    (["method=kd", "pair=vgg13_vgg8", "method.temperature=8"], {"method": {"temperature": 8.0}}),
+    (["method=at", "pair=vgg13_vgg8", "method.stages=[[1,1],[2,2],[3,3],[4,4]]"], {}),
+    (["method=at", "pair=vgg13_vgg8", "method.stages=[[1,1]]"], {"method": {"stages": [[1, 1]]}}),
+    (["method=aftkd", "pair=resnet32x4_shufflev1", "loss.windows=12"], {"loss": {"windows": 12}}),
+    (["methods=[{name: kd, label: plain}]", "pair=vgg13_vgg8"], {}),
+    (["method=ttm", "pair=resnet56_resnet20"], {}),
+    (["method=ttm", "pair=resnet56_resnet20", "method.weighted=true"], {"method": {"weighted": True}}),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), USUAL)
+def test_what_is_beyond_the_usual_is_what_changes_the_run(words, told, tmp_path):
+    configuration, methods = resolve(*compose_config(run.COMMAND, [*words, f"output={tmp_path}"]))
+    distillation = Distillation(configuration, methods, make_console())
+    assert beyond_usual(distillation.students[0], distillation.specs) == told
 
 
 def test_it_says_what_differs_and_little_else(monkeypatch):

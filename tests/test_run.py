@@ -154,7 +154,8 @@ def test_a_cohort_trains_only_what_is_not_complete(distil, output, monkeypatch, 
 def test_a_published_figure_stands_beside_its_own_form_of_a_method(
     distil, output, capsys, monkeypatch, form, shown
 ):
-    figure = published.Published("digits", "resnet8", "resnet8", "cc", "form=adjacent", 71.23, "a paper")
+    settings = "form=adjacent weights.cc=0.02"
+    figure = published.Published("digits", "resnet8", "resnet8", "cc", settings, 71.23, "a paper")
     monkeypatch.setattr(published, "find", lambda *_: figure)
     assert distil("method=cc", f"method.form={form}", "method.weights.cc=0.02") == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" cc ")]

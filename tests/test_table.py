@@ -308,10 +308,29 @@ def test_a_published_figure_is_compared_with_its_own_form_of_the_method():
         only([logged("cc", settings={"form": form}), logged("none")], published=Figures.shown)
         for form in ("kernel", "adjacent")
     )
-    assert [row.name for row in default.section("published").rows][-1] == "cc (form=adjacent)"
+    assert [row.name for row in default.section("published").rows][
+        -1
+    ] == "cc (form=adjacent weights.cc=0.02, else as usual)"
     assert "cc" not in [row.name for row in default.section("difference").rows]
     assert [row.name for row in theirs.section("published").rows][-1] == "cc"
     assert "cc" in [row.name for row in theirs.section("difference").rows]
+
+
+def test_a_method_of_other_settings_than_the_usual_says_so_and_is_not_compared_with_the_published_figure():
+    runs = grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.0, 71.0, 70.5]})
+    for run in runs[:3]:
+        run.config["unusual"] = ["method.temperature=8.0", "loss.schedule=cosine"]
+    table = only(runs, published=Figures.shown)
+    assert "kd is not as usual: method.temperature=8.0 loss.schedule=cosine" in table.notes
+    assert "kd (standardise=false, else as usual)" in [row.name for row in table.section("published").rows]
+    assert "kd" not in [row.name for row in table.section("difference").rows]
+    assert "at" in [row.name for row in table.section("difference").rows]
+    for run in runs[3:]:
+        run.config["unusual"] = ["method.p=1.0"]
+    assert "at (as usual)" in [row.name for row in only(runs, published=Figures.shown).section("published").rows]
+    for run in runs[:3]:
+        run.config["label"] = "soft"  # a name of its own says that it is a variant
+    assert not any("temperature" in note for note in only(runs).notes)
 
 
 def test_all_published_figures_on_request():

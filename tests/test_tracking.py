@@ -116,6 +116,7 @@ def test_config_is_all_that_determines_the_run(label, cohort_output):
     assert config["loss"]["schedule"] == ("adaptive" if label == "aftkd" else "fixed")
     assert config["code"]["sources"]
     assert config["environment"]["libraries"]["torch"] == torch.__version__
+    assert config["unusual"] == (["method.temperature=8.0"] if label == "soft" else [])
     assert config["environment"]["cpu_capability"]
     if label == "none":
         assert config["teacher"] is None
