@@ -319,7 +319,7 @@ def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: Feature
     for earlier, later in itertools.pairwise(stages):
         require(
             earlier[0] < later[0] and earlier[1] < later[1],
-            f"stages: {earlier} and {later} must both ascend",
+            f"stages: {earlier} comes before {later}, but both sides must ascend",
         )
 
 
