@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from analysis.figures.settings import MEANING, Kind, PlotConfig
 from analysis.settings import sources_of
 from benchmarks.cli import Command, main
-from benchmarks.errors import UserError
-from methods import dead_settings
+from benchmarks.errors import UserError, require
+from methods import dead_settings, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +49,10 @@ def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
         settings: as of the command; `help` tells them.
 
     Raises:
-        UserError: a setting that cannot work, or nothing to draw.
+        UserError: an unknown kind, a setting that cannot work, or nothing to draw.
+        InvalidSetting: none of a setting's choices.
     """
+    require(kind in set(Kind), unknown("kind of figure", kind, Kind))
     options = PlotConfig(kind=Kind(kind), **settings)
     options.check()
     return _figure(logs, options)

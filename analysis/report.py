@@ -23,7 +23,10 @@ class ReportConfig(Layout):
     source: Any = option("runs", SOURCE)
     out: str = option("report.html", "FILE.html: it needs no other file and asks nothing of any network")
     title: str = option("Distillation results", "of the page")
-    figures: list[Kind] = option(list(Kind), "kinds of figures: " + "; ".join(f"{k}: {MEANING[k]}" for k in Kind))
+    figures: list[Kind] = option(
+        list(Kind),
+        "kinds of figures, of top-1 whatever measure= is: " + "; ".join(f"{k}: {MEANING[k]}" for k in Kind),
+    )
 
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:

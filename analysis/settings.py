@@ -85,7 +85,11 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table shows."""
+    """What a table shows.
+
+    Raises:
+        InvalidSetting: none of a setting's choices.
+    """
 
     epoch: Epoch = option(
         Epoch.last, "last, or best: chosen by the evaluation itself, which flatters; marked as such"

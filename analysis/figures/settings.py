@@ -10,6 +10,7 @@ from typing import Any
 from analysis.settings import SOURCE, Epoch
 from benchmarks.errors import require
 from methods import option
+from methods.config import coerce_types
 
 
 class Kind(StrEnum):
@@ -89,6 +90,9 @@ class PlotConfig:
     )
     classes: int = option(10, "so many, the first ones", **_with(Kind.tsne))
     samples: int = option(3, "images, at most 8", **_with(Kind.attention))
+
+    def __post_init__(self) -> None:
+        coerce_types(self)
 
     def check(self) -> None:
         """Refuse what cannot work.
