@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -28,17 +27,10 @@ from benchmarks.cli import as_overrides
 from benchmarks.errors import UserError
 from methods import acts
 
+Blocks = list[list[list[tuple[Entry, Cell]]]]  # of a table's rows, each text with the number and the runs behind it
+
 # Kinds whose panels are so many that each pair gets a figure of its own.
 BY_PAIR = (Kind.weights, Kind.correlation, Kind.tsne, Kind.attention)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A cell of a table on the page: a text, by which value it is sorted, and the runs behind it."""
-
-    entry: Entry
-    value: float | None = None
-    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class Chapter:
     """One protocol's share of the page; `missing` tells of each kind without a figure why."""
 
     protocol: str
-    tables: list[tuple[Grid, list[list[list[Number]]]]]
+    tables: list[tuple[Grid, Blocks]]
     pictures: list[Picture]
     missing: list[tuple[str, str]]
     settings: pd.DataFrame
@@ -105,7 +97,7 @@ def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence
             pictures += list(_pictures(kind, view, tables))
         except UserError as error:
             missing.append((str(kind), str(error)))
-    found = [(of_table(table), _numbers(table)) for table in tables.tables if table.protocol == protocol]
+    found = [(of_table(table), _blocks(table)) for table in tables.tables if table.protocol == protocol]
     return Chapter(protocol, found, pictures, missing, settings_by_row(view))
 
 
@@ -157,26 +149,22 @@ def inline(svg: str, label: str) -> str:
 # Tables
 
 
-def _numbers(table: Table) -> list[list[list[Number]]]:
-    """The rows of each section, with the runs behind each number."""
+def _blocks(table: Table) -> Blocks:
     return [
-        [_numbers_of(row, entries) for row, entries in zip(section.rows, lines, strict=True)]
+        [_row(row, entries) for row, entries in zip(section.rows, lines, strict=True)]
         for section, (_, lines) in zip(table.sections, of_table(table).blocks, strict=True)
     ]
 
 
-def _numbers_of(row: Row, entries: Sequence[Entry]) -> list[Number]:
-    behind = [None, *row.cells, *(Cell(value) for value in row.aggregates)]
-    return [_number(entry, cell) for entry, cell in zip_longest(entries, behind)]
+def _row(row: Row, entries: Sequence[Entry]) -> list[tuple[Entry, Cell]]:
+    behind = [Cell(), *row.cells, *map(Cell, row.aggregates)]
+    behind += [Cell()] * (len(entries) - len(behind))  # where a row has no aggregates
+    return list(zip(entries, behind, strict=True))
 
 
-def _number(entry: Entry, cell: Cell | None) -> Number:
-    return Number(entry) if cell is None else Number(entry, cell.value if cell.there else None, cell.runs)
-
-
-def _without_runs(grid: Grid) -> list[list[list[Number]]]:
+def _without_runs(grid: Grid) -> Blocks:
     """The rows of a grid behind which no single runs are told."""
-    return [[[Number(entry) for entry in row] for row in rows] for _, rows in grid.blocks]
+    return [[[(entry, Cell()) for entry in row] for row in rows] for _, rows in grid.blocks]
 
 
 def settings_by_row(view: View) -> pd.DataFrame:
