@@ -25,16 +25,8 @@ SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the sett
 TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 CODE = "code"  # stands for the version of a method's own file in a row's name
 CELL = ("protocol", "column", "row")
-KEPT = (
-    "pair",
-    "teacher",
-    "student",
-    "data",
-    "split",
-    "method",
-    "label",
-    "teacher_sha256",
-)  # columns of the runs that cells have too
+# Columns of the runs that cells have too.
+KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256")
 
 
 @dataclass(frozen=True)

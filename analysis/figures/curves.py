@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.cells import Column, shown
 from analysis.figures.settings import PlotConfig
-from analysis.figures.view import NothingToDraw, View, band_of, spread
+from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import metrics
 from methods import unknown
 
@@ -52,7 +52,7 @@ def line(
 ) -> None:
     """Mean and band of a metric by epoch and seed, from epoch `start` on."""
     values = values.loc[start:]
-    mean, std = band_of(values)
+    mean, std = values.mean(axis=1).to_numpy(float), values.std(axis=1, ddof=1).to_numpy(float)  # over seeds
     epochs = values.index.to_numpy()
     axis.plot(epochs, mean, label=name, markevery=max(1, len(epochs) // MARKED), **look)
     if banded:

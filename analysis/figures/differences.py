@@ -62,16 +62,7 @@ def draw(
     alpha: float,
     height: float,
 ) -> Figure:
-    """A panel for each column of `lines`.
-
-    Args:
-        view: what the lines are of.
-        lines: by column.
-        ticks: the name of each row, from top to bottom.
-        reference: the row that the others are compared with.
-        alpha: a mean is filled where its p is below.
-        height: of a row in inches.
-    """
+    """A panel for each column of `lines`, its rows named by `ticks` from the top, of this `height` in inches."""
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
     looks = style.looks([f"seed {seed}" for seed in sorted({seed for line in every for seed in line.differences})])

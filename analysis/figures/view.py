@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis import style
@@ -113,17 +112,9 @@ def one_protocol(
     return View(selection.cells, logs.runs, logs.history, epoch)
 
 
-def seeds(counts: Sequence[int]) -> str:
-    """How many seeds are behind what is shown: "3 seeds", "2 to 3 seeds"."""
-    low, high = min(counts), max(counts)
-    return counted(low, "seed") if low == high else f"{low} to {high} seeds"
-
-
 def spread(counts: Sequence[int], what: str) -> str:
-    """A note on spread: `what` with its number of seeds, or that there is none."""
-    return f"{what} over {seeds(counts)}" if max(counts) > 1 else "one seed: no spread is known"
-
-
-def band_of(values: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sample standard deviation over seeds, by epoch; NaN for the deviation of one seed."""
-    return values.mean(axis=1).to_numpy(float), values.std(axis=1, ddof=1).to_numpy(float)
+    """A note on spread: `what` with its number of seeds, as in "over 2 to 3 seeds", or that there is none."""
+    low, high = min(counts), max(counts)
+    if high == 1:
+        return "one seed: no spread is known"
+    return f"{what} over {high if low == high else f'{low} to {high}'} seeds"
