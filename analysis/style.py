@@ -29,7 +29,12 @@ GREY = "#666666"
 # Okabe & Ito, Color Universal Design (2008); yellow is left out, too pale for lines on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-FILLS = ((True, "-"), (False, "--"), (True, "-."), (False, (0, (1, 1))))  # markers filled or not, and the line
+DOTTED = (0, (1, 1))
+# Whether markers are filled, and the line; of both, each combination once.
+FILLS = (
+    *((True, "-"), (False, "--"), (True, "-."), (False, DOTTED)),
+    *((False, "-"), (True, "--"), (False, "-."), (True, DOTTED)),
+)
 NOTE = 6.5  # points, the size of small print
 HEAT = "cividis"  # even in lightness, and the same to those who see no red or green
 
@@ -110,18 +115,22 @@ def _print(figure: Figure, to: Any, form: str) -> None:
 
 
 def looks(names: Sequence[str], plain: str | None = None) -> dict[str, dict[str, Any]]:
-    """Colour, marker, its filling and line of each name: no two alike, whether colours are seen or not.
+    """Colour, marker, its filling and line of each name: of 48 no two alike, be it without colours or lines.
 
     Args:
         names: what is shown.
         plain: the one of them that the others are measured by: black.
     """
-    kinds = itertools.product(FILLS, zip(PALETTE, MARKERS, strict=True))
+    kinds = (
+        (color, marker, filled, line)
+        for turn, (filled, line) in enumerate(FILLS)
+        for color, marker in zip(PALETTE[turn // 2 :] + PALETTE[: turn // 2], MARKERS, strict=True)
+    )
     found: dict[str, dict[str, Any]] = {}
     if plain is not None and plain in names:
         found[plain] = {"color": "black", "marker": "x", "linestyle": ":"}
     others = [name for name in names if name != plain]
-    for name, ((filled, line), (color, marker)) in zip(others, itertools.cycle(kinds), strict=False):
+    for name, (color, marker, filled, line) in zip(others, itertools.cycle(kinds), strict=False):
         fill = color if filled else "white"
         found[name] = {"color": color, "marker": marker, "markerfacecolor": fill, "linestyle": line}
     return found

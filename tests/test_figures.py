@@ -540,13 +540,12 @@ def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, r
         assert "蒸馏 é" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("count", [1, 6, 7, 24])
-def test_no_two_names_look_alike_even_without_colours(count):
+@pytest.mark.parametrize("count", [1, 6, 7, 24, 35, 49])
+@pytest.mark.parametrize("seen", ["linestyle", "color"])  # in black and white, and where points have no line
+def test_no_two_names_look_alike_by_lines_or_by_colours_alone(count, seen):
     looks = style.looks([str(k) for k in range(count)], plain="0")
     assert len(looks) == count
-    without = {
-        (look["marker"], look.get("markerfacecolor") == "white", str(look["linestyle"])) for look in looks.values()
-    }
+    without = {(look["marker"], look.get("markerfacecolor") == "white", str(look[seen])) for look in looks.values()}
     assert len(without) == count
 
 
