@@ -15,10 +15,12 @@ Everything more concrete is this project's construction, since only the abstract
   has no parameters;
 - process: spatial attention S, the mean over channels of |F|^p, of the student's *raw* map (behind the
   connector, the connector would absorb it), and channel attention C, the mean over positions of |F|^p, of φ(F);
-  each divided by its own mean, so that it averages 1;
-- AFB = pool_g(φ(F) · ((1−d) + d·S) · ((1−d) + d·C)), d the degree, pooled over square blocks to g × g cells. The
-  residual form matters: in the plain product most of the energy falls on very few cells;
-- the AFBs are centred by the teacher's running mean, L2-normalised per sample and compared by squared distance;
+  each divided by its own mean, so that it averages 1 (`spatial_attention`, `channel_attention`);
+- AFB = pool_g(φ(F) · ((1−d) + d·S) · ((1−d) + d·C)), d the degree, pooled over square blocks to g × g cells
+  (`BlockTransfer.blocks`). The residual form matters: in the plain product most of the energy falls on very few
+  cells;
+- the AFBs are centred by the teacher's running mean, L2-normalised per sample (`BlockTransfer.forward`) and
+  compared by squared distance (`distance`);
 - the adaptive loss is in `methods.schedules`.
 """
 

@@ -12,9 +12,10 @@ Deviations: negatives are drawn with replacement, on the device; scores come fro
 bank and are then gathered, which is the same estimator without copying B·(1+N) rows; with fewer than N samples
 of other classes, as many negatives as there are.
 
-The estimator is logistic regression: with P = exp(score / temperature) / Z and k the noise's part, the row is the
-anchor's own with probability P / (P + k) = sigmoid(log P − log k). So loss and gradient are written in terms of
-log P − log k, called evidence here: finite and exact where P itself is huge or tiny.
+The estimator is logistic regression: with P = exp(score / temperature) / Z and k the noise's part, the row is
+the anchor's own with probability P / (P + k) = sigmoid(log P − log k). So loss and gradient (`logistic_loss`)
+are written in terms of log P − log k, called evidence here, which `MemoryBank.contrast` computes: finite and
+exact where P itself is huge or tiny.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """KDSVD: singular vectors of the maps.
 
 Lee, Kim & Song, *Self-supervised knowledge distillation using singular value decomposition*, ECCV 2018. A
-stage's map, as a matrix of positions by channels, is reduced to its leading right singular vectors; what is
-transferred is how these relate from one stage to the next: exp(−(v_i − v'_j)² / 8) for all pairs of their
-entries. The student's vectors are first aligned with the teacher's: of its leading k + 3, the one that is most
-collinear stands for each of the teacher's k, with its sign. Both are multiplied by the teacher's singular value,
-over the length of its leading k, so that a vector counts as it does in the map. As in RepDistiller: k = 1, the
-squared difference summed over entries and pairs of stages, averaged over the batch.
+stage's map, as a matrix of positions by channels, is reduced to its leading right singular vectors
+(`right_singular_vectors`); what is transferred is how these relate from one stage to the next:
+exp(−(v_i − v'_j)² / 8) for all pairs of their entries (`relation`). The student's vectors are first aligned
+with the teacher's (`align`): of its leading k + 3, the one that is most collinear stands for each of the
+teacher's k, with its sign. Both are multiplied by the teacher's singular value, over the length of its leading
+k, so that a vector counts as it does in the map. As in RepDistiller: k = 1, the squared difference summed over
+entries and pairs of stages, averaged over the batch.
 
 Vectors over channels need stages of equal width, so the paper's form serves few pairs of networks. mdistiller's
 method of this name is another one: the matrix is channels × rows of the map by its columns (`matrix=columns`),

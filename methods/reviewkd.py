@@ -2,10 +2,11 @@
 
 Chen, Liu, Zhao & Jia, *Distilling knowledge via knowledge review*, CVPR 2021, arXiv:2104.09044. A student's
 stage learns not only from the teacher's stage of its own level but also from the levels before it, by a chain
-from the deepest level down: attention-based fusion (ABF, figure 3a) blends what came from the deeper level,
-upsampled, into the student's map, by two weights for each position; the result is compared with the teacher's
-map and passed on. The distance is the hierarchical context loss (HCL, figure 3b): mean squared differences of
-the maps and of their averages over 4 × 4, 2 × 2 and 1 × 1 cells, with weights halving, over the sum of weights.
+from the deepest level down: attention-based fusion (ABF, figure 3a: `Fusion`) blends what came from the deeper
+level, upsampled, into the student's map, by two weights for each position; the result is compared with the
+teacher's map and passed on. The distance is the hierarchical context loss (HCL, figure 3b: `hcl_loss`): mean
+squared differences of the maps and of their averages over 4 × 4, 2 × 2 and 1 × 1 cells, with weights halving,
+over the sum of weights.
 
 As in the authors' code: levels are the stages but for the stem, and the embedding as a map of 1 × 1; the
 student's maps are those behind the activation, the teacher's those before it; the fusion has min(512, width of

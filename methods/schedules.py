@@ -1,11 +1,12 @@
 """Schedules of the loss weights: the factor λ_k(t) by which term k's weight is multiplied, for any method.
 
-`adaptive` is this project's construction of AFT-KD's "adaptive loss based on the loss optimisation rate": a term
-that falls more slowly than the others gets more weight. With L̄_k(w) the mean of term k over window w, a 60th of
-the training, r_k = clamp(L̄_k(w−1) / L̄_k(w−2), 0.8, 1.25), smoothed; λ = K · softmax(r / τ), floored and
-renormalised to sum K; 1 in the first two windows. It resembles dynamic weight averaging (Liu et al., *End-to-end
-multi-task learning with attention*, CVPR 2019), whose τ = 2 does nothing here: r stays within a few percent of 1.
-The second form takes the rate against the first window, L̄_k(w−1) / L̄_k(0), as GradNorm (Chen et al., ICML 2018).
+`adaptive` is this project's construction of AFT-KD's "adaptive loss based on the loss optimisation rate": a
+term that falls more slowly than the others gets more weight. With L̄_k(w) the mean of term k over window w, a
+60th of the training, r_k = clamp(L̄_k(w−1) / L̄_k(w−2), 0.8, 1.25), smoothed (`LossWeights._update_rate`);
+λ = K · softmax(r / τ), floored and renormalised to sum K (`_balance`); 1 in the first two windows. It resembles
+dynamic weight averaging (Liu et al., *End-to-end multi-task learning with attention*, CVPR 2019), whose τ = 2
+does nothing here: r stays within a few percent of 1. The second form takes the rate against the first window,
+L̄_k(w−1) / L̄_k(0), as GradNorm (Chen et al., ICML 2018).
 
 Beside every schedule the distillation terms can warm up: their factors rise linearly from 0 to the schedule's
 within the first part of the training. A part and not a number of epochs: a short training has a short warm-up.

@@ -3,8 +3,9 @@
 Chen et al., *Cross-layer distillation with semantic calibration*, AAAI 2021, arXiv:2012.03236. Every stage of
 the student learns from every stage of the teacher, sample by sample to the degree α that an attention gives:
 queries and keys come from each sample's similarities to the batch (row of the Gram matrix of the maps), through
-an MLP of its stage, of unit length; α is the softmax over the teacher's stages of their products. The loss is Σ
-α · MSE(projection of the student's map, the teacher's map), averaged over the student's stages and the batch.
+an MLP of its stage, of unit length (`Similarities`); α is the softmax over the teacher's stages of their products.
+The loss is Σ α · MSE(projection of the student's map, the teacher's map), averaged over the student's stages and
+the batch (`calibrated_loss`).
 
 As in the authors' code: the larger map is pooled to the smaller; a projection is a 1 × 1, a 3 × 3 and a 1 × 1
 convolution with batch norm and ReLU between, of twice the teacher's channels; KD has weight 1 beside it.
