@@ -12,9 +12,9 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from benchmarks.files import write_atomically
 
+Name = TypeVar("Name", bound=Hashable)  # of what has a look
 COLUMN, TEXT = 3.4, 7.0  # inches: width of a column and of the text in a paper of two columns
 GREY = "#666666"
 # Okabe & Ito, Color Universal Design (2008); yellow is left out, too pale for lines on white.
@@ -114,7 +115,7 @@ def _print(figure: Figure, to: Any, form: str) -> None:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
-def looks(names: Sequence[str], plain: str | None = None) -> dict[str, dict[str, Any]]:
+def looks(names: Sequence[Name], plain: Name | None = None) -> dict[Name, dict[str, Any]]:
     """Colour, marker, its filling and line of each name: of 48 no two alike, be it without colours or lines.
 
     Args:
@@ -126,7 +127,7 @@ def looks(names: Sequence[str], plain: str | None = None) -> dict[str, dict[str,
         for turn, (filled, line) in enumerate(FILLS)
         for color, marker in zip(PALETTE[turn // 2 :] + PALETTE[: turn // 2], MARKERS, strict=True)
     )
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[Name, dict[str, Any]] = {}
     if plain is not None and plain in names:
         found[plain] = {"color": "black", "marker": "x", "linestyle": ":"}
     others = [name for name in names if name != plain]

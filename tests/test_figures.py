@@ -176,6 +176,7 @@ def test_a_seed_has_one_marker_in_all_panels_and_in_the_legend():
     shown = [entry for axis in figure.axes for entry in axis.lines] + figure.legends[0].get_lines()
     markers = {(entry.get_label(), entry.get_marker()) for entry in shown if entry.get_label().startswith("seed")}
     assert sorted(label for label, _ in markers) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"seed {seed}" for seed in range(4)]
 
 
 def test_a_gain_needs_its_reference():

@@ -65,7 +65,7 @@ def draw(
     """A panel for each column of `lines`, its rows named by `ticks` from the top, of this `height` in inches."""
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
-    looks = style.looks([f"seed {seed}" for seed in sorted({seed for line in every for seed in line.differences})])
+    looks = style.looks(sorted({seed for line in every for seed in line.differences}))
     for axis, (column, each) in zip(axes, lines.items(), strict=True):
         _forest(axis, each, ticks, alpha)
         _seeds(axis, each, list(ticks), looks)
@@ -101,13 +101,13 @@ def _forest(axis: Axes, lines: Sequence[Line], ticks: Mapping[str, str], alpha: 
     axis.grid(visible=False, axis="y")
 
 
-def _seeds(axis: Axes, lines: Sequence[Line], rows: Sequence[str], looks: Mapping[str, dict[str, Any]]) -> None:
-    """Every seed of the lines, by its own marker a little above them."""
-    for seed in sorted({seed for line in lines for seed in line.differences}):
+def _seeds(axis: Axes, lines: Sequence[Line], rows: Sequence[str], looks: Mapping[int, dict[str, Any]]) -> None:
+    """Every seed by its own marker a little above the lines; one that no line has is for the legend alone."""
+    for seed, look in looks.items():
         points = [(line.differences[seed], line.row) for line in lines if seed in line.differences]
         heights = [len(rows) - 1 - rows.index(row) + 0.22 for _, row in points]
-        look = looks[f"seed {seed}"] | {"linestyle": ""}
-        axis.plot([x for x, _ in points], heights, label=f"seed {seed}", markersize=3, zorder=3, **look)
+        look = look | {"linestyle": "", "label": f"seed {seed}"}
+        axis.plot([x for x, _ in points], heights, markersize=3, zorder=3, **look)
 
 
 def _notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:

@@ -70,11 +70,9 @@ def plane(embedding: np.ndarray) -> np.ndarray:
 
 
 def _scatter(axis: Axes, points: np.ndarray, targets: np.ndarray) -> None:
-    classes = np.unique(targets)
-    looks = style.looks([str(each) for each in classes])
-    for each in classes:
-        look = looks[str(each)] | {"linestyle": ""}
-        axis.plot(*points[targets == each].T, label=str(each), markersize=2.5, markeredgewidth=0.6, **look)
+    for each, look in style.looks(np.unique(targets).tolist()).items():
+        look = look | {"linestyle": "", "label": str(each)}
+        axis.plot(*points[targets == each].T, markersize=2.5, markeredgewidth=0.6, **look)
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)
     axis.spines[["top", "right"]].set_visible(True)
