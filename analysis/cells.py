@@ -22,7 +22,7 @@ class Cell:
     """A number of a table.
 
     Attributes:
-        value: in percent or points; NaN where there is none.
+        value: in percent, points or nats, as the table's measure is; NaN where there is none.
         std: over seeds, of a sample; NaN for fewer than two.
         n: seeds; 0 for what no seeds are behind.
         mark: `BEST`, `SECOND` or nothing.

@@ -38,7 +38,7 @@ class Measure(StrEnum):
 
     @property
     def unit(self) -> str:
-        """Of differences."""
+        """Of its differences."""
         return "nats" if "nats" in self.words else "points"
 
     @property

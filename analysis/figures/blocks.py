@@ -52,17 +52,16 @@ def draw(view: View, options: PlotConfig) -> Figure:
 
 
 def _method(view: View) -> str:
-    methods = {method for row, method in view.scores.rows.items() if _sizes(view, row)}
+    methods = {method for row, method in view.scores.rows.items() if _has_blocks(view, row)}
     if len(methods) > 1:
         raise UserError(f"several methods have blocks: choose method=, one of {', '.join(sorted(methods))}")
     return methods.pop() if methods else ""
 
 
-def _sizes(view: View, row: str) -> Sizes | None:
-    """A row's block sizes on the first pair that it was run on."""
+def _has_blocks(view: View, row: str) -> bool:
+    """Whether a row has block sizes on the first pair that it was run on."""
     column = next(column for column in view.columns if view.runs_of(row, column))
-    sizes = get(view.config_of(row, column), "method", "block_size")
-    return tuple(sizes) if sizes else None
+    return bool(get(view.config_of(row, column), "method", "block_size"))
 
 
 def settings(view: View, method: str, column: Column) -> list[Setting]:
