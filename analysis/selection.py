@@ -70,7 +70,7 @@ def select(
         protocol: a part of the protocol's text, which only one must have; all unless given.
 
     Raises:
-        UserError: a name that no run has, or a protocol that none or several are.
+        UserError: a name that no run has, or a protocol that none or several of the complete runs are.
     """
     runs = _asked(runs, methods, pairs)
     what, values = (TOP1[epoch], runs[TOP1[epoch]]) if measure == "top1" else (measure, _last(runs, measure))
@@ -78,7 +78,7 @@ def select(
     rows = zip(runs.index, runs.to_dict("records"), strict=True)
     reasons = {run_id: reason for run_id, run in rows if (reason := _unfit(run, what))}
     fit = runs.drop(index=list(reasons))
-    if protocol is not None:
+    if protocol is not None and not fit.empty:  # of none, each run has its reason already
         chosen = choose(protocol, fit["protocol"].unique())
         reasons |= {
             run_id: f"another protocol: {other}" for run_id, other in fit["protocol"].items() if other != chosen

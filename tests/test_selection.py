@@ -64,6 +64,11 @@ def test_protocol_is_chosen_by_a_part_of_its_name():
         select(logs_of(runs).runs, protocol="imagenet")
 
 
+def test_where_no_run_is_complete_that_is_the_reason_and_not_the_protocols_name():
+    runs = [logged(status="failed", id="a")]
+    assert excluded(runs, protocol="2 epochs") == {"a": "failed"}
+
+
 def test_a_protocol_that_is_part_of_anothers_name_can_be_chosen():
     assert choose("a 1", ["a 1", "a 12"]) == "a 1"
 
