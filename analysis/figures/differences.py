@@ -57,7 +57,7 @@ def against(view: View, rows: Sequence[str], reference: str) -> dict[str, list[L
 def draw(
     view: View,
     lines: Mapping[str, Sequence[Line]],
-    ticks: Mapping[str, str],
+    ticks: dict[str, str],
     reference: str,
     alpha: float,
     height: float,
@@ -66,27 +66,26 @@ def draw(
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
     looks = style.looks(sorted({seed for line in every for seed in line.differences}))
+    heights = {row: y for y, row in enumerate(reversed(ticks))}
     for axis, (column, each) in zip(axes, lines.items(), strict=True):
-        _forest(axis, each, ticks, alpha)
-        _seeds(axis, each, list(ticks), looks)
-        axis.set(title=column, xlabel="difference, points")
+        _forest(axis, each, heights, alpha)
+        _seeds(axis, each, heights, looks)
+        axis.set(title=column, xlabel="difference, points", ylim=(-0.6, len(ticks) - 0.4))
+        axis.set_yticks(range(len(ticks)), [ticks[row] for row in heights])
+        axis.grid(visible=False, axis="y")
     style.legend(figure, axes)
     style.note(figure, *_notes(view, shown(reference), every, alpha))
     return figure
 
 
-def _forest(axis: Axes, lines: Sequence[Line], ticks: Mapping[str, str], alpha: float) -> None:
+def _forest(axis: Axes, lines: Sequence[Line], heights: Mapping[str, int], alpha: float) -> None:
     """Means and intervals."""
-    rows = list(ticks)
     axis.axvline(0, color="black", linewidth=0.8, zorder=1)
     for line in lines:
-        y = len(rows) - 1 - rows.index(line.row)
-        low, high = line.interval
-        axis.plot([low, high], [y, y], color=style.PALETTE[0], linewidth=1.6, solid_capstyle="butt", zorder=2)
-        fill = style.PALETTE[0] if line.p < alpha else "white"
-        axis.plot(
-            line.values.mean(), y, marker="D", color=style.PALETTE[0], markerfacecolor=fill, linestyle="", zorder=4
-        )
+        y, color = heights[line.row], style.PALETTE[0]
+        axis.plot(line.interval, [y, y], color=color, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        fill = color if line.p < alpha else "white"
+        axis.plot(line.values.mean(), y, marker="D", color=color, markerfacecolor=fill, linestyle="", zorder=4)
         axis.annotate(
             f"n = {len(line.differences)}",
             (1.01, y),
@@ -96,18 +95,16 @@ def _forest(axis: Axes, lines: Sequence[Line], ticks: Mapping[str, str], alpha: 
             color=style.GREY,
             annotation_clip=False,
         )
-    axis.set(yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
-    axis.set_yticklabels([ticks[row] for row in reversed(rows)])
-    axis.grid(visible=False, axis="y")
 
 
-def _seeds(axis: Axes, lines: Sequence[Line], rows: Sequence[str], looks: Mapping[int, dict[str, Any]]) -> None:
+def _seeds(
+    axis: Axes, lines: Sequence[Line], heights: Mapping[str, int], looks: Mapping[int, dict[str, Any]]
+) -> None:
     """Every seed by its own marker a little above the lines; one that no line has is for the legend alone."""
     for seed, look in looks.items():
-        points = [(line.differences[seed], line.row) for line in lines if seed in line.differences]
-        heights = [len(rows) - 1 - rows.index(row) + 0.22 for _, row in points]
-        look = look | {"linestyle": "", "label": f"seed {seed}"}
-        axis.plot([x for x, _ in points], heights, markersize=3, zorder=3, **look)
+        found = [line for line in lines if seed in line.differences]
+        xs, ys = [line.differences[seed] for line in found], [heights[line.row] + 0.22 for line in found]
+        axis.plot(xs, ys, markersize=3, zorder=3, **look | {"linestyle": "", "label": f"seed {seed}"})
 
 
 def _notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> list[str]:
