@@ -106,7 +106,7 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
             if row != baseline
         }
     if len(whole) > 1 and len(scores.columns) > 1:
-        mean_ranks = statistics.ranks(scores.measure.sign * np.array(list(whole.values())).T).mean(axis=0)
+        mean_ranks = statistics.ranks(np.array(list(whole.values())).T).mean(axis=0)
         found[RANK] = dict(zip(whole, mean_ranks, strict=True))
     return {head: values for head, values in found.items() if not all(map(math.isnan, values.values()))}
 

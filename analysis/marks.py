@@ -31,7 +31,7 @@ def mark(scores: Scores, column: Column, alpha: float) -> dict[str, str]:
     alike = [row for row, chance in zip(tested, chances, strict=True) if chance >= alpha]
     if alike:
         return dict.fromkeys((first, *alike), BEST)
-    means = {row: round(_worth(scores, row, column), 2) for row in tested}  # as it is printed
+    means = {row: round(scores.worth(row, column), 2) for row in tested}  # as it is printed
     return {first: BEST} | {row: SECOND for row, mean in means.items() if mean == max(means.values())}
 
 
@@ -48,11 +48,7 @@ def untested(scores: Scores, column: Column) -> Iterator[str]:
 def _first(scores: Scores, column: Column) -> str:
     """The row with the best mean among those of enough seeds; nothing where there is none."""
     enough = [row for row in scores.methods if len(scores.of(row, column)) >= statistics.MIN_SEEDS]
-    return max(enough, key=lambda row: _worth(scores, row, column), default="")
-
-
-def _worth(scores: Scores, row: str, column: Column) -> float:
-    return scores.measure.sign * scores.cell(row, column).value
+    return max(enough, key=lambda row: scores.worth(row, column), default="")
 
 
 def _tested(scores: Scores, column: Column) -> dict[str, tuple[float, int]]:

@@ -83,9 +83,13 @@ class Scores:
         return np.array([self.cell(row, column).value for column in self.columns])
 
     def whole(self) -> dict[str, np.ndarray]:
-        """The means of each method that has a value in every column."""
-        means = {row: self.means(row) for row in self.methods}
-        return {row: values for row, values in means.items() if not np.isnan(values).any()}
+        """What the means of each method that has a value in every column are worth, one for each column."""
+        worth = {row: self.measure.sign * self.means(row) for row in self.methods}
+        return {row: values for row, values in worth.items() if not np.isnan(values).any()}
+
+    def worth(self, row: str, column: Column) -> float:
+        """A cell's mean, its sign changed where less is better."""
+        return self.measure.sign * self.cell(row, column).value
 
     def differences(self, row: str, reference: str, column: Column) -> dict[int, float]:
         """A row less another by seed, of the seeds that both have."""

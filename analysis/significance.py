@@ -125,7 +125,7 @@ def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | No
     whole = scores.whole()
     if len(whole) < 2:
         return (), None
-    return tuple(whole), statistics.rank_test(scores.measure.sign * np.array(list(whole.values())).T, alpha)
+    return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)
 
 
 def grids(result: Against) -> list[Grid]:
