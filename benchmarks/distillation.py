@@ -228,7 +228,7 @@ class Distillation:
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with (
             self._views(members, teacher, batches) as table,
-            Recorder(self.run, jobs, members, self.run.data.split, self.teacher, top1, artifacts) as recorder,
+            Recorder(self.run, jobs, members, self.teacher, top1, artifacts) as recorder,
         ):
             observers = [recorder, *observers]
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, observers, table, taught)

@@ -37,7 +37,6 @@ class Recorder(Observer):
     Args:
         run: the command's configuration.
         jobs, members: the students to be trained.
-        split: name of the evaluation split.
         teacher, teacher_top1: the teacher, and what it was measured to reach; None where none is needed.
         artifacts: writes each student's arrays; None: they are not wanted.
     """
@@ -47,14 +46,13 @@ class Recorder(Observer):
         run: RunConfig,
         jobs: Sequence[Job],
         members: Sequence[Member],
-        split: str,
         teacher: Teacher | None,
         teacher_top1: float | None,
         artifacts: Artifacts | None = None,
     ) -> None:
         self.run, self.jobs = run, jobs
         self.members = {member.name: member for member in members}
-        self.split, self.teacher, self.teacher_top1 = split, teacher, teacher_top1
+        self.teacher, self.teacher_top1 = teacher, teacher_top1
         self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
         self._num_classes = data.INFO[run.data.name].num_classes
@@ -152,7 +150,7 @@ class Recorder(Observer):
 
     def on_stop(self, member: Member) -> None:
         self.trackers[member.name].finish(
-            STOPPED, summarise(member.history, self.split, None, member.pretraining_history)
+            STOPPED, summarise(member.history, self.run.data.split, None, member.pretraining_history)
         )
 
     def finish(self, job: Job, seat: Seat) -> None:
@@ -166,7 +164,8 @@ class Recorder(Observer):
             return
         member = seat.member
         history, pretraining = member.history, member.pretraining_history
-        summary = summarise(history, self.split, self.teacher_top1 if job.config.needs else None, pretraining)
+        teacher_top1 = self.teacher_top1 if job.config.needs else None
+        summary = summarise(history, self.run.data.split, teacher_top1, pretraining)
         written = {}
         if self.artifacts:
             written[metrics.ARTIFACTS] = str(self.artifacts.write(job.folder.path, member).resolve())
