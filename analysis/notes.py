@@ -41,8 +41,8 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes.append("–: no complete run, or no figure")
     notes += _notes_on_settings(scores)
     notes += _notes_on_versions(table, scores)
-    if table.section("gain"):
-        name = "gain" if scores.measure.sign > 0 else "difference"
+    if gain := table.section("gain"):
+        name, *_ = gain.title.split()  # less is no gain where less is better
         notes.append(f"{name}: mean difference of the same seeds")
     if table.aggregates:
         notes += _notes_on_aggregates(layout.baseline, table.aggregates)
