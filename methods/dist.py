@@ -4,6 +4,9 @@ Huang, You, Wang, Qian & Xu, *Knowledge distillation from a stronger teacher*, N
 Where a strong teacher's probabilities are out of reach, their relations are enough: Pearson's correlation of
 student and teacher is to be 1, over the classes of each sample (the term `inter`) and over the batch's samples
 of each class (`intra`). As in the authors' code, both carry the factor τ², with probabilities softened by τ.
+
+That code divides by the product of two lengths plus 1e-8, which at τ = 1 spares classes that hardly vary in a
+batch. Here every row that varies at all counts in full.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Romero et al., *FitNets: hints for thin deep nets*, ICLR 2015, arXiv:1412.6550: 
 convolutional regressor, imitates the teacher's (equation 3). As in RepDistiller, hint and task are learned
 together from the start (the paper trains the hint in a stage of its own), on stage 2, by the mean squared
 difference, with the regressor convolution, batch norm and ReLU. One deviation: a teacher's stage with
-negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so the regressor then has none.
+negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so the regressor then has none
+(`activation=relu` is RepDistiller's form).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ is this project's choice.
 
 The term warms up over 20 of the 240 epochs: here step by step, from the first on; there epoch by epoch, by
 min(1, e / 20) for e counted from 0, so that the first epoch is without it. They train in batches of 128 from a
-rate of 0.1 (0.02 for ShuffleNets) with Nesterov's momentum; here the protocol is the suite's.
+rate of 0.1 (0.02 for ShuffleNets) with Nesterov's momentum; here the protocol is the suite's. Their teacher is
+in training mode, so that its batch norms go by each batch; here, as in mdistiller, it stays as it is.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ the batch (`calibrated_loss`).
 
 As in the authors' code: the larger map is pooled to the smaller; a projection is a 1 × 1, a 3 × 3 and a 1 × 1
 convolution with batch norm and ReLU between, of twice the teacher's channels; KD has weight 1 beside it.
-Deviations: a row of similarities is as long as the batch, so a shorter last batch is filled up with zeros; a
-projection has at most `max_width` channels, since that of ResNet50's deepest stage would take 160 million
-parameters for each of the student's.
+Deviations: a row of similarities is as long as the batch, so a shorter last batch, which that code leaves out of
+the training, is filled up with zeros; a projection has at most `max_width` channels, since that of ResNet50's
+deepest stage would take 160 million parameters for each of the student's.
 """
 
 from __future__ import annotations
