@@ -23,8 +23,8 @@ from analysis.provenance import configuration_hash, plain, rule
 from analysis.selection import TOP1, settings_of
 from analysis.significance import grids
 from analysis.tables import Tables
-from benchmarks.cli import as_overrides
 from benchmarks.errors import UserError
+from benchmarks.overrides import as_overrides
 from methods import acts
 
 Blocks = list[list[list[tuple[Entry, Cell]]]]  # of a table's rows, each text with the number and the runs behind it

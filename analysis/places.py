@@ -11,7 +11,7 @@ from typing import Any
 from analysis.logs import Logs
 from analysis.runs import DATA_PLACES
 from benchmarks import metrics
-from benchmarks.cli import as_overrides
+from benchmarks.overrides import as_overrides
 
 # Paths in sections of a run's configuration, beside its `output`.
 PLACES = {"data": DATA_PLACES, "teacher": {"root", "checkpoint", "source"}}

@@ -13,23 +13,21 @@ import logging
 import re
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
 from benchmarks.help import chosen_text, help_text
+from benchmarks.overrides import parse, preset_words, unquoted, word_of
 from methods import BrokenMethod, InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
@@ -124,12 +122,10 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     Raises:
         UserError: anything wrong with the line.
     """
-    overrides = _parse(arguments)
-    preset = [override for override in overrides if override.key_or_group == "preset"]
-    typed = [override for override in overrides if override.key_or_group != "preset"]
-    keys = {override.key_or_group for override in typed}
-    lines = [line for line in _preset_lines(preset) if line.split("=", 1)[0] not in keys]
-    merged = _parse(lines) + typed
+    given = {override.key_or_group: override for override in parse(arguments)}
+    preset = given.pop("preset", None)
+    words = preset_words(Path(str(unquoted(preset.value())))) if preset else []
+    merged = parse([word for word in words if word.split("=", 1)[0] not in given]) + list(given.values())
     _refuse_beside_list(command, merged)
     for override in merged:
         _check(command, override)
@@ -139,129 +135,13 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     return config, frozenset(override.key_or_group for override in merged)
 
 
-def _parse(arguments: Sequence[str]) -> list[Override]:
-    overrides = []
-    for argument in arguments:
-        _refuse_unprintable(argument)
-        if "=" not in argument:
-            raise UserError(f"'{argument}' is not of the form key=value (or help)")
-        try:
-            (override,) = OverridesParser.create().parse_overrides([argument])
-        except OverrideParseException:
-            raise UserError(_unparsable(argument)) from None
-        _refuse_other_grammar(argument, override)
-        overrides.append(override)
-    seen: set[str] = set()
-    for override in overrides:
-        if override.key_or_group in seen:
-            raise UserError(f"{override.key_or_group} is given twice")
-        seen.add(override.key_or_group)
-    return overrides
-
-
-def _refuse_unprintable(argument: str) -> None:
-    """Values become names of files and rows of tables: no control characters, and nothing that is no Unicode."""
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in argument):
-        raise UserError(f"{argument!r}: control characters and bytes that are no UTF-8 mean nothing here")
-
-
-def _unparsable(argument: str) -> str:
-    key, value = argument.split("=", 1)
-    for opened, closed in ("[]", "{}"):
-        if value.count(opened) > value.count(closed):
-            # One with blanks in it has its quotes.
-            hint = "" if " " in value else f"; if blanks follow, it needs quotes around it all: '{key}=…'"
-            return f"cannot read '{argument}': a {opened} is not closed{hint}"
-        if value.count(opened) < value.count(closed):
-            return f"cannot read '{argument}': a {closed} closes nothing"
-    if value.startswith(("[", "{")):
-        within = "text in it that is more than Latin letters, digits and blanks needs quotes of its own"
-        return f"cannot read '{argument}': {within}, as in {{label: 'a (b)'}}"
-    if "=" in value or any(character in value for character in "()&;'\" "):
-        return f"{key}: a value with = or other special characters needs quotes: \"{key}='{value}'\""
-    return f"cannot read '{argument}': expected key=value, a list as [a,b], a mapping as {{a: 1}}"
-
-
-def _refuse_other_grammar(argument: str, override: Override) -> None:
-    if override.is_add() or override.is_force_add() or override.is_delete():
-        raise UserError(f"'{argument}': + and ~ mean nothing here; write {override.key_or_group}=value")
-    if override.key_or_group.split(".")[0].split("/")[0] == "hydra" or override.package is not None:
-        raise UserError(f"'{argument}': unknown key")
-    if override.is_sweep_override():
-        raise UserError(f"'{argument}': one value at a time; a list is written as [a,b]")
-    if "${" in argument or re.search(r"(?<!\?)\?{3}(?!\?)", argument):
-        raise UserError(f"'{argument}': a value is written out; ${{…}} and ??? mean nothing here")
-    if override.value() == "":
-        raise UserError(f"'{argument}': the value is missing")
-
-
-class PresetLoader(yaml.SafeLoader):
-    """YAML without references, by which a few lines can stand for endless ones."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it refers to a part of itself by *")
-        return super().compose_node(parent, index)
-
-
-def _preset_lines(preset: Sequence[Override]) -> list[str]:
-    """A preset file's settings as overrides."""
-    if not preset:
-        return []
-    path = Path(str(_plain(preset[0].value())))
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), PresetLoader)
-    except OSError as error:
-        raise UserError(f"preset={path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
-        raise UserError(f"preset={path} is no readable YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"preset={path} must hold keys and values")
-    return as_overrides(content)
-
-
-def as_overrides(content: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as words of the command line."""
-    lines = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            if not prefix and "name" in value:  # {method: {name: aftkd, degree: 0.3}}
-                lines.append(f"{key}={_literal(value['name'])}")
-                value = {name: setting for name, setting in value.items() if name != "name"}
-            lines += as_overrides(value, f"{prefix}{key}.")
-        else:
-            lines.append(f"{prefix}{key}={_literal(value)}")
-    return lines
-
-
-def _literal(value: Any) -> str:
-    """A value in the grammar of overrides."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return "[" + ",".join(_literal(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str):
-        reserved = value.lower() in ("null", "true", "false", "nan", "inf")
-        if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and not reserved:
-            return value
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    return value.text if isinstance(value, QuotedString) else value
-
-
 def _refuse_beside_list(command: Command, overrides: Sequence[Override]) -> None:
     """A method's setting belongs into the list of methods, where there is one."""
     typed = {override.key_or_group: override for override in overrides}
     listed = typed["methods"].value() if "methods" in typed and "method" not in typed else None
     for key, override in typed.items():
         if isinstance(listed, list) and key.startswith("method."):
-            setting, value = key.removeprefix("method."), _line(override).partition("=")[2]
+            setting, value = key.removeprefix("method."), word_of(override).partition("=")[2]
             entry = f"{{name: {_owner(command, listed, setting)}, {_nested(setting, value)}}}"
             raise UserError(f"{key}={value} beside methods=[…]: write it within the list, as {entry}")
 
@@ -269,7 +149,7 @@ def _refuse_beside_list(command: Command, overrides: Sequence[Override]) -> None
 def _owner(command: Command, listed: Sequence[Any], setting: str) -> str:
     """The first method of a list that has a setting; an ellipsis where that is not known here."""
     options = command.groups.get("method", {})
-    names = [str(_plain(entry.get("name") if isinstance(entry, dict) else entry)) for entry in listed]
+    names = [str(unquoted(entry.get("name") if isinstance(entry, dict) else entry)) for entry in listed]
     owners = (name for name in names if name in options and setting in leaves(OmegaConf.structured(options[name])))
     return next(owners, "…")
 
@@ -285,12 +165,12 @@ def _check(command: Command, override: Override) -> None:
     key = override.key_or_group
     several = key if key in command.lists else f"{key}s"
     if several in command.lists and isinstance(override.value(), list):
-        value = _line(override).partition("=")[2]
+        value = word_of(override).partition("=")[2]
         raise UserError(
             f"{key}={value}: one at a time; several: python -m {command.lists[several]} … '{several}={value}'"
         )
     if key in command.groups:
-        option = _plain(override.value())
+        option = unquoted(override.value())
         if str(option) not in command.groups[key]:
             raise UserError(unknown(key, str(option), command.groups[key]))
         return
@@ -315,12 +195,7 @@ def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
 def _by_hydra(command: Command, overrides: Sequence[Override]) -> DictConfig:
     """Hydra's composition of a command whose schema is registered; it raises `REFUSALS`."""
     with initialize(version_base=None, config_path=None):
-        return compose(command.name, overrides=[_line(override) for override in overrides])
-
-
-def _line(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
+        return compose(command.name, overrides=[word_of(override) for override in overrides])
 
 
 def check_lists(config: DictConfig) -> None:
@@ -372,7 +247,7 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
         settable = [name for name in valid if name not in fixed]
         siblings = [name for name in settable if name.startswith(key.rpartition(".")[0] + ".")]
         return unknown("key", key, siblings or settable)
-    value = _plain(culprit.value())
+    value = unquoted(culprit.value())
     if _is_list(config, key) and not isinstance(value, list):
         return f"{key}={value}: a list is expected, as '{key}=[{value}]'"
     return f"{key}={value}: {first_line(failure.__cause__ or failure)}"

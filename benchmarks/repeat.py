@@ -7,8 +7,8 @@ import shlex
 from typing import Any
 
 from benchmarks import data
-from benchmarks.cli import as_overrides
 from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig
+from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import Specs, StudentConfig, default_lr, plain, scaled_milestones
 from methods import MethodConfig, configure, default_of

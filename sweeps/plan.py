@@ -11,10 +11,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import data, protocol
-from benchmarks.cli import as_overrides, thawed
+from benchmarks.cli import thawed
 from benchmarks.config import RunConfig
 from benchmarks.errors import require
 from benchmarks.identity import identity, slug
+from benchmarks.overrides import as_overrides
 from benchmarks.protocol import Variant, plain
 from benchmarks.training.build import specs_of
 from methods import configure

@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from benchmarks.cli import Command, as_overrides, main
+from benchmarks.cli import Command, main
 from benchmarks.config import PROTOCOL, PairConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import write_text
 from benchmarks.identity import slug
+from benchmarks.overrides import as_overrides
 from benchmarks.repeat import pair_settings
 from benchmarks.words import counted
 from methods import option

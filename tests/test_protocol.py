@@ -9,9 +9,10 @@ import torch
 from lines import SMALL, resolved, run_of
 
 from benchmarks import models, published
-from benchmarks.cli import as_overrides, compose_config
+from benchmarks.cli import compose_config
 from benchmarks.config import Device, Mode, Precision, RunConfig
 from benchmarks.errors import UserError
+from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import plain, scaled_milestones
 from benchmarks.repeat import beyond_usual
