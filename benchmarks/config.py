@@ -6,6 +6,7 @@ A field whose default is `PROTOCOL` is filled in from the data set, the networks
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -203,3 +204,14 @@ class RunConfig:
     tracking: TrackingConfig = option(TrackingConfig, "Weights & Biases")
     output: str = option("runs", "folder for runs and teachers", identity=False)
     rerun: bool = option(False, "run again although complete, as a further attempt", identity=False)
+
+
+def plain(config: Any) -> Any:
+    """A configuration as JSON-able mappings, lists and values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {str(key): plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    return str(config) if isinstance(config, str) else config

@@ -14,12 +14,11 @@ from rich.console import Console
 
 from benchmarks import data, report, teachers
 from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
-from benchmarks.config import RunConfig
+from benchmarks.config import RunConfig, plain
 from benchmarks.data import EvaluationBatches, TrainBatches
 from benchmarks.errors import RunFailed
 from benchmarks.files import check_writable
 from benchmarks.models import Network
-from benchmarks.protocol import StudentConfig, Variant, plain
 from benchmarks.recorder import Recorder
 from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
@@ -32,6 +31,7 @@ from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints, delete_leftovers
 from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
+from benchmarks.variants import StudentConfig, Variant
 from benchmarks.views import kept_views
 from benchmarks.workbench import Workbench, open_workbench
 from methods import acts

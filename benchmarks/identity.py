@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 import methods
+from benchmarks.config import plain
 from benchmarks.hashing import short_hash
-from benchmarks.protocol import StudentConfig, plain
+from benchmarks.variants import StudentConfig
 
 PACKAGE = Path(__file__).parent
 LONGEST_NAME = 60  # characters, at most four bytes each: file systems take 255 bytes

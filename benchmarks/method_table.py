@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import data, groups
+from benchmarks.checks import check_train
 from benchmarks.cli import Command, main
 from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
@@ -21,12 +22,13 @@ from benchmarks.data import Batch
 from benchmarks.errors import require
 from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import Specs, StudentConfig, check_train, fill_data, fill_train
+from benchmarks.protocol import fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import device_name, wait_for
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, train_step
+from benchmarks.variants import Specs, StudentConfig
 from benchmarks.workbench import prepare_torch
 from methods import ALONE, InvalidSetting, MethodConfig, available, configure, get, option
 from methods.schedules import LossConfig

@@ -140,6 +140,6 @@ def unquoted(value: Any) -> Any:
 
 
 def word_of(override: Override) -> str:
-    """The word as it was typed."""
+    """The word that it was read from."""
     assert override.input_line is not None
     return override.input_line

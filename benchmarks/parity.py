@@ -18,9 +18,10 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks import groups, metrics
+from benchmarks.checks import check_path
 from benchmarks.cli import Command, main
 from benchmarks.clock import duration
-from benchmarks.config import Device, Optimizer, Precision, RunConfig
+from benchmarks.config import Device, Optimizer, Precision, RunConfig, plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
@@ -28,11 +29,12 @@ from benchmarks.files import RESULT, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, check_workers, most_workers
-from benchmarks.protocol import Variant, check_path, plain, resolve
+from benchmarks.protocol import resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_login
 from benchmarks.training.device import device_name
+from benchmarks.variants import Variant
 from benchmarks.words import counted, signed
 from benchmarks.workbench import Workbench, open_workbench
 from methods import option

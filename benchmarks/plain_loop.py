@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.checks import MOST_THREADS
 from benchmarks.data import DataSet, Split
 from benchmarks.errors import require
 from benchmarks.models import Network
-from benchmarks.protocol import MOST_THREADS, Specs, StudentConfig
 from benchmarks.training.build import build_method, build_network
 from benchmarks.training.member import Classifier
+from benchmarks.variants import Specs, StudentConfig
 from benchmarks.vision import torchvision
 from methods import Features
 from methods.schedules import LossWeights

@@ -14,13 +14,12 @@ import torch
 
 from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
-from benchmarks.config import Mode, RunConfig, TrackingConfig
+from benchmarks.config import Mode, RunConfig, TrackingConfig, plain
 from benchmarks.costs import cost, cost_of
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import RESULT, write_record
 from benchmarks.identity import environment
 from benchmarks.overrides import as_overrides
-from benchmarks.protocol import plain
 from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import COMPLETE, FAILED, METHOD, STOPPED, STUDENT, Job, summarise
 from benchmarks.teachers import Teacher

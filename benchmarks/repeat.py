@@ -7,10 +7,11 @@ import shlex
 from typing import Any
 
 from benchmarks import data
-from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig
+from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig, plain
 from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import Specs, StudentConfig, default_lr, plain, scaled_milestones
+from benchmarks.protocol import default_lr, scaled_milestones
+from benchmarks.variants import Specs, StudentConfig
 from methods import MethodConfig, configure, default_of
 from methods.schedules import LossConfig
 

@@ -15,7 +15,7 @@ from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
 from benchmarks.identity import code_version, method_version, run_id, slug
-from benchmarks.protocol import StudentConfig
+from benchmarks.variants import StudentConfig
 from methods import ALONE, configure
 from methods.schedules import LossConfig
 

@@ -11,9 +11,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from benchmarks import data, groups, models, protocol, teachers
+from benchmarks import checks, data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
+from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig, plain
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
@@ -115,17 +115,17 @@ def _resolve(config: DictConfig) -> TeacherCommandConfig:
     protocol.fill_store(config)
     command = OmegaConf.to_object(config)
     assert isinstance(command, TeacherCommandConfig)
-    protocol.check_data(command.data)
-    protocol.check_train(command.train)
+    checks.check_data(command.data)
+    checks.check_train(command.train)
     require(
         command.train.optimizer == Optimizer.sgd,
         "train.optimizer=dot is for students: a teacher learns from no distillation",
     )
-    protocol.check_checkpoint(command.checkpoints)
-    protocol.check_numbers(protocol.plain(command))
-    protocol.check_seed("seed", command.seed)
-    protocol.check_path("teacher.root", command.teacher.root)
-    protocol.check_path("checkpoint", command.checkpoint)
+    checks.check_checkpoint(command.checkpoints)
+    checks.check_numbers(plain(command))
+    checks.check_seed("seed", command.seed)
+    checks.check_path("teacher.root", command.teacher.root)
+    checks.check_path("checkpoint", command.checkpoint)
     return command
 
 

@@ -16,15 +16,16 @@ import torch
 
 from benchmarks import checkpoints, data, models
 from benchmarks.checkpoints import Checkpoint
-from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, TrainConfig
+from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, TrainConfig, plain
 from benchmarks.errors import UserError
 from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment
-from benchmarks.protocol import StudentConfig, default_lr, plain, scaled_milestones
+from benchmarks.protocol import default_lr, scaled_milestones
 from benchmarks.tensors import read_tensors, weights_sha256
 from benchmarks.training.build import frozen
 from benchmarks.training.layout import place
+from benchmarks.variants import StudentConfig
 from benchmarks.words import counted
 from methods import ALONE, configure
 from methods.schedules import LossConfig

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from benchmarks import groups
+from benchmarks.checks import check_path
 from benchmarks.cli import Command, main
 from benchmarks.clock import milliseconds
-from benchmarks.config import RunConfig
+from benchmarks.config import RunConfig, plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import require
@@ -22,13 +23,14 @@ from benchmarks.files import check_writable, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, check_workers
-from benchmarks.protocol import StudentConfig, check_path, plain, resolve
+from benchmarks.protocol import resolve
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.device import device_name
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
+from benchmarks.variants import StudentConfig
 from benchmarks.views import empty_table
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, open_workbench

@@ -31,14 +31,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.config import KEPT, RunConfig, Views
+from benchmarks.config import KEPT, RunConfig, Views, plain
 from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.errors import RunFailed, UserError, require
 from benchmarks.files import write_record
 from benchmarks.hashing import short_hash
 from benchmarks.identity import environment
 from benchmarks.models import Network
-from benchmarks.protocol import plain
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
 from benchmarks.training.cohort import changed_entry, copy_state

@@ -19,7 +19,6 @@ from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.models import Network
-from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.results import RunFolder
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
@@ -29,6 +28,7 @@ from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast
 from benchmarks.training.view_table import ViewTable
+from benchmarks.variants import Specs, StudentConfig
 
 # glibc's numbers for what `mallopt` sets (malloc.h)
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3

@@ -14,9 +14,9 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from benchmarks.config import RunConfig
+from benchmarks.config import RunConfig, plain
 from benchmarks.errors import UserError, require
-from benchmarks.protocol import Specs, StudentConfig, Variant, plain
+from benchmarks.variants import Specs, StudentConfig, Variant
 from methods import Search, SearchEach, acts
 
 Point = dict[str, Any]  # values of parameters

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from benchmarks import metrics
 from benchmarks.distillation import Distillation
-from benchmarks.protocol import Variant
 from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
+from benchmarks.variants import Variant
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench
 from sweeps import seals

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks import data, protocol
+from benchmarks import checks, data, protocol
 from benchmarks.cli import thawed
-from benchmarks.config import RunConfig
+from benchmarks.config import RunConfig, plain
 from benchmarks.errors import require
 from benchmarks.identity import identity, slug
 from benchmarks.overrides import as_overrides
-from benchmarks.protocol import Variant, plain
 from benchmarks.training.build import specs_of
+from benchmarks.variants import Variant
 from methods import configure
 from sweeps import spaces
 from sweeps.config import Pruner, SearchConfig
@@ -181,7 +181,7 @@ def _check_search(config: DictConfig, given: frozenset[str]) -> None:
     seeds = list(config.seeds)
     require(bool(seeds) and len(set(seeds)) == len(seeds), f"seeds={seeds} must be different seeds, one at least")
     for seed in seeds:
-        protocol.check_seed("seeds", seed)
+        checks.check_seed("seeds", seed)
     require(
         config.pruner != Pruner.wilcoxon or len(seeds) >= LEAST_SEEDS,
         f"pruner=wilcoxon compares over seeds and cannot decide from fewer than {LEAST_SEEDS}; seeds={seeds}",

@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.cli import compose_config
 from benchmarks.config import RunConfig
-from benchmarks.protocol import StudentConfig, Variant, resolve
+from benchmarks.protocol import resolve
 from benchmarks.run import COMMAND
+from benchmarks.variants import StudentConfig, Variant
 
 SMALL = ("pair=custom", "pair.teacher=resnet8", "pair.student=resnet8", "data=digits")
 

@@ -18,6 +18,7 @@ MAY_IMPORT = {
 # What readers of logs may use: the grammar of commands, names, published figures, files. None of it needs torch.
 LEAVES = (
     "benchmarks.cli",
+    "benchmarks.overrides",
     "benchmarks.clock",
     "benchmarks.console",
     "benchmarks.errors",

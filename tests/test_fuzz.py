@@ -34,9 +34,9 @@ from benchmarks import status as status_command
 from benchmarks import teacher as teacher_command
 from benchmarks import throughput as throughput_command
 from benchmarks.cli import check_lists, leaves, main
+from benchmarks.config import plain
 from benchmarks.data import digits
 from benchmarks.errors import UserError
-from benchmarks.protocol import plain
 from benchmarks.suite import command as suite_command
 from benchmarks.suite.command import COMMAND as SUITE
 from benchmarks.workbench import Workbench

@@ -23,11 +23,10 @@ from helpers import epoch_of
 from safetensors.torch import load_file
 
 from benchmarks import models
-from benchmarks.config import DataConfig
+from benchmarks.config import DataConfig, plain
 from benchmarks.costs import cost
 from benchmarks.data import EvaluationBatches, TrainBatches, load
 from benchmarks.display import Display
-from benchmarks.protocol import plain
 from benchmarks.stored import load_student
 from benchmarks.teachers import WEIGHTS
 from benchmarks.training.evaluate import evaluate, logits_of

@@ -22,8 +22,8 @@ from benchmarks import identity
 from benchmarks.config import RunConfig
 from benchmarks.hashing import short_hash
 from benchmarks.identity import run_id, slug
-from benchmarks.protocol import StudentConfig
 from benchmarks.tensors import weights_sha256
+from benchmarks.variants import StudentConfig
 from methods import Method, available, configure, registry
 from methods.schedules import LossConfig
 

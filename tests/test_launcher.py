@@ -19,7 +19,6 @@ from benchmarks import models
 from benchmarks.config import Device, Optimizer, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.errors import Interrupted
-from benchmarks.protocol import StudentConfig
 from benchmarks.training import cohort as cohorts
 from benchmarks.training.build import build_member, feature_spec, frozen
 from benchmarks.training.cohort import Cohort, Observer, Seat
@@ -28,6 +27,7 @@ from benchmarks.training.launcher import WARM_UP, Launcher, deviation
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, num_views, teacher_features
 from benchmarks.training.view_table import ViewTable
+from benchmarks.variants import StudentConfig
 from methods import Method
 from methods.schedules import LossConfig, Schedule
 

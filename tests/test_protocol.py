@@ -10,11 +10,11 @@ from lines import SMALL, resolved, run_of
 
 from benchmarks import models, published
 from benchmarks.cli import compose_config
-from benchmarks.config import Device, Mode, Precision, RunConfig
+from benchmarks.config import Device, Mode, Precision, RunConfig, plain
 from benchmarks.errors import UserError
 from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import plain, scaled_milestones
+from benchmarks.protocol import scaled_milestones
 from benchmarks.repeat import beyond_usual
 from benchmarks.run import COMMAND
 from benchmarks.training.build import specs_of

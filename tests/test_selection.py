@@ -13,7 +13,7 @@ from analysis.runs import PROTOCOL, LoggedRun, frame_of_runs, printable, protoco
 from analysis.selection import SGD, choose, select
 from benchmarks.config import DataConfig, Optimizer, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.protocol import StudentConfig
+from benchmarks.variants import StudentConfig
 
 
 def cells(runs, **kwargs):

@@ -15,8 +15,9 @@ from test_pairs import IMPOSSIBLE
 
 from benchmarks.cli import compose_config
 from benchmarks.errors import UserError
-from benchmarks.protocol import Variant, resolve
+from benchmarks.protocol import resolve
 from benchmarks.run import COMMAND as COMMAND_OF_RUN
+from benchmarks.variants import Variant
 from methods import Search, configure, dead_settings, registry
 from methods.schedules import LossConfig
 from sweeps import spaces

@@ -17,7 +17,6 @@ import methods
 from benchmarks import metrics, models
 from benchmarks.config import Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
-from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import build_member, feature_spec, frozen
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.evaluate import evaluate
@@ -25,6 +24,7 @@ from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 from benchmarks.training.view_table import ViewTable
+from benchmarks.variants import StudentConfig
 from methods import Method
 from methods.schedules import LossConfig, Schedule
 

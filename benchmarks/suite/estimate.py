@@ -19,9 +19,9 @@ from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.costs import cost
 from benchmarks.files import CARD, RESULT
 from benchmarks.identity import slug
-from benchmarks.protocol import StudentConfig
 from benchmarks.suite.states import record_at
 from benchmarks.teachers import TeacherPlan
+from benchmarks.variants import StudentConfig
 
 BACKWARD = 2  # times a forward pass
 # On what a throughput depends beside the networks and the data set.

@@ -15,9 +15,9 @@ from benchmarks.cli import thawed
 from benchmarks.config import PairConfig, RunConfig
 from benchmarks.errors import UserError, require
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import StudentConfig, Variant, merged
 from benchmarks.suite.config import ALL, SHARED
 from benchmarks.training.build import specs_of
+from benchmarks.variants import StudentConfig, Variant, merged
 from methods import available, unknown
 
 OF_A_PAIR = ("name", "teacher", "student", "seeds", "train")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import data, models
-from benchmarks.protocol import StudentConfig
 from benchmarks.training.build import specs_of
+from benchmarks.variants import StudentConfig
 from methods import build
 
 USABLE = 0.8  # of a GPU's memory; the rest is the data set, the teacher and the driver's

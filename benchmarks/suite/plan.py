@@ -16,7 +16,6 @@ from benchmarks.config import RunConfig
 from benchmarks.files import CARD
 from benchmarks.hashing import short_hash
 from benchmarks.identity import identity, slug
-from benchmarks.protocol import StudentConfig, Variant
 from benchmarks.results import Job, find_job
 from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
@@ -25,6 +24,7 @@ from benchmarks.suite.grid import Cohort
 from benchmarks.suite.states import FOLDER
 from benchmarks.suite.work import TEACHER, CohortTask, Report, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
+from benchmarks.variants import StudentConfig, Variant
 
 
 @dataclass

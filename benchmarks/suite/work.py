@@ -19,11 +19,11 @@ from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
 from benchmarks.files import LOCK, write_record
-from benchmarks.protocol import Variant
 from benchmarks.suite.states import LOG, PROGRESS, is_locked
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
+from benchmarks.variants import Variant
 from benchmarks.workbench import Workbench, open_workbench
 
 SECONDS_BETWEEN_LOOKS = 2  # at what others do, and that others can take

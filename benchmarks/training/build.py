@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks import models
 from benchmarks.config import PairConfig
 from benchmarks.errors import UserError
-from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.streams import global_stream, stream
 from benchmarks.training.layout import place, suit
 from benchmarks.training.member import Member
+from benchmarks.variants import Specs, StudentConfig
 from methods import FeatureSpec, InvalidSetting, Method, build
 from methods.schedules import LossWeights
 

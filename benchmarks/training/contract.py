@@ -17,7 +17,6 @@ from benchmarks import models
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
-from benchmarks.protocol import Specs, StudentConfig
 from benchmarks.training.autograd import nodes_behind
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
@@ -28,6 +27,7 @@ from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features
 from benchmarks.training.trial import on_trial
+from benchmarks.variants import Specs, StudentConfig
 from methods import Features, InvalidSetting
 
 TIMED_STEPS = 2

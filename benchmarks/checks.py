@@ -1,0 +1,182 @@
+"""What no protocol may be: values that nothing can be computed with, and settings that cannot act."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmarks.config import (
+    KEPT,
+    CheckpointConfig,
+    DataConfig,
+    Optimizer,
+    RunConfig,
+    TrainConfig,
+    Views,
+    plain,
+)
+from benchmarks.errors import UserError, require
+from benchmarks.variants import Variant, refuse_dead
+from methods import dead_settings
+from methods.schedules import LossConfig
+
+MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
+
+
+def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> None:
+    """Refuse what needs no network to be seen wrong.
+
+    Args:
+        run: resolved.
+        variants: what its students are to be trained with.
+        given: keys that the user set.
+
+    Raises:
+        UserError: a value that cannot work, naming its key.
+    """
+    labels = [variant.label for variant in variants]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"methods: two are called '{label}'; give variants a label")
+    check_numbers(plain(run))
+    for variant in variants:
+        check_numbers(plain(variant.method), "method")
+    check_train(run.train)
+    refuse_dead(run.train, {key.split(".")[1] for key in given if key.startswith("train.")}, "train.")
+    if run.train.optimizer == Optimizer.dot:
+        _check_dot(run.train, variants)
+    check_data(run.data)
+    check_checkpoint(run.checkpoint)
+    check_seed("seed", run.seed)
+    check_seed("teacher.seed", run.teacher.seed)
+    check_path("output", run.output)
+    check_path("teacher.root", run.teacher.root)
+    check_path("teacher.checkpoint", run.teacher.checkpoint)
+    _check_views(run, variants)
+    _check_project(run.tracking.project)
+    require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
+    _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
+
+
+def check_numbers(content: Any, key: str = "") -> None:
+    """Refuse numbers that nothing can be computed with, anywhere in a plain configuration."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            check_numbers(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for value in content:
+            check_numbers(value, key)
+    elif isinstance(content, float):
+        require(math.isfinite(content), f"{key}={content} must be a finite number")
+    elif isinstance(content, int):
+        require(abs(content) < 2**63, f"{key}={content} has more than 63 bits")
+
+
+def check_seed(key: str, seed: int) -> None:
+    """Refuse what is no number of a seed."""
+    require(seed >= 0, f"{key}={seed} must be at least 0")
+
+
+def check_path(key: str, path: str | None) -> None:
+    """Refuse a path that the system cannot look at: too long, or closed to this user."""
+    try:
+        if path is not None:
+            (Path(path) / "-").exists()
+    except OSError as error:
+        raise UserError(f"{key}={path}: {error.strerror}") from None
+
+
+def _check_project(name: str) -> None:
+    """W&B's own rules, before anything is spent."""
+    require(
+        len(name) <= 128 and not set(name) & set("/\\#?%:"),
+        f"tracking.project={name}: W&B takes at most 128 characters and none of / \\ # ? % :",
+    )
+
+
+def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
+    """DOT keeps two kinds of gradients apart: there must be both, and their momenta must be momenta."""
+    for variant in variants:
+        terms = variant.method.terms
+        require(
+            "ce" in terms and len(terms) > 1,
+            "train.optimizer=dot keeps the gradients of ce and of distillation apart; "
+            f"{variant.label} has only {', '.join(terms)}",
+        )
+    require(
+        0 <= train.delta <= train.momentum and train.momentum + train.delta < 1,
+        f"train.delta={train.delta}: the momenta {train.momentum:g} - delta and {train.momentum:g} + delta must be "
+        "in [0, 1)",
+    )
+
+
+def _check_views(run: RunConfig, variants: list[Variant]) -> None:
+    """Refuse views that the teacher must look at all the same: more is read than is kept, or by other kernels."""
+    views = run.teacher.views
+    for variant in variants:
+        if missing := variant.needs - KEPT.get(views, variant.needs):
+            remedy = "teacher.views=embedding keeps that" if missing <= KEPT[Views.embedding] else "leave it out"
+            raise UserError(
+                f"teacher.views={views} has no effect beside {variant.label}, which reads the teacher's "
+                f"{' and '.join(sorted(missing))}: {remedy}, or train {variant.label} apart"
+            )
+    require(
+        not (run.train.compile and views in KEPT),
+        f"train.compile=true: teacher.views={views} keeps what torch's own kernels compute; choose one",
+    )
+
+
+def check_data(config: DataConfig) -> None:
+    """Refuse a validation split that cannot be."""
+    require(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
+    check_path("data.root", config.root)
+    check_path("data.cache", config.cache)
+
+
+def check_checkpoint(checkpoint: CheckpointConfig) -> None:
+    """Refuse a number of steps that never comes."""
+    every = checkpoint.every_steps
+    require(every is None or every >= 1, f"checkpoint.every_steps={every} must be at least 1")
+
+
+def check_train(train: TrainConfig) -> None:
+    """Refuse protocol values that cannot work."""
+    for name in ("epochs", "batch_size", "threads"):
+        value = getattr(train, name)
+        require(value >= 1, f"train.{name}={value} must be at least 1")
+    forbidden = forbids_compiling(train)
+    require(not (train.compile and forbidden), f"train.compile=true: {forbidden}")
+    require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
+    require(
+        train.max_steps is None or train.max_steps >= 1,
+        f"train.max_steps={train.max_steps} must be at least 1",
+    )
+    require(0 < train.lr < math.inf, f"train.lr={train.lr} must be a finite number above 0")
+    require(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
+    require(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
+    refuse_dead(train, set(), "train.")
+    require(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
+    require(
+        train.milestones == sorted(set(train.milestones))
+        and all(0 < milestone < train.epochs for milestone in train.milestones),
+        f"train.milestones={train.milestones} must ascend between 1 and train.epochs - 1 = {train.epochs - 1}",
+    )
+
+
+def _check_loss(loss: LossConfig, variants: list[Variant], given: set[str]) -> None:
+    """A loss setting must act on one of the methods at least."""
+    schedules = {variant.schedule for variant in variants}
+    complaints = [set(dead_settings(dataclasses.replace(loss, schedule=schedule), given)) for schedule in schedules]
+    if dead := set.intersection(*complaints):
+        raise UserError("\n".join(f"loss.{complaint}" for complaint in sorted(dead)))
+
+
+def forbids_compiling(train: Any) -> str | None:
+    """Why this protocol cannot be computed by compiled kernels; None where it can."""
+    if train.deterministic:
+        return "of compiled kernels bit-identical results are not known; leave it out with train.deterministic=true"
+    if train.optimizer == Optimizer.dot:
+        return "train.optimizer=dot asks what each loss reaches, which compiled kernels do not tell"
+    return None
