@@ -121,11 +121,10 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         if any(_same_pair(figure, column) for column in scores.columns) and (every or figure.method in known)
     ]
     lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
-    others = {f.method: f.settings for f in figures if f.method in scores.methods and not _is_measured(scores, f)}
-    labels = known | {
-        method: f"{method} ({settings}, else as usual)" if settings else f"{method} (as usual)"
-        for method, settings in others.items()
-    }
+    others = {figure.method: list[str]() for figure in figures if not _is_measured(scores, figure)}
+    for method, forms in others.items():
+        forms += dict.fromkeys(f.settings for f in figures if f.method == method and not _is_measured(scores, f))
+    labels = known | {method: _of_another_form(method, forms) for method, forms in others.items()}
     rows = [
         Row(
             labels.get(method, method),
@@ -137,7 +136,7 @@ def _published(scores: Scores, every: bool) -> list[Section]:
     differences = [
         Row(known[method], tuple(_reproduced(scores, method, column) for column in scores.columns))
         for method in known
-        if any(method == figure.method for figure in figures) and method not in others
+        if any(method == figure.method and _is_measured(scores, figure) for figure in figures)
     ]
     return [
         Section("published", "published", tuple(rows)),
@@ -149,8 +148,16 @@ def _same_pair(figure: published.Published, column: Column) -> bool:
     return (figure.data, figure.teacher, figure.student) == (column.data, column.teacher, column.student)
 
 
+def _of_another_form(method: str, forms: Iterable[str]) -> str:
+    """The name of a row of published figures whose settings, by pair, are not those of the runs."""
+    told = " or ".join(filter(None, forms))
+    return f"{method} ({told}, else as usual)" if told else f"{method} (as usual)"
+
+
 def _is_measured(scores: Scores, figure: published.Published) -> bool:
-    """Whether the runs of its method are of the form and settings that it is of."""
+    """Whether the runs of its method on its pair, if there are any, are of the form and settings that it is of."""
+    if figure.method not in scores.methods:
+        return True
     columns = [column for column in scores.columns if _same_pair(figure, column)]
     return all(figure.is_of(each) for column in columns for each in scores.configs(figure.method, column))
 
@@ -163,10 +170,12 @@ def _figure(figures: Iterable[published.Published], method: str, source: str, co
 
 
 def _reproduced(scores: Scores, method: str, column: Column) -> Cell:
-    """What was measured less the first published figure."""
+    """What was measured less the first published figure, where that is of the form that was measured."""
     figure = published.find(column.data, column.teacher, column.student, method)
     if method == "teacher":
         measured = scores.teacher(column)
     else:
         measured = scores.cell(ALONE if method == "student" else method, column)
-    return Cell() if figure is None else Cell(measured.value - figure.top1, n=measured.n, runs=measured.runs)
+    if figure is None or not _is_measured(scores, figure):
+        return Cell()
+    return Cell(measured.value - figure.top1, n=measured.n, runs=measured.runs)

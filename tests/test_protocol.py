@@ -497,27 +497,47 @@ def test_published_figures_are_about_networks_that_there_are() -> None:
         assert figure.source
 
 
-def as_logged(*words: str) -> dict[str, Any]:
+def as_logged(pair: str, *words: str) -> dict[str, Any]:
     """What a run's configuration tells of its method."""
-    run, (variant,) = resolved("pair=vgg13_vgg8", *words)
+    run, (variant,) = resolved(f"pair={pair}", *words)
     specs = specs_of(run.pair, 100)
     student = variant.resolve(run, specs)
     return {"method": plain(student.method), "unusual": as_overrides(beyond_usual(student, specs))}
 
 
-@pytest.mark.parametrize("name", ["cc", "ft", "ttm", "kd"])
-def test_published_figures_name_settings_that_there_are(name: str) -> None:
-    (settings,) = {figure.settings for figure in published.figures() if figure.method == name}
-    figure = next(figure for figure in published.figures() if figure.method == name)
-    words = [f"method.{word}" for word in settings.split()]
-    theirs, usual = (as_logged(f"method={name}", *told) for told in (words, ()))
+def pair_of(figure: published.Published) -> str:
+    (pair,) = (pair for pair, networks in PAIRS.items() if networks == (figure.teacher, figure.student))
+    return pair
+
+
+FORMS = {(figure.method, figure.settings): figure for figure in published.figures() if figure.settings}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=" ".join)
+def test_published_figures_name_settings_that_there_are(form: tuple[str, str]) -> None:
+    figure, pair = FORMS[form], pair_of(FORMS[form])
+    words = [f"method.{word}" for word in figure.settings.split()]
+    theirs, usual = (as_logged(pair, f"method={figure.method}", *told) for told in (words, ()))
     assert figure.is_of(theirs)
     assert figure.is_of(usual) == (usual == theirs)
     assert not figure.is_of(theirs | {"unusual": [*words, "method.temperature=9.0"]})
-    for word in settings.split():
+    for word in figure.settings.split():
         *group, setting = word.split("=")[0].split(".")
         assert not figure.is_of({"method": {group[0]: {setting: "another"}} if group else {setting: "another"}})
     assert figure.is_of({"method": {}})  # logged before there was a choice
+
+
+def test_crds_figures_of_hints_are_of_a_regressor_with_a_relu_and_usual_where_that_is() -> None:
+    by_teacher = {figure.teacher: figure for figure in published.figures() if figure.method == "fitnet"}
+    for figure in by_teacher.values():
+        usual, theirs = (
+            as_logged(pair_of(figure), "method=fitnet", *told) for told in ([], ["method.activation=relu"])
+        )
+        assert figure.is_of(theirs), figure
+        assert figure.is_of(usual) == (usual["method"]["activation"] == "relu"), figure
+    assert {f.settings for f in published.figures() if (f.teacher, f.method) == ("wrn_40_2", "fitnet")} == {
+        "activation=relu"
+    }
 
 
 def test_the_first_of_several_sources_is_meant() -> None:

@@ -316,6 +316,31 @@ def test_a_published_figure_is_compared_with_its_own_form_of_the_method():
     assert "cc" in [row.name for row in theirs.section("difference").rows]
 
 
+def test_a_published_figure_is_compared_pair_by_pair_where_its_settings_depend_on_the_pair():
+    """RepDistiller's hints pass a ReLU, which here they do not where the teacher's map is signed."""
+    of_vgg = logged("fitnet", VGG, top1=72.0, settings={"activation": "relu"})
+    signed, rectified = (
+        only([of_vgg, logged("fitnet", WRN, top1=74.0, settings={"activation": each})], published=Figures.shown)
+        for each in ("linear", "relu")
+    )
+    assert values(row(signed, "published", "fitnet (activation=relu, else as usual)")) == [73.58, 71.02]
+    assert values(row(rectified, "published", "fitnet")) == [73.58, 71.02]
+    assert [cell.there for cell in row(signed, "difference", "fitnet").cells] == [False, True]
+    for table, differences in (
+        (signed, [pytest.approx(0.98)]),
+        (rectified, [pytest.approx(each) for each in (0.42, 0.98)]),
+    ):
+        assert [cell.value for cell in row(table, "difference", "fitnet").cells if cell.there] == differences
+
+
+def test_forms_of_a_published_row_are_told_once_each():
+    runs = [logged("ft", pair, settings={"factor": "whole"}) for pair in (VGG, WRN, "resnet56_resnet20")]
+    rows = [row.name for row in only(runs, published=Figures.shown).section("published").rows]
+    usual, of_vgg8 = "factor=spatial weights.ft=200.0", "factor=spatial weights.ft=200.0 paraphraser_lr=0.05"
+    assert f"ft ({usual} or {of_vgg8}, else as usual)" in rows
+    assert "ft" not in [row.name for row in only(runs, published=Figures.shown).section("difference").rows]
+
+
 def test_a_method_of_other_settings_than_the_usual_says_so_and_is_not_compared_with_the_published_figure():
     runs = grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.0, 71.0, 70.5]})
     for run in runs[:3]:
