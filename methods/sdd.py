@@ -11,7 +11,7 @@ As in the authors' code the term is the mean over cells and batch, where equatio
 no warm-up, which the paper has for that sum's sake (over 30 of 240 epochs: `loss.warm_up=0.125`). Weights and
 temperature are those of KD, in the paper too. M is {1, 2} for networks of one family and {1, 2, 4} for others; a
 map of fewer cells repeats them. The logits at m = 1 are the network's own, and a term reaches the weights of the
-student's classifier as well.
+student's classifier as well. That code also clips gradients to a norm of 40; here none are clipped.
 """
 
 from __future__ import annotations
