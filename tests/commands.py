@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from benchmarks import run as run_command
 from benchmarks.cli import main
 from benchmarks.data import Split, digits
 from benchmarks.data.dataset import Part
+from benchmarks.display import Display
 from methods import Method, MethodConfig, option, registry
 
 PAIR = "resnet8_resnet8"
@@ -62,6 +64,26 @@ def poison_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(part)
 
     monkeypatch.setattr(digits, "load", load)
+
+
+@contextlib.contextmanager
+def at_step(step: int, act: Callable[[Display], object]) -> Iterator[None]:
+    """Within it something happens after a step of every training."""
+    original = Display.on_step
+
+    def on_step(self: Display, done: int) -> None:
+        original(self, done)
+        if done == step:
+            act(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Display, "on_step", on_step)
+        yield
+
+
+def interrupted_at(step: int, signum: int = signal.SIGTERM) -> contextlib.AbstractContextManager[None]:
+    """Within it every training gets a signal at a step."""
+    return at_step(step, lambda display: signal.raise_signal(signum))
 
 
 def start(module: str, words: Sequence[str]) -> subprocess.Popen[str]:

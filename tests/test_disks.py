@@ -1,13 +1,13 @@
 """Disks that are full or may not be written: a clear end, nothing half-written, and the same command continues."""
 
+import contextlib
 import subprocess
 
 import pytest
 import wandb
-from commands import files, result, run_folder, same, weights, without_times
+from commands import at_step, files, result, run_folder, same, weights, without_times
 
 import analysis
-from benchmarks.display import Display
 
 
 @pytest.fixture
@@ -49,29 +49,22 @@ def test_a_full_disk_ends_a_run_and_the_same_command_continues_it(distil, disk, 
     assert history == without_times(result(tmp_path / "whole", "none")["history"])
 
 
-def test_a_disk_that_fills_up_keeps_the_checkpoint_before(distil, disk, tmp_path, capsys, monkeypatch):
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(distil, disk, tmp_path, capsys):
     place, remount = disk
     remount("size=20m")
     assert distil("method=none", f"output={tmp_path / 'whole'}") == 0
-    original = Display.on_step
 
-    def on_step(self, step):
-        original(self, step)
-        if step == 3:
-            with (place / "ballast").open("wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError:
-                    pass
+    def fill(display):
+        with (place / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
 
-    monkeypatch.setattr(Display, "on_step", on_step)
     line = ["method=none", f"output={place / 'runs'}", "checkpoint.every_steps=2"]
     capsys.readouterr()
-    assert told(capsys, distil(*line), "No space left") == 1
+    with at_step(3, fill):
+        assert told(capsys, distil(*line), "No space left") == 1
     kept = [name for name in files(run_folder(place / "runs", "none")) if name.startswith("checkpoint")]
     assert kept == ["checkpoint-00000002.pt"]
-    monkeypatch.setattr(Display, "on_step", original)
     (place / "ballast").unlink()
     assert distil(*line) == 0
     assert "continued at step 2" in capsys.readouterr().out

@@ -6,10 +6,9 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
-from commands import result, run_folders, same, weights, without_times
+from commands import interrupted_at, result, run_folders, same, weights, without_times
 from hypothesis import given
 from hypothesis import strategies as st
-from test_hooks import interrupted_at
 
 from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.training.optimizers import DOT, optimizer_of

@@ -1,18 +1,16 @@
 """Damaged files and kills in short; `python tests/faults` is the long version, with a table."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import files, result
+from commands import files, interrupted_at, result
 from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 from studies import SMALL, shown, study
 
 from benchmarks import results
-from benchmarks.display import Display
 from benchmarks.files import read_record
 from benchmarks.identity import code_version, method_version
 from sweeps import conduct
@@ -85,8 +83,7 @@ def test_what_a_full_disk_left_of_a_journals_last_entry_is_dropped(tmp_path, cap
 def test_a_run_continued_by_other_code_says_so(distil, tmp_path, monkeypatch, capsys):
     """In the terminal and in its result; a run of one version says nothing of the kind."""
     began = code_version() | method_version("none")
-    with monkeypatch.context() as patch:
-        patch.setattr(Display, "on_step", lambda self, step: step == 4 and signal.raise_signal(signal.SIGTERM))
+    with interrupted_at(4):
         assert distil("method=none") == 143
     assert "another version" not in capsys.readouterr().out
     now = began | {"sources": "0123456789ab"}

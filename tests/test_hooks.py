@@ -1,7 +1,5 @@
 """The hooks by which a method asks more of the harness than a loss: whole runs on a configuration of seconds."""
 
-import contextlib
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from commands import (
     InjectedConfig,
     few_digits,
     injected,
+    interrupted_at,
     merge,
     result,
     run,
@@ -36,21 +35,6 @@ from methods import Method
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "runs"
-
-
-@contextlib.contextmanager
-def interrupted_at(step):
-    """Within it every training gets SIGTERM at a step."""
-    original = Display.on_step
-
-    def on_step(self, done):
-        original(self, done)
-        if done == step:
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Display, "on_step", on_step)
-        yield
 
 
 class Looking(Method[InjectedConfig]):

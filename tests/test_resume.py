@@ -1,26 +1,38 @@
 """Runs that are interrupted or killed, and what the same command makes of what they left."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, bare_teacher, files, merge, result, run_folder, same, weights, without_times
+from commands import (
+    TINY,
+    at_step,
+    bare_teacher,
+    few_digits,
+    files,
+    interrupted_at,
+    merge,
+    result,
+    run,
+    run_folder,
+    same,
+    start,
+    weights,
+    without_times,
+)
 from filelock import FileLock
 
+from benchmarks import recorder
 from benchmarks.data.dataset import TrainBatches
-from benchmarks.display import Display
 from benchmarks.errors import RunFailed
+from benchmarks.results import RunFolder
 from benchmarks.training import cohort
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.progress import Checkpoints
 
-ROOT = Path(__file__).parent.parent
 COHORT = (
     "methods=[crd,aftkd]",
     "train.epochs=3",
@@ -42,29 +54,9 @@ def output(tmp_path):
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def at_step(monkeypatch):
-    """A call that lets something happen after a step of every later training."""
-
-    def install(step, action):
-        original = Display.on_step
-
-        def on_step(self, done):
-            original(self, done)
-            if done == step:
-                action()
-
-        monkeypatch.setattr(Display, "on_step", on_step)
-        return lambda: monkeypatch.setattr(Display, "on_step", original)
-
-    return install
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(teacher_root, tmp_path_factory):
     """Weights and history of the same cohort that nothing disturbs."""
-    from commands import few_digits, run
-
     output = tmp_path_factory.mktemp("uninterrupted")
     (path,) = teacher_root.rglob("teacher.safetensors")
     with few_digits():
@@ -93,50 +85,41 @@ def checkpoints(output, label):
         (signal.SIGINT, 130, 6),
     ],
 )
-def test_interrupted_at_a_step_and_continued(
-    signum, status, step, distil, lines, output, at_step, uninterrupted, capsys
-):
-    restore = at_step(step, lambda: signal.raise_signal(signum))
-    assert distil(*lines) == status
+def test_interrupted_at_a_step_and_continued(signum, status, step, distil, lines, output, uninterrupted, capsys):
+    handler = signal.getsignal(signum)
+    with interrupted_at(step, signum):
+        assert distil(*lines) == status
     shown = capsys.readouterr()
     assert f"interrupted at step {step}" in shown.out
     assert "Traceback" not in shown.err
     for label in LABELS:
         assert [path.name for path in checkpoints(output, label)] == [f"checkpoint-{step:08d}.pt"]
         assert not (run_folder(output, label) / "result.json").exists()
-    assert signal.getsignal(signum) is not None
-    restore()
+    assert signal.getsignal(signum) is handler
     assert distil(*lines) == 0
     assert f"continued at step {step} of {NUM_STEPS}" in capsys.readouterr().out
     check_equal(output, uninterrupted)
 
 
-def test_interrupted_again_and_again(distil, lines, output, at_step, uninterrupted):
+def test_interrupted_again_and_again(distil, lines, output, uninterrupted):
     for step in (3, 5, 9):
-        restore = at_step(step, lambda: signal.raise_signal(signal.SIGTERM))
-        assert distil(*lines) == 143
-        restore()
+        with interrupted_at(step):
+            assert distil(*lines) == 143
     assert distil(*lines) == 0
     check_equal(output, uninterrupted)
 
 
-def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output, at_step):
-    def wait_and_stop():
-        time.sleep(1)
-        signal.raise_signal(signal.SIGTERM)
-
-    restore = at_step(2, wait_and_stop)
-    assert distil("method=none") == 143
-    restore()
+def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output):
+    with at_step(2, lambda display: time.sleep(1)), interrupted_at(2):
+        assert distil("method=none") == 143
     assert distil("method=none") == 0
     first, second = (row["time/epoch_s"] for row in result(output, "none")["history"])
     assert first > 1 > second
 
 
-def test_continued_run_does_not_repeat_steps(distil, lines, output, at_step, monkeypatch):
-    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil(*lines) == 143
-    restore()
+def test_continued_run_does_not_repeat_steps(distil, lines, output, monkeypatch):
+    with interrupted_at(6):
+        assert distil(*lines) == 143
     starts = []
     original = TrainBatches.epoch
 
@@ -199,17 +182,14 @@ def test_killed_while_a_checkpoint_is_written(distil, lines, output, monkeypatch
 
 
 def test_killed_before_the_result_was_written(distil, lines, output, monkeypatch, uninterrupted):
-    import benchmarks.recorder as recorder
-
-    original = recorder.write_record
 
     def killed(path, content):
         raise Killed
 
-    monkeypatch.setattr(recorder, "write_record", killed)
-    with pytest.raises(Killed):
-        distil(*lines)
-    monkeypatch.setattr(recorder, "write_record", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "write_record", killed)
+        with pytest.raises(Killed):
+            distil(*lines)
     assert distil(*lines) == 0
     check_equal(output, uninterrupted)
 
@@ -224,22 +204,20 @@ def test_killed_between_the_result_and_the_clearing_away(then, distil, output):
     assert not left.exists()
 
 
-def test_a_member_that_joins_later_changes_nothing(distil, lines, output, at_step, uninterrupted):
-    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil("methods=[crd]", *lines[1:]) == 143
-    restore()
+def test_a_member_that_joins_later_changes_nothing(distil, lines, output, uninterrupted):
+    with interrupted_at(6):
+        assert distil("methods=[crd]", *lines[1:]) == 143
     assert distil(*lines) == 0
     check_equal(output, uninterrupted)
 
 
-def test_interrupted_teacher_is_continued(distil, tmp_path, output, at_step, capsys):
+def test_interrupted_teacher_is_continued(distil, tmp_path, output, capsys):
     words = ["method=kd", "train.max_steps=4"]
     assert distil(*words, f"output={tmp_path}/whole", f"teacher.root={tmp_path}/whole/store") == 0
-    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil(*words, f"teacher.root={tmp_path}/store") == 143
+    with interrupted_at(6):
+        assert distil(*words, f"teacher.root={tmp_path}/store") == 143
     assert not list((tmp_path / "store").rglob("card.json"))
     assert len(list((tmp_path / "store").rglob("*.pt"))) == 1
-    restore()
     capsys.readouterr()
     assert distil(*words, f"teacher.root={tmp_path}/store") == 0
     assert "continued at step 6 of 8" in capsys.readouterr().out
@@ -265,13 +243,12 @@ def flipped(content, position):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_where_a_checkpoint_is_damaged_the_one_before_it_is_used(
-    damage, distil, lines, output, at_step, monkeypatch, uninterrupted, capsys
+    damage, distil, lines, output, monkeypatch, uninterrupted, capsys
 ):
     """Of one member of a cohort: the other one goes back with it."""
     monkeypatch.setattr(cohort, "SECONDS_BETWEEN_CHECKPOINTS", -1)
-    restore = at_step(10, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil(*lines) == 143
-    restore()
+    with interrupted_at(10):
+        assert distil(*lines) == 143
     for label in LABELS:
         assert [path.name for path in checkpoints(output, label)] == [
             "checkpoint-00000008.pt",
@@ -288,12 +265,9 @@ def test_where_a_checkpoint_is_damaged_the_one_before_it_is_used(
     check_equal(output, uninterrupted)
 
 
-def test_where_every_checkpoint_is_damaged_the_training_begins_anew(
-    distil, lines, output, at_step, uninterrupted, capsys
-):
-    restore = at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil(*lines) == 143
-    restore()
+def test_where_every_checkpoint_is_damaged_the_training_begins_anew(distil, lines, output, uninterrupted, capsys):
+    with interrupted_at(6):
+        assert distil(*lines) == 143
     for label in LABELS:
         for path in checkpoints(output, label):
             path.write_bytes(path.read_bytes()[:-100])
@@ -305,11 +279,10 @@ def test_where_every_checkpoint_is_damaged_the_training_begins_anew(
     check_equal(output, uninterrupted)
 
 
-def test_a_foreign_checkpoint_is_named(distil, output, at_step, capsys):
+def test_a_foreign_checkpoint_is_named(distil, output, capsys):
     """As another version of the code may leave: whole, but with another state."""
-    restore = at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil("method=none") == 143
-    restore()
+    with interrupted_at(2):
+        assert distil("method=none") == 143
     (path,) = checkpoints(output, "none")
     Checkpoints(path.parent).save(2, {"hello": torch.zeros(1)})
     capsys.readouterr()
@@ -382,10 +355,9 @@ def test_checkpoints_within_an_epoch(distil, lines, output, monkeypatch, uninter
     check_equal(output, uninterrupted)
 
 
-def test_a_second_process_on_the_same_run_is_refused(distil, output, at_step, capsys):
-    restore = at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
-    assert distil("method=none") == 143
-    restore()
+def test_a_second_process_on_the_same_run_is_refused(distil, output, capsys):
+    with interrupted_at(2):
+        assert distil("method=none") == 143
     capsys.readouterr()
     folder = run_folder(output, "none")
     before = files(folder)
@@ -401,8 +373,6 @@ def test_a_second_process_on_the_same_run_is_refused(distil, output, at_step, ca
 def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, output, tmp_path, monkeypatch):
     """Between the look for a result and the lock another process may finish the run."""
     assert distil("method=none", f"output={tmp_path}/other") == 0
-    from benchmarks.results import RunFolder
-
     original = RunFolder.lock
 
     def lock(self):
@@ -415,27 +385,25 @@ def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, o
     assert distil("method=none") == 0
 
 
-class Process:
-    """The command in a process of its own, signalled after its first epoch."""
+def signalled_within_an_epoch(words, signum):
+    """The command in a process that gets a signal shortly after its first epoch; its status and what it said."""
+    process, said = start("benchmarks.run", words), []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch "):
+            break
+    time.sleep(0.2)
+    process.send_signal(signum)
+    out, _ = process.communicate(timeout=60)
+    return process.returncode, "".join(said) + out
 
-    def __init__(self, words):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        command = [sys.executable, "-m", "benchmarks.run", *words]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
 
-    def signal_within_an_epoch(self, signum):
-        """Send a signal shortly after an epoch's line; gives the exit status and what was said."""
-        said = []
-        for line in self.process.stdout:
-            said.append(line)
-            if line.startswith("epoch "):
-                break
-        time.sleep(0.2)
-        self.process.send_signal(signum)
-        out, err = self.process.communicate(timeout=60)
-        return self.process.returncode, "".join(said) + out, err
+def finished(words):
+    """What the command says that ends well in a process of its own."""
+    process = start("benchmarks.run", words)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    return out
 
 
 LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
@@ -448,17 +416,14 @@ LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
 def test_signal_to_a_process(signum, status, teacher_root, tmp_path, output):
     path = bare_teacher(teacher_root, tmp_path)
     words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}"])
-    returned, said, errors = Process(words).signal_within_an_epoch(signum)
-    assert returned == status, said + errors
-    assert "Traceback" not in errors
+    returned, said = signalled_within_an_epoch(words, signum)
+    assert returned == status, said
+    assert "Traceback" not in said
     assert "interrupted at step" in said
     checkpoint = checkpoints(output, "kd")[-1]
     step = int(checkpoint.stem.partition("-")[2])
     assert 40 < step < 80
-    second = Process(words).process
-    out, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
-    assert f"continued at step {step} of 80" in out
+    assert f"continued at step {step} of 80" in finished(words)
     assert len(result(output, "kd")["history"]) == 2
 
 
@@ -466,10 +431,8 @@ def test_signal_to_a_process(signum, status, teacher_root, tmp_path, output):
 def test_sigkill_leaves_nothing_that_breaks_the_next_start(teacher_root, tmp_path, output):
     path = bare_teacher(teacher_root, tmp_path)
     words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}", "tracking.mode=offline"])
-    returned, said, errors = Process(words).signal_within_an_epoch(signal.SIGKILL)
-    assert returned == -signal.SIGKILL, said + errors
-    second = Process(words).process
-    out, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, out + errors
+    returned, said = signalled_within_an_epoch(words, signal.SIGKILL)
+    assert returned == -signal.SIGKILL, said
+    finished(words)
     assert len(result(output, "kd")["history"]) == 2
     assert not [name for name in files(run_folder(output, "kd")) if "checkpoint" in name]

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import signal
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from commands import (
     InjectedConfig,
     files,
     injected,
+    interrupted_at,
     poison_test_images,
     result,
     run_folder,
@@ -24,7 +24,6 @@ from torch import nn
 
 import methods
 from benchmarks import published
-from benchmarks.display import Display
 from benchmarks.models import Network
 from benchmarks.training.cohort import Cohort
 from benchmarks.workbench import Workbench
@@ -332,18 +331,10 @@ def test_others_of_a_cohort_go_on_where_one_fails(distil, output, tmp_path, caps
         assert distil("methods=[kd,injected]") == 1  # again, and no worse
 
 
-def test_a_student_that_failed_does_not_cost_the_others_their_progress(distil, output, capsys, monkeypatch):
-    original = Display.on_step
-
-    def on_step(self, step):
-        original(self, step)
-        if step == 7:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Display, "on_step", on_step)
+def test_a_student_that_failed_does_not_cost_the_others_their_progress(distil, output, capsys):
     with injected(Exploding):
-        assert distil("methods=[kd,injected]", "train.epochs=3", "teacher.epochs=2") == 143
-        monkeypatch.setattr(Display, "on_step", original)
+        with interrupted_at(7):
+            assert distil("methods=[kd,injected]", "train.epochs=3", "teacher.epochs=2") == 143
         capsys.readouterr()
         assert distil("methods=[kd,injected]", "train.epochs=3", "teacher.epochs=2") == 1
     assert "continued at step 7 of 9" in capsys.readouterr().out

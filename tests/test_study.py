@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from commands import few_digits, merge, poison_test_images, run
+from commands import at_step, few_digits, merge, poison_test_images, run
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
@@ -29,7 +29,6 @@ from analysis.logs import load
 from benchmarks.cli import main
 from benchmarks.console import make_console
 from benchmarks.data import EvaluationBatches, cifar100
-from benchmarks.display import Display
 from benchmarks.errors import RunFailed
 from benchmarks.files import read_record
 from sweeps import fair, findings, plots, processes, show
@@ -253,18 +252,15 @@ def test_trials_and_their_teacher_see_the_train_part_alone(tmp_path, looked_at, 
 # --- stopped and continued
 
 
-def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, monkeypatch, capsys):
+def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, capsys):
     line = [*merge(STUDY, ["trials=3", "cohort=2", "budget=2"]), f"output={tmp_path}"]
-    on_step = Display.on_step
 
-    def stop(self, done):
-        on_step(self, done)
-        if done == 4 and self.what != "teacher resnet8":
+    def stop(display):
+        if display.what != "teacher resnet8":
             os.kill(os.getpid(), signal.SIGTERM)
 
     with few_digits():
-        with monkeypatch.context() as patch:
-            patch.setattr(Display, "on_step", stop)
+        with at_step(4, stop):
             assert study(*line) == 143
         before = trials_of(storage(tmp_path))
         assert [trial.state for trial in before] == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2

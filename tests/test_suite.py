@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from commands import (
     InjectedConfig,
     few_digits,
     injected,
+    interrupted_at,
     merge,
     result,
     run_folder,
@@ -29,7 +31,6 @@ from filelock import FileLock
 from benchmarks import status
 from benchmarks.cli import main
 from benchmarks.config import RunConfig
-from benchmarks.display import Display
 from benchmarks.errors import RunFailed
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
@@ -301,19 +302,11 @@ def test_a_failed_teacher_fails_those_that_need_it(error, reason, suite, output,
 
 
 @pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, output, quiet, monkeypatch, capsys):
-    original = Display.on_step
-
-    def on_step(self, step):
-        original(self, step)
-        if step == 4:
-            signal.raise_signal(signum)
-
-    monkeypatch.setattr(Display, "on_step", on_step)
-    assert suite("methods=[kd,crd]") == exit_status
+def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, output, quiet, capsys):
+    with interrupted_at(4, signum):
+        assert suite("methods=[kd,crd]") == exit_status
     assert "the same command continues" in capsys.readouterr().out
     assert "kd ‖" in show(output, capsys)
-    monkeypatch.setattr(Display, "on_step", original)
     assert suite("methods=[kd,crd]") == 0
     (log,) = output.rglob("suites/*/*.log")
     assert "continued at step 4" in log.read_text()
@@ -359,8 +352,6 @@ def test_what_another_process_trains_is_left_to_it_and_taken_over_when_it_leaves
 
 
 def test_what_another_process_finishes_is_not_trained_again(suite, output, trained, tmp_path):
-    import shutil
-
     assert suite("methods=[kd]", f"output={tmp_path}/other") == 0
     source = run_folder(tmp_path / "other", "kd")
     folder = output / source.relative_to(tmp_path / "other")

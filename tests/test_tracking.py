@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import PAIR, TINY, bare_teacher, files, merge, result, run_folder
+import wandb
+from commands import PAIR, TINY, bare_teacher, few_digits, files, interrupted_at, merge, result, run, run_folder
 from wandb.proto.wandb_internal_pb2 import Record
 
 from analysis.offline import read
@@ -52,8 +53,6 @@ def logged(output, label):
 @pytest.fixture(scope="module")
 def cohort_output(teacher_root, tmp_path_factory):
     """Three students of one cohort, tracked offline, with a key in the environment."""
-    from commands import few_digits, run
-
     output = tmp_path_factory.mktemp("tracked")
     words = ["methods=[none,aftkd,{name: kd, label: soft, temperature: 8}]", "tracking.mode=offline"]
     with pytest.MonkeyPatch.context() as patch, few_digits():
@@ -141,8 +140,6 @@ def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_p
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert distil("method=none", "tracking.mode=offline", f"output={tmp_path}/told") == 0
     assert len(logged(tmp_path / "told", "none")) == 1
-    from commands import run
-
     words = [word for word in TINY if not word.startswith("tracking.mode")]
     assert run(*words, "method=none", f"output={tmp_path}/silent") == 0
     assert not list((tmp_path / "silent").rglob("*wandb*"))
@@ -151,8 +148,6 @@ def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_p
 
 def test_unknown_mode_in_the_environment(distil, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    from commands import run
-
     words = [word for word in TINY if not word.startswith("tracking.mode")]
     assert run(*words, "method=none", f"output={tmp_path}/runs") == 2
     shown = capsys.readouterr().err
@@ -218,21 +213,9 @@ def test_a_stopped_run_is_no_crashed_one_to_wandb(tmp_path):
     assert run.run.state == "stopped"
 
 
-def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tmp_path, monkeypatch):
-    import signal
-
-    from benchmarks.display import Display
-
-    original = Display.on_step
-
-    def on_step(self, step):
-        original(self, step)
-        if step == 4:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Display, "on_step", on_step)
-    assert distil("method=none", "tracking.mode=offline") == 143
-    monkeypatch.setattr(Display, "on_step", original)
+def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tmp_path):
+    with interrupted_at(4):
+        assert distil("method=none", "tracking.mode=offline") == 143
     (first,) = logged(tmp_path / "runs", "none")
     assert first.summary["status"] == "interrupted"
     assert [row["epoch"] for row in first.rows] == [1]
@@ -248,8 +231,6 @@ def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tm
 @pytest.fixture
 def no_server(distil, monkeypatch):  # in this order: `distil` forgets logins
     """A login to a W&B server that is not there."""
-    import wandb
-
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", SENTINEL)
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
@@ -273,8 +254,6 @@ def test_a_server_that_does_not_answer_costs_no_training(no_server, distil, tmp_
 def test_a_helper_process_of_a_parent_is_not_taken_over(distil, tmp_path, monkeypatch):
     """It would hold runs of children that were killed; here there is none at its address."""
     monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
-    import wandb
-
     wandb.teardown()
     assert distil("method=none", "tracking.mode=offline") == 0
     assert len(logged(tmp_path / "runs", "none")) == 1

@@ -4,19 +4,19 @@ import dataclasses
 import itertools
 import math
 import shutil
-import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import files, result, run_folder, same, weights, without_times
+from commands import files, interrupted_at, result, run_folder, same, weights, without_times
 from helpers import epoch_of, make, student_features, teacher_features, terms_of
 
 import methods
 from benchmarks import room, views
 from benchmarks.config import Views
+from benchmarks.console import make_console
 from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches
-from benchmarks.display import Display
+from benchmarks.training.cohort import copy_state
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import KeptViews, choose, spared, steady
 from methods import Features
@@ -249,21 +249,11 @@ def check_equal(tmp_path, folder, other, labels=LABELS):
         assert run_folder(tmp_path / folder, label).name == run_folder(tmp_path / other, label).name
 
 
-def test_kept_views_change_no_bit_and_nothing_is_looked_at_again(
-    train, store, tmp_path, looks, monkeypatch, capsys
-):
+def test_kept_views_change_no_bit_and_nothing_is_looked_at_again(train, store, tmp_path, looks, capsys):
     assert train("plain", *COHORT, "teacher.views=none") == 0
     assert not looks
-    original = Display.on_step
-
-    def interrupt(self, done):
-        original(self, done)
-        if done == 1:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Display, "on_step", interrupt)
-    assert train("kept", *COHORT, "teacher.views=embedding") == 143
-    monkeypatch.setattr(Display, "on_step", original)
+    with interrupted_at(1):
+        assert train("kept", *COHORT, "teacher.views=embedding") == 143
     assert looks == [150] * 6  # two views of 400 images
     assert len(parts(store)) == 1
     capsys.readouterr()
@@ -359,9 +349,6 @@ def test_views_that_cannot_be_kept_are_refused(train, tmp_path, store, monkeypat
 
 
 def test_nothing_is_kept_of_a_teacher_that_changed(tmp_path):
-    from benchmarks.console import make_console
-    from benchmarks.training.cohort import copy_state
-
     source, teacher = batches(), torch.nn.Linear(2, 2)
     known = table(source)
     kept = KeptViews(tmp_path / "views", {"keeps": "logits"}, known, teacher, copy_state(teacher), make_console())
