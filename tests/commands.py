@@ -44,10 +44,10 @@ TIMES = ("time/epoch_s", "throughput/images_per_s", "memory/peak_gib")
 
 
 @contextlib.contextmanager
-def few_digits() -> Iterator[None]:
+def few_digits(train: int = 400, test: int = 70) -> Iterator[None]:
     """Within it the data set has some of its images only, for speed."""
     whole = digits.load
-    few = {part: whole(part).subset(torch.arange(size)) for part, size in (("train", 400), ("test", 70))}
+    few = {part: whole(part).subset(torch.arange(size)) for part, size in (("train", train), ("test", test))}
     digits.load = few.__getitem__
     try:
         yield
