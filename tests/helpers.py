@@ -53,6 +53,11 @@ def draw(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def draw_maps(seed: int, channels: int, side: int, batch: int = 3) -> Tensor:
+    """The same as square maps, `[B, C, H, W]`."""
+    return draw(seed, batch, channels, side, side)
+
+
 class Operations(TorchDispatchMode):
     """Lists what is computed, views left out."""
 
@@ -133,8 +138,7 @@ def pretraining_terms_of(method: Method[Any], student: Features, teacher: Featur
 
 def random_logits(seed: int, batch: int = 5, classes: int = 7, scale: float = 3.0) -> Tensor:
     """In float64, `[batch, classes]`."""
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
+    return scale * draw(seed, batch, classes)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -149,6 +153,27 @@ def batch_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float =
     variance = ((x - mean) ** 2).mean(axis=(0, 2, 3), keepdims=True)
     scaled = (x - mean) / np.sqrt(variance + eps)
     return scaled * weight[None, :, None, None] + bias[None, :, None, None]
+
+
+def convolution(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float = 0.0, stride: int = 1, padding: int = 0
+) -> np.ndarray:
+    """Position by position, `[B, C, H, W]` with `weight` `[D, C, k, k]`."""
+    size = weight.shape[-1]
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    side = (padded.shape[-1] - size) // stride + 1
+    out = np.empty((x.shape[0], weight.shape[0], side, side))
+    for i in range(side):
+        for j in range(side):
+            patch = padded[:, :, i * stride : i * stride + size, j * stride : j * stride + size]
+            out[:, :, i, j] = np.einsum("bchw,dchw->bd", patch, weight) + bias
+    return out
+
+
+def connected(connector: torch.nn.Module, x: np.ndarray) -> np.ndarray:
+    """What a convolution that keeps the side, without bias, and its batch norm make of maps in training."""
+    weight, gamma, beta = (parameter.detach().numpy() for parameter in connector.parameters())
+    return batch_norm(convolution(x, weight, padding=weight.shape[-1] // 2), gamma, beta)
 
 
 def block_mean(x: np.ndarray, grid: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
-    batch_norm,
     block_mean,
+    connected,
     make,
     random_features,
     randomise,
@@ -29,14 +29,6 @@ GRIDS = {8: 4, 4: 2}  # of the default block sizes
 
 
 # The reference: one function for each formula.
-def connect(transfer, x):
-    """φ: 1×1 convolution and batch norm in training."""
-    convolution, norm = transfer.connector
-    weight = convolution.weight.detach().numpy()[:, :, 0, 0]
-    mixed = np.einsum("bchw,dc->bdhw", x, weight)
-    return batch_norm(mixed, norm.weight.detach().numpy(), norm.bias.detach().numpy())
-
-
 def spatial(x, p):
     energy = (np.abs(x) ** p).mean(axis=1, keepdims=True)
     return energy / energy.mean(axis=(2, 3), keepdims=True)
@@ -47,20 +39,20 @@ def channel(x, p):
     return energy / energy.mean(axis=1, keepdims=True)
 
 
-def afb(raw, connected, grid, content="both", attention="both", degree=0.5, p=1.0):
+def afb(raw, mapped, grid, content="both", attention="both", degree=0.5, p=1.0):
     """The parts to be compared, as `[B, D]` each."""
     batch = len(raw)
     if content == "attention":
-        parts = {"spatial": block_mean(spatial(raw, p), grid), "channel": channel(connected, p)}
+        parts = {"spatial": block_mean(spatial(raw, p), grid), "channel": channel(mapped, p)}
         chosen = parts if attention == "both" else [attention]
         return [parts[name].reshape(batch, -1) for name in chosen]
     if content == "features":
         degree = 0
-    block = connected
+    block = mapped
     if attention in ("both", "spatial"):
         block = block * ((1 - degree) + degree * spatial(raw, p))
     if attention in ("both", "channel"):
-        block = block * ((1 - degree) + degree * channel(connected, p))
+        block = block * ((1 - degree) + degree * channel(mapped, p))
     return [block_mean(block, grid).reshape(batch, -1)]
 
 
@@ -74,8 +66,8 @@ def stage_parts(method, student, teacher, k, **settings):
     grid = GRIDS[min(ours.shape[-1], theirs.shape[-1])]
     transfer = method.transfers[STAGES.index(k)]
     only_spatial = settings.get("content") == "attention" and settings.get("attention") == "spatial"
-    connected = ours if only_spatial else connect(transfer, ours)
-    parts_student = afb(ours, connected, grid, **settings)
+    mapped = ours if only_spatial else connected(transfer.connector, ours)
+    parts_student = afb(ours, mapped, grid, **settings)
     return list(zip(parts_student, afb(theirs, theirs, grid, **settings), strict=True))
 
 

@@ -5,17 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import block_mean, make, random_features, student_features, teacher_features, terms_of
+from helpers import block_mean, draw_maps, make, random_features, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import FeatureSpec, InvalidSetting, configure
 from methods.at import at_loss
-
-
-def feature(seed, channels, side, batch=3):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, channels, side, side, generator=generator, dtype=torch.float64)
 
 
 def attention_reference(sample, p):
@@ -40,7 +35,7 @@ def at_reference(student, teacher, p=2.0):
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize(("side_student", "side_teacher"), [(4, 4), (8, 4), (4, 8)])
 def test_matches_the_definition_with_the_larger_map_pooled(p, side_student, side_teacher):
-    student, teacher = feature(0, 4, side_student), feature(1, 6, side_teacher)
+    student, teacher = draw_maps(0, 4, side_student), draw_maps(1, 6, side_teacher)
     expected = at_reference(student.numpy(), teacher.numpy(), p)
     assert at_loss(student, teacher, p).item() == pytest.approx(expected, rel=1e-10)
 
@@ -51,7 +46,7 @@ def test_matches_the_definition_with_the_larger_map_pooled(p, side_student, side
     order=st.permutations(range(5)),
 )
 def test_ignores_each_samples_scale_and_the_order_of_channels(seed, scales, order):
-    student, teacher = feature(seed, 5, 4), feature(seed + 51, 5, 4)
+    student, teacher = draw_maps(seed, 5, 4), draw_maps(seed + 51, 5, 4)
     scale = torch.tensor(scales, dtype=torch.float64)[:, None, None, None]
     changed = at_loss(student[:, order] * scale, teacher)
     torch.testing.assert_close(changed, at_loss(student, teacher))
@@ -59,18 +54,18 @@ def test_ignores_each_samples_scale_and_the_order_of_channels(seed, scales, orde
 
 
 def test_is_zero_for_equal_attention_of_different_widths():
-    teacher = feature(0, 3, 4)
+    teacher = draw_maps(0, 3, 4)
     student = -torch.cat([teacher, teacher], dim=1)
     assert at_loss(student, teacher).item() == pytest.approx(0, abs=1e-20)
 
 
 @pytest.mark.parametrize("p", [0.5, 1.0, 2.0])
 def test_gradient_is_finite_where_a_rectified_map_is_zero(p):
-    student = feature(0, 4, 4).relu()
+    student = draw_maps(0, 4, 4).relu()
     student[0, :, 0, 0] = 0
     student[1] = 0
     student.requires_grad_()
-    at_loss(student, feature(1, 4, 4), p).backward()
+    at_loss(student, draw_maps(1, 4, 4), p).backward()
     assert student.grad.isfinite().all()
 
 

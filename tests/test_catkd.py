@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers import NUM_CLASSES, Headed, block_mean, make, student_features, teacher_features, terms_of, with_grad
 
-from benchmarks import models
 from methods import FeatureSpec, InvalidSetting, configure
 
 
@@ -64,13 +63,6 @@ def test_normalised_maps_ignore_each_classs_scale():
     larger = dataclasses.replace(student, final=7 * student.final)
     method = make("catkd", student, teacher)
     torch.testing.assert_close(terms_of(method, larger, teacher), terms_of(method, student, teacher))
-
-
-@pytest.mark.parametrize("name", models.available())
-def test_the_mean_of_a_networks_final_map_is_its_embedding(name):
-    with torch.no_grad():
-        features = models.create(name, 7).eval().features(torch.randn(2, 3, 32, 32))
-    assert torch.equal(features.final.mean(dim=(2, 3)), features.embedding)
 
 
 def test_needs_the_same_classes():

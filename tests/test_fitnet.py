@@ -2,22 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import batch_norm, make, random_features, randomise, terms_of
+from helpers import batch_norm, convolution, make, random_features, randomise, terms_of
 
 from methods import InvalidSetting
-
-
-def convolution(x, weight, bias, stride, padding):
-    """`[B, C, H, W]` with `weight` `[D, C, k, k]`."""
-    size = weight.shape[-1]
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    side = (padded.shape[-1] - size) // stride + 1
-    out = np.empty((x.shape[0], weight.shape[0], side, side))
-    for i in range(side):
-        for j in range(side):
-            patch = padded[:, :, i * stride : i * stride + size, j * stride : j * stride + size]
-            out[:, :, i, j] = np.einsum("bchw,dchw->bd", patch, weight) + bias
-    return out
 
 
 def deconvolution(x, weight, bias, stride, padding):
@@ -35,6 +22,7 @@ GEOMETRIES = {  # student side, teacher side: operation, kernel, stride, padding
     (8, 4): (convolution, 3, 2, 1),
     (4, 8): (deconvolution, 4, 2, 1),
     (4, 4): (convolution, 1, 1, 0),
+    (8, 8): (convolution, 1, 1, 0),
     (7, 4): (convolution, 4, 1, 0),
     (9, 3): (convolution, 7, 1, 0),
 }
@@ -91,11 +79,8 @@ def test_the_hint_can_be_any_stage_of_both():
     student, teacher = pair(4, 4)
     method = make("fitnet", student, teacher, stage=0)
     randomise(method)
-    # Sides 8 and 8: as in the geometry of equal sides.
-    x, hint = student.stages[0].numpy(), teacher.stages[0].numpy()
-    weight, bias, gamma, beta = (parameter.detach().numpy() for parameter in method.regressor.parameters())
-    out = np.maximum(batch_norm(convolution(x, weight, bias, 1, 0), gamma, beta), 0)
-    assert terms_of(method, student, teacher)["hint"].item() == pytest.approx(((out - hint) ** 2).mean())
+    expected = hint_reference(method, student, teacher, rectified=True, stage=0)
+    assert terms_of(method, student, teacher)["hint"].item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("sides", [(3, 8), (4, 7), (1, 4)])

@@ -28,10 +28,6 @@ def norms(network):
     return sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
-def shown(features):
-    return [*features.stages, *features.preacts, features.embedding, features.logits]
-
-
 # Wide ResNets keep those behind a sum, and the one beside whose convolution there is a shortcut.
 LEFT = dict.fromkeys(("vgg8", "resnet8", "ResNet50", "MobileNetV2", "ShuffleV1", "ShuffleV2"), 0) | {"wrn_16_1": 7}
 
@@ -41,9 +37,9 @@ def test_a_folded_network_shows_the_same(name, left):
     network = trained(name)
     images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        before = shown(network.features(images, preacts=True))
+        before = network.features(images, preacts=True).tensors()
         folded = fold_batch_norms(network)
-        after = shown(folded.features(images, preacts=True))
+        after = folded.features(images, preacts=True).tensors()
     assert norms(folded) == left
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
@@ -62,7 +58,7 @@ def test_weights_kept_in_the_precision_of_the_training_show_the_same_to_the_bit(
     assert {weight.dtype for weight in ready.state_dict().values()} >= {torch.bfloat16}
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        one, other = (shown(each.features(images, preacts=True)) for each in (network, ready))
+        one, other = (each.features(images, preacts=True).tensors() for each in (network, ready))
     assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
 

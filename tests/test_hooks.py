@@ -77,16 +77,6 @@ def test_a_method_looks_at_both_networks_once(distil, teacher_root, output, monk
     assert frozen
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet8", "wrn_16_1", "vgg8", "ResNet50", "MobileNetV2", "ShuffleV1", "ShuffleV2"]
-)
-def test_a_networks_head_makes_its_logits(name):
-    network = models.create(name, 7).eval()
-    with torch.no_grad():
-        features = network.features(torch.randn(2, 3, 32, 32))
-        assert torch.equal(network.head(features.embedding), features.logits)
-
-
 class Warming(Method[InjectedConfig]):
     """Its term grows from epoch to epoch."""
 

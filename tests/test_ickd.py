@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from helpers import batch_norm, make, random_features, randomise, student_features, teacher_features, terms_of
+from helpers import (
+    connected,
+    draw_maps,
+    make,
+    random_features,
+    randomise,
+    student_features,
+    teacher_features,
+    terms_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fitnet import convolution
 
 from methods.ickd import ickd_loss
-
-
-def draw(seed, channels, side, batch=3):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, channels, side, side, generator=generator, dtype=torch.float64)
 
 
 def unit_rows(maps):
@@ -37,7 +40,7 @@ def reference(student, teacher):
 @pytest.mark.parametrize("channels", [2, 5, 20])
 @pytest.mark.parametrize("sides", [(4, 4), (2, 4), (4, 1), (1, 1)])
 def test_is_the_difference_of_the_normalised_correlations(channels, sides):
-    student, teacher = draw(0, channels, sides[0]), draw(1, channels, sides[1]).relu()
+    student, teacher = draw_maps(0, channels, sides[0]), draw_maps(1, channels, sides[1]).relu()
     teacher[:, 1] = 0
     found, expected = ickd_loss(student, teacher), reference(student.numpy(), teacher.numpy())
     assert found.item() == pytest.approx(expected, rel=1e-9)
@@ -50,7 +53,7 @@ def test_is_the_difference_of_the_normalised_correlations(channels, sides):
     side=st.sampled_from([1, 3]),
 )
 def test_ignores_scale_places_and_the_common_order_of_channels(seed, scale, channels, side):
-    student, teacher = draw(seed, 6, side), draw(seed + 99, 6, 3)
+    student, teacher = draw_maps(seed, 6, side), draw_maps(seed + 99, 6, 3)
     turned = scale * student.flip(dims=(2, 3)).transpose(2, 3)
     expected = ickd_loss(student, teacher)
     torch.testing.assert_close(ickd_loss(turned, -teacher), expected)
@@ -61,7 +64,7 @@ def test_ignores_scale_places_and_the_common_order_of_channels(seed, scale, chan
 
 
 def test_channels_that_trade_places_are_not_the_same():
-    student = draw(0, 6, 3)
+    student = draw_maps(0, 6, 3)
     assert ickd_loss(student.flip(dims=(1,)), student) > 0.1
 
 
@@ -69,7 +72,7 @@ def test_channels_that_trade_places_are_not_the_same():
 @pytest.mark.parametrize("dead", [1, slice(None)], ids=["one", "all"])
 def test_dead_channels_of_either_side_have_no_gradient(channels, dead):
     for side in (0, 1):
-        maps = [draw(0, channels, 4).float(), draw(1, channels, 4).float()]
+        maps = [draw_maps(0, channels, 4).float(), draw_maps(1, channels, 4).float()]
         maps[side][:, dead] = 0
         student = maps[0].requires_grad_()
         loss = ickd_loss(student, maps[1])
@@ -80,13 +83,8 @@ def test_dead_channels_of_either_side_have_no_gradient(channels, dead):
 
 
 def test_gradient_is_that_of_the_definition():
-    student, teacher = draw(0, 20, 2, batch=2).requires_grad_(), draw(1, 20, 2, batch=2)
+    student, teacher = draw_maps(0, 20, 2, batch=2).requires_grad_(), draw_maps(1, 20, 2, batch=2)
     assert torch.autograd.gradcheck(lambda x: ickd_loss(x, teacher), student)
-
-
-def connected(connector, x):
-    weight, gamma, beta = (parameter.detach().numpy() for parameter in connector.parameters())
-    return batch_norm(convolution(x, weight, 0, 1, 0), gamma, beta)
 
 
 def test_compares_the_connected_last_stages_unless_told_otherwise():

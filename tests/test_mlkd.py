@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import make, softmax, student_features, teacher_features, terms_of
+from helpers import make, random_logits, softmax, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from methods import InvalidSetting
 from methods.mlkd import batch_loss, class_loss
 
 ALL = (4.0, 3.0, 5.0, 2.0, 6.0)
-WEIGHTS = {"weights": {"ce": 0.0}}
 
 
 def instance_reference(student, teacher, temperature):
@@ -90,8 +89,8 @@ def test_the_papers_form_weighs_more_than_the_authors_code():
 
 @given(st.integers(0, 2**16), st.floats(0.5, 8))
 def test_levels_know_no_order(seed, temperature):
+    student, teacher = random_logits(seed, 5, 4), random_logits(seed + 1, 5, 4)
     generator = torch.Generator().manual_seed(seed)
-    student, teacher = (3 * torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     samples, classes = torch.randperm(5, generator=generator), torch.randperm(4, generator=generator)
     for loss in (batch_loss, class_loss):
         value = loss(student, teacher, temperature)

@@ -5,7 +5,6 @@ representation distillation*, ICLR 2020, for 100 classes.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +141,11 @@ def test_forward_does_what_features_does(case: Case) -> None:
     assert of_forward.names == of_features.names
 
 
+def test_the_head_makes_the_logits_of_the_embedding_which_is_the_mean_of_the_final_map(case: Case) -> None:
+    assert torch.equal(case.network.head(case.features.embedding), case.features.logits)
+    assert torch.equal(case.features.final.mean(dim=(2, 3)), case.features.embedding)
+
+
 def test_preacts_come_on_request_and_change_nothing(case: Case) -> None:
     without = case.network.features(case.images)
     assert without.preacts == ()
@@ -167,18 +171,14 @@ class _OutOfPlace(TorchFunctionMode):
         return (F.relu if func in (F.relu, F.relu_, Tensor.relu_) else func)(*args, **arguments)
 
 
-def _tensors(features: Features) -> Iterator[Tensor]:
-    yield from (*features.stages, *features.preacts, features.embedding, features.logits)
-
-
 def test_operations_in_place_spare_the_features(case: Case) -> None:
     with _OutOfPlace():
         expected = case.network.features(case.images, preacts=True)
-    assert all(map(torch.equal, _tensors(case.features), _tensors(expected)))
+    assert all(map(torch.equal, case.features.tensors(), expected.tensors()))
 
 
 def test_gradients_of_all_features_reach_every_parameter(case: Case) -> None:
-    shown = tuple(_tensors(case.network.features(case.images, preacts=True)))
+    shown = case.network.features(case.images, preacts=True).tensors()
     before = [tensor.detach().clone() for tensor in shown]
     loss = torch.stack([tensor.square().mean() for tensor in shown]).sum()
     learning = [parameter for parameter in case.network.parameters() if parameter.requires_grad]

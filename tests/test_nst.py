@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from helpers import block_mean, make, student_features, teacher_features, terms_of
+from helpers import block_mean, draw_maps, make, student_features, teacher_features, terms_of
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.nst import nst_loss
-
-
-def draw(seed, channels, side, batch=3):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, channels, side, side, generator=generator, dtype=torch.float64)
 
 
 def reference(student, teacher):
@@ -31,13 +27,13 @@ def reference(student, teacher):
 @pytest.mark.parametrize("channels", [(3, 5), (17, 20), (17, 3)], ids=["few", "many", "mixed"])
 @pytest.mark.parametrize("sides", [(4, 4), (8, 4), (4, 8)])
 def test_is_the_discrepancy_of_the_channels_maps(channels, sides):
-    student, teacher = draw(0, channels[0], sides[0]), draw(1, channels[1], sides[1])
+    student, teacher = draw_maps(0, channels[0], sides[0]), draw_maps(1, channels[1], sides[1])
     assert nst_loss(student, teacher).item() == pytest.approx(reference(student.numpy(), teacher.numpy()), rel=1e-9)
 
 
 @given(seed=st.integers(0, 50), order=st.permutations(range(6)))
 def test_ignores_the_order_sign_scale_and_repetition_of_channels(seed, order):
-    student, teacher = draw(seed, 6, 2), draw(seed + 99, 6, 2)
+    student, teacher = draw_maps(seed, 6, 2), draw_maps(seed + 99, 6, 2)
     scale = torch.tensor([-1.0, 2.0, 0.5, -3.0, 1.0, 7.0], dtype=torch.float64)[:, None, None]
     changed = (scale * student)[:, order].repeat(1, 2, 1, 1)
     torch.testing.assert_close(nst_loss(changed, teacher), nst_loss(student, teacher))
@@ -46,17 +42,16 @@ def test_ignores_the_order_sign_scale_and_repetition_of_channels(seed, order):
 
 @pytest.mark.parametrize("channels", [3, 20])
 def test_gradient_is_finite_for_a_dead_channel(channels):
-    student = draw(0, channels, 4)
+    student = draw_maps(0, channels, 4)
     student[:, 1] = 0
     student.requires_grad_()
-    nst_loss(student, draw(1, channels, 4)).backward()
+    nst_loss(student, draw_maps(1, channels, 4)).backward()
     assert student.grad.isfinite().all()
     assert student.grad.any()
 
 
 def test_never_materialises_the_kernel_over_positions():
     """Nothing as large as B·C·C'·H·W is made on the way."""
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
         size = 0
@@ -69,7 +64,7 @@ def test_never_materialises_the_kernel_over_positions():
 
     for channels, side in ((32, 8), (64, 4)):
         with Largest() as largest:
-            nst_loss(draw(0, channels, side), draw(1, channels, side))
+            nst_loss(draw_maps(0, channels, side), draw_maps(1, channels, side))
         assert largest.size <= 3 * max(channels**2, channels * side**2)
 
 

@@ -3,13 +3,25 @@
 import numpy as np
 import pytest
 import torch
-from helpers import Headed, batch_norm, block_mean, make, random_features, randomise, terms_of
+from helpers import (
+    NUM_CLASSES,
+    TARGETS,
+    Headed,
+    block_mean,
+    connected,
+    draw_maps,
+    make,
+    random_features,
+    randomise,
+    terms_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch import nn
 
-from methods import InvalidSetting
+import methods
+from methods import FeatureSpec, InvalidSetting
 from methods.ofd import margin, ofd_loss
 
 
@@ -47,8 +59,7 @@ def ofd_reference(student, teacher, margins):
 
 
 def test_distance_matches_the_definition():
-    generator = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(3, 4, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    student, teacher = draw_maps(0, 4, 2), draw_maps(1, 4, 2)
     margins = torch.tensor([-0.1, -0.5, -1.0, -2.0], dtype=torch.float64)
     expected = ofd_reference(student.numpy(), teacher.numpy(), margins.numpy())
     assert ofd_loss(student, teacher, margins[:, None, None]).item() == pytest.approx(expected, rel=1e-12)
@@ -71,12 +82,9 @@ def test_stages_count_by_halves_and_the_larger_map_is_pooled():
     norms = Headed(teacher, seed=1).norms()  # those that `make` showed the method
     expected = 0.0
     for k in range(3):
-        weight, gamma, beta = (parameter.detach().numpy() for parameter in method.connectors[k].parameters())
-        mapped = np.einsum("dc,bchw->bdhw", weight[:, :, 0, 0], student.preacts[k + 1].numpy())
+        mapped = connected(method.connectors[k], student.preacts[k + 1].numpy())
         theirs = block_mean(teacher.preacts[k + 1].numpy(), student.stages[k + 1].shape[-1])
-        expected += 2.0 ** (k - 2) * ofd_reference(
-            batch_norm(mapped, gamma, beta), theirs, margin(norms[k]).numpy()
-        )
+        expected += 2.0 ** (k - 2) * ofd_reference(mapped, theirs, margin(norms[k]).numpy())
     assert terms_of(method, student, teacher)["ofd"].item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -91,10 +99,8 @@ def test_margins_follow_the_stage_map_and_are_saved():
 
 def test_a_method_that_never_saw_its_teacher_gives_no_number():
     student, teacher = random_features(seed=1), random_features((3, 5, 7, 8), seed=2)
-    method = make("ofd", student, teacher)
-    for name, margins in method.named_buffers():
-        if name.startswith("margins"):
-            margins.fill_(torch.nan)
+    specs = map(FeatureSpec.of, (student, teacher))
+    method = methods.create("ofd", *specs, num_classes=NUM_CLASSES, targets=TARGETS).double()
     assert terms_of(method, student, teacher)["ofd"].isnan()
 
 

@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from helpers import batch_norm, block_mean, draw, make, randomise, student_features, teacher_features, terms_of
+from helpers import (
+    block_mean,
+    connected,
+    convolution,
+    draw,
+    make,
+    randomise,
+    student_features,
+    teacher_features,
+    terms_of,
+)
 
 from methods.reviewkd import hcl_loss
 
@@ -30,29 +40,6 @@ def test_hcl_weighs_a_constant_offset_fully():
     assert hcl_loss(teacher + 2, teacher).item() == pytest.approx(4)
 
 
-def convolve(x, weight, bias=None):
-    """A convolution that keeps the side, position by position."""
-    batch, _, side, _ = x.shape
-    margin = weight.shape[-1] // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
-    out = np.empty((batch, len(weight), side, side))
-    for i in range(side):
-        for j in range(side):
-            window = padded[:, :, i : i + 2 * margin + 1, j : j + 2 * margin + 1]
-            out[:, :, i, j] = np.einsum("bchw,dchw->bd", window, weight)
-    return out if bias is None else out + bias[:, None, None]
-
-
-def through(block, x):
-    """A convolution and its batch norm."""
-    convolution, norm = block
-    return batch_norm(convolve(x, numpy(convolution.weight)), numpy(norm.weight), numpy(norm.bias))
-
-
-def numpy(parameter):
-    return parameter.detach().numpy()
-
-
 def nearest(x, side):
     index = np.arange(side) * x.shape[-1] // side
     return x[:, :, index][:, :, :, index]
@@ -64,15 +51,16 @@ def reference(method, student, teacher):
     levels += [(student.stages[s], teacher.preacts[t]) for s, t in method.config.stages[::-1]]
     total, deeper = 0.0, None
     for block, (ours, theirs) in zip(method.blocks, levels, strict=True):
-        fused = through(block.enter, ours.numpy())
+        fused = connected(block.enter, ours.numpy())
         if deeper is not None:
             deeper = nearest(deeper, fused.shape[-1])
             layer = block.attention[0]
-            scores = convolve(np.concatenate([fused, deeper], axis=1), numpy(layer.weight), numpy(layer.bias))
+            weight, bias = (parameter.detach().numpy() for parameter in layer.parameters())
+            scores = convolution(np.concatenate([fused, deeper], axis=1), weight, bias)
             attention = 1 / (1 + np.exp(-scores))
             fused = fused * attention[:, :1] + deeper * attention[:, 1:]
         deeper = fused = nearest(fused, theirs.shape[-1])
-        total += hcl_reference(through(block.leave, fused), theirs.numpy())
+        total += hcl_reference(connected(block.leave, fused), theirs.numpy())
     return total
 
 
@@ -103,6 +91,6 @@ def test_convolutions_start_as_wide_as_the_authors():
     """Uniform within sqrt(3 / inputs), where torch's own start is narrower, within sqrt(1 / inputs)."""
     method = make("reviewkd", student_features(), teacher_features())
     for block in method.blocks:
-        for convolution in (block.enter[0], block.leave[0]):
-            inputs = convolution.weight[0].numel()
-            assert (1 / inputs) ** 0.5 < convolution.weight.abs().max() <= (3 / inputs) ** 0.5
+        for weight in (block.enter[0].weight, block.leave[0].weight):
+            inputs = weight[0].numel()
+            assert (1 / inputs) ** 0.5 < weight.abs().max() <= (3 / inputs) ** 0.5

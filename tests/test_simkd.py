@@ -5,8 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import NUM_CLASSES, Headed, batch_norm, block_mean, make, random_features, randomise, terms_of
-from test_fitnet import convolution
+from helpers import (
+    NUM_CLASSES,
+    Headed,
+    batch_norm,
+    block_mean,
+    convolution,
+    make,
+    random_features,
+    randomise,
+    terms_of,
+)
 
 from methods import InvalidSetting
 

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import NUM_CLASSES, Headed, batch_norm, make, random_features, randomise, terms_of, with_grad
-from test_fitnet import convolution
+from helpers import NUM_CLASSES, Headed, connected, make, random_features, randomise, terms_of, with_grad
 
 
 def pair(sides=(4, 4)):
@@ -15,10 +14,8 @@ def pair(sides=(4, 4)):
     return student, teacher
 
 
-def connected(method, x):
-    weight, gamma, beta = (parameter.detach().numpy() for parameter in method.connector.parameters())
-    rectified = np.maximum(batch_norm(convolution(x, weight, 0, 1, 0), gamma, beta), 0)
-    return rectified.mean(axis=(2, 3))
+def embedded(method, x):
+    return np.maximum(connected(method.connector, x), 0).mean(axis=(2, 3))
 
 
 def mean_square(first, second):
@@ -32,9 +29,9 @@ def test_matches_the_definition(connects, sides):
     method = make("srrl", student, teacher, connects=connects)
     randomise(method)
     if connects == "map":
-        ours, theirs = connected(method, student.final.numpy()), teacher.final.numpy().mean(axis=(2, 3))
+        ours, theirs = embedded(method, student.final.numpy()), teacher.final.numpy().mean(axis=(2, 3))
     else:
-        ours, theirs = connected(method, student.embedding.numpy()[:, :, None, None]), teacher.embedding.numpy()
+        ours, theirs = embedded(method, student.embedding.numpy()[:, :, None, None]), teacher.embedding.numpy()
     head = Headed(teacher, seed=1).head  # the one that `make` showed the method
     logits = ours @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     terms = terms_of(method, student, teacher)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from helpers import (
     batch_norm,
+    block_mean,
+    convolution,
     draw,
     make,
     pretraining_terms_of,
@@ -19,7 +21,6 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fitnet import convolution
 
 from methods import InvalidSetting
 from methods.ab import ab_loss
@@ -27,13 +28,6 @@ from methods.fsp import fsp_loss, fsp_matrix
 from methods.ft import Factor, Paraphraser, ft_loss
 
 SEEDS = st.integers(0, 2**16)
-
-
-def pooled(x, side):
-    """Means over equal blocks, `[B, C, H, W]`."""
-    batch, channels, height, _ = x.shape
-    size = height // side
-    return x.reshape(batch, channels, side, size, side, size).mean(axis=(3, 5))
 
 
 # AB
@@ -105,7 +99,7 @@ def fsp_reference(student, teacher):
         matrices = []
         for first, second in (s, t):
             side = min(first.shape[-1], second.shape[-1])
-            first, second = pooled(first, side), pooled(second, side)
+            first, second = block_mean(first, side), block_mean(second, side)
             matrices.append(np.einsum("bihw,bjhw->bij", first, second) / side**2)
         total += ((matrices[0] - matrices[1]) ** 2).mean()
     return total
@@ -151,7 +145,7 @@ def leaky(x):
 def ft_reference(student, teacher, spatial):
     side = min(student.shape[-1], teacher.shape[-1])
     units = []
-    for factors in (pooled(student, side), pooled(teacher, side)):
+    for factors in (block_mean(student, side), block_mean(teacher, side)):
         vectors = (factors**2).mean(axis=1) if spatial else factors
         vectors = vectors.reshape(len(vectors), -1)
         units.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

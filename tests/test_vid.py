@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import block_mean, make, randomise, student_features, teacher_features, terms_of
+from helpers import block_mean, draw_maps, make, randomise, student_features, teacher_features, terms_of
 
 from methods.vid import EPS, gaussian_loss
 
@@ -49,8 +49,7 @@ def test_every_channel_starts_at_the_initial_variance(initial_variance):
 
 def test_the_best_variance_is_the_squared_error():
     """Where the gradient by σ² vanishes, σ² is the channel's mean squared error."""
-    generator = torch.Generator().manual_seed(0)
-    mean, teacher = (torch.randn(4, 3, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    mean, teacher = draw_maps(0, 3, 2), draw_maps(1, 3, 2)
     variance = (teacher - mean).square().mean(dim=(0, 2, 3)).requires_grad_()
     gaussian_loss(mean, variance, teacher).backward()
     np.testing.assert_allclose(variance.grad.numpy(), 0, atol=1e-12)
