@@ -122,6 +122,55 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
             assert parameter.grad.any(), parameter_name
 
 
+def total_of(method, student, teacher):
+    """All of a method's terms, of both stages, summed."""
+    terms = [*terms_of(method, student, teacher).values(), *pretraining_terms_of(method, student, teacher).values()]
+    return sum(terms, torch.zeros(()))
+
+
+# Parameters whose gradient is no slope on purpose: the temperature ascends, and the paraphraser has learned before.
+NO_SLOPE = {"ctkd": "theta", "ft": "paraphraser"}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [each for each in ALL_VARIANTS if each[0] not in ("none", "wsld")], ids=str
+)
+def test_the_gradient_is_the_slope_of_the_terms(name, config):
+    """Along a random line through all that learns: no norm, mean or deviation is held still.
+
+    But WSLD's weights are, on purpose.
+    """
+    features, teacher = student_features(signed=True), pair(name)[1]  # no zeros, where a ReLU has no slope
+    method = make(name, features, teacher, weights=all_terms(name), **config)
+    terms_of(method, student_features(seed=7, signed=True), teacher)  # fixes what the first batch does, as CRD's Z
+
+    def learning(method):
+        named = method.named_parameters()
+        return [parameter for key, parameter in named if not key.startswith(NO_SLOPE.get(name, "-"))]
+
+    generator = torch.Generator().manual_seed(3)
+    line = [
+        torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in [*features.tensors(), *learning(method)]
+    ]
+
+    def moved(step):
+        """The total at a step along the line, of a copy of the method, whose memory moves."""
+        copied, ways = copy.deepcopy(method), iter(line)
+        with torch.no_grad():
+            student = features.map(lambda part: part + step * next(ways))
+            for parameter, way in zip(learning(copied), ways, strict=True):
+                parameter += step * way
+            return total_of(copied, student, teacher).item()
+
+    step = 1e-7  # hardly ever across the edge of a ReLU
+    slope = (moved(step) - moved(-step)) / (2 * step)
+    student = with_grad(features)
+    leaves = [*student.tensors(), *learning(method)]
+    gradients = torch.autograd.grad(total_of(method, student, teacher), leaves, allow_unused=True)
+    along = [(x * way).sum().item() for x, way in zip(gradients, line, strict=True) if x is not None]
+    assert sum(along) == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
 @every_variant
 def test_serves_an_epoch_whose_last_batch_is_one_sample(name, config):
     method = make(name, *pair(name), weights=all_terms(name), **config)
