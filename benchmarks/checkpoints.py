@@ -81,8 +81,8 @@ def _unpickle(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
             raise UserError(_way_out(path)) from None
         # torch explains every such failure with the safety of pickles, which is beside the point here.
-        reason = "no weights in it" if isinstance(error, pickle.UnpicklingError) else first_line(error)
-        raise UserError(f"{path} is damaged or no checkpoint ({reason})") from None
+        reason = "it holds no weights" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from None
 
 
 def _check_archive(path: Path) -> None:
@@ -90,7 +90,7 @@ def _check_archive(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise ValueError(f"the checksum of {damaged} in it does not fit")
+                raise ValueError(f"the checksum of {damaged} in it does not match")
 
 
 def _way_out(path: Path) -> str:
@@ -100,8 +100,8 @@ def _way_out(path: Path) -> str:
         "torch.save({'model': {k: v for k, v in c.items() if isinstance(v, torch.Tensor)}}, 'weights.pth')"
     )
     return (
-        f"{path} holds Python objects beside tensors, and reading those could run code.\n"
-        "  Where you trust the file, keep its weights only, and give weights.pth instead:\n"
+        f"{path} holds Python objects besides tensors, and reading those could run code.\n"
+        "  If you trust the file, save its weights alone and use weights.pth instead:\n"
         f"  python -c {shlex.quote(code)}"
     )
 

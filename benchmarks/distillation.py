@@ -88,7 +88,7 @@ class Distillation:
         self.announce()
         if complete:
             names = ", ".join(job.config.label for job in complete)
-            self.console.print(f"complete already: {names} (rerun=true runs all again)")
+            self.console.print(f"complete already: {names} (rerun=true trains all again)")
             self._remark(complete)
         bench = open_workbench(run, self.console)
         self.rehearse(bench, complete)
@@ -124,7 +124,7 @@ class Distillation:
 
     def _already_complete(self, jobs: list[Job]) -> int:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
-        self.console.print(f"{what} complete already (rerun=true runs again)")
+        self.console.print(f"{what} complete already (to train again: rerun=true)")
         delete_leftovers(job.folder.path for job in jobs)
         self._remark(jobs)
         self.console.print()
@@ -158,11 +158,11 @@ class Distillation:
             self.console.print(remark, style="yellow")
         if self.needs_teacher and self.teacher is None:
             self.console.print(
-                f"no teacher in {run.teacher.root} for this protocol: {run.pair.teacher} is trained first "
-                "(teacher.checkpoint=FILE takes one that you have)"
+                f"{run.teacher.root} has no teacher for this protocol: {run.pair.teacher} is trained first "
+                "(if you have one: teacher.checkpoint=FILE)"
             )
         if run.data.name != "digits":
-            self.console.print("the quick way to see it work is data=digits: minutes, without any download")
+            self.console.print("to see it work in minutes, without any download: data=digits")
 
     def rehearse(self, bench: Workbench, complete: Sequence[Job] = ()) -> None:
         """A few steps of the students that are not complete show that it can be done, and how long it takes."""

@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str]) -> list[Override]:
 def _refuse_unprintable(argument: str) -> None:
     """Values become names of files and rows of tables: no control characters, and nothing that is no Unicode."""
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in argument):
-        raise UserError(f"{argument!r}: control characters and bytes that are no UTF-8 mean nothing here")
+        raise UserError(f"{argument!r}: control characters and bytes that are not UTF-8 are not allowed")
 
 
 def _unparsable(argument: str) -> str:
@@ -52,12 +52,12 @@ def _unparsable(argument: str) -> str:
     for opened, closed in ("[]", "{}"):
         if value.count(opened) > value.count(closed):
             # One with blanks in it has its quotes.
-            hint = "" if " " in value else f"; if blanks follow, it needs quotes around it all: '{key}=…'"
+            hint = "" if " " in value else f"; if it contains spaces, quote the whole argument: '{key}=…'"
             return f"cannot read '{argument}': a {opened} is not closed{hint}"
         if value.count(opened) < value.count(closed):
-            return f"cannot read '{argument}': a {closed} closes nothing"
+            return f"cannot read '{argument}': a {closed} has no {opened} before it"
     if value.startswith(("[", "{")):
-        within = "text in it that is more than Latin letters, digits and blanks needs quotes of its own"
+        within = "text with anything but Latin letters, digits and spaces needs quotes of its own"
         return f"cannot read '{argument}': {within}, as in {{label: 'a (b)'}}"
     if "=" in value or any(character in value for character in "()&;'\" "):
         return f"{key}: a value with = or other special characters needs quotes: \"{key}='{value}'\""
@@ -66,13 +66,13 @@ def _unparsable(argument: str) -> str:
 
 def _refuse_other_grammar(argument: str, override: Override) -> None:
     if override.is_add() or override.is_force_add() or override.is_delete():
-        raise UserError(f"'{argument}': + and ~ mean nothing here; write {override.key_or_group}=value")
+        raise UserError(f"'{argument}': + and ~ are not used here; write {override.key_or_group}=value")
     if override.key_or_group.split(".")[0].split("/")[0] == "hydra" or override.package is not None:
         raise UserError(f"'{argument}': unknown key")
     if override.is_sweep_override():
         raise UserError(f"'{argument}': one value at a time; a list is written as [a,b]")
     if "${" in argument or re.search(r"(?<!\?)\?{3}(?!\?)", argument):
-        raise UserError(f"'{argument}': a value is written out; ${{…}} and ??? mean nothing here")
+        raise UserError(f"'{argument}': write the value out; ${{…}} and ??? are not used here")
     if override.value() == "":
         raise UserError(f"'{argument}': the value is missing")
 
@@ -97,7 +97,7 @@ def preset_words(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"preset={path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
-        raise UserError(f"preset={path} is no readable YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"preset={path} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"preset={path} must hold keys and values")
     return as_overrides(content)

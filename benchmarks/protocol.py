@@ -74,7 +74,7 @@ def _name_pair(pair: DictConfig) -> None:
         pair.name = known.get(networks, "_".join(networks).lower())
     require(
         PAIRS.get(pair.name, networks) == networks,
-        f"pair={pair.name} cannot have other networks: pair=custom pair.teacher={pair.teacher} "
+        f"pair={pair.name} names both networks; for others: pair=custom pair.teacher={pair.teacher} "
         f"pair.student={pair.student}",
     )
 

@@ -47,7 +47,7 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None
         console.print(f"published, 240 epochs: {source}")
     if alone is None:
         alike = " train.optimizer=sgd and no train.delta" if run.train.optimizer == Optimizer.dot else ""
-        console.print(f"the gain needs the student alone: the same command with method=none{alike}")
+        console.print(f"the gain needs the student alone: run the same command with method=none{alike}")
     for job in jobs:
         _print_paths(console, job)
 

@@ -27,7 +27,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     console, output = make_console(), Path(config.output)
     found = plans(output)
     if not found:
-        console.print(f"no grid in {output / FOLDER}: python -m benchmarks.suite begins one")
+        console.print(f"no grid in {output / FOLDER}: start one with python -m benchmarks.suite")
     for path in found:
         grid = Reader(path, output).read()
         console.print(overview.render(grid))

@@ -107,17 +107,17 @@ class Workbench:
         batches, epochs = self.batches(students[0]), students[0].train.epochs
         if students[0].train.compiles:
             long = "minutes" if len(students) > 1 else "half a minute or more"
-            self.console.print(f"{what}: compiling kernels, which takes {long} where they are new")
+            self.console.print(f"{what}: compiling kernels, which takes {long} the first time")
         steps = batches.steps_per_epoch
         try:
             pace = rehearse(students, specs, batches, epochs * steps)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
-            raise UserError(f"{what}: this machine's memory is too small: {first_line(error)}") from None
+            raise UserError(f"{what}: this machine has too little memory: {first_line(error)}") from None
         self.console.print(
             f"{what}: {epochs} × {steps} steps of {milliseconds(pace.main)} on this machine, about "
-            f"{duration(epochs * steps * pace.main)} and the evaluations"
+            f"{duration(epochs * steps * pace.main)} plus evaluation"
         )
         if pace.pretraining_epochs:
             self.console.print(
@@ -150,15 +150,15 @@ class Workbench:
             try:
                 cohort.run()
             except Interrupted:
-                self.console.print(f"interrupted at step {cohort.done}; saved: the same command continues")
+                self.console.print(f"interrupted at step {cohort.done} and saved: the same command continues")
                 raise
 
     def discard_damaged(self, checkpoints: Checkpoints) -> None:
         """Say which checkpoints are damaged and delete them: what is left is continued from."""
         for path in checkpoints.discard_damaged():
             left = checkpoints.newest()
-            instead = f"{left.name} is used" if left else "the training begins anew"
-            warning = f"warning: {path} was damaged (its checksum does not fit) and is deleted; {instead}"
+            instead = f"{left.name} is used instead" if left else "the training begins anew"
+            warning = f"warning: {path} was damaged (its checksum does not match) and has been deleted; {instead}"
             self.console.print(warning, style="yellow")
 
     def measure(self, teacher: Teacher, train: TrainConfig) -> Measured:

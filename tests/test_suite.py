@@ -162,15 +162,15 @@ def test_a_dry_run_only_says_what_would_be_done_and_how_long_it_takes(suite, out
     shown = capsys.readouterr().out
     assert "6 runs, 1 complete, 5 to train" in shown
     assert "kd, at" in shown
-    assert re.search(r"^about \d+ s of training and evaluation in all, .* on top$", shown, flags=re.M)
+    assert re.search(r"^about \d+ s of training and evaluation in all, .* extra$", shown, flags=re.M)
     assert suite("methods=[kd]", "train.batch_size=8", "dry_run=true") == 0
     shown = capsys.readouterr().out
     assert "unknown" in shown
-    assert "nothing like it has been trained" in shown
+    assert "nothing similar to these tasks has been trained" in shown
     other = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14}}]"
     assert suite("methods=[kd]", other, "dry_run=true") == 0
     shown = capsys.readouterr().out
-    assert "nothing like 1 of the 2 tasks has been trained" in shown
+    assert "nothing similar to 1 of the 2 tasks has been trained" in shown
     assert not re.search(r"\d s .*in all", shown)
     assert sorted(output.rglob("*")) == before
 

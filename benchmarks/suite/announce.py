@@ -28,7 +28,7 @@ def announce(plan: Plan, console: Console) -> None:
     words = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     console.print(f"{plan.title}: {words}", style="bold")
     if counts["failed before"]:
-        console.print(f"what failed under this code is not tried again; deleting its {FAILURE} changes that")
+        console.print(f"runs that failed under this code are not tried again unless you delete their {FAILURE}")
     for line in impossible(reason for cohort in plan.cohorts for reason in cohort.impossible.values()):
         console.print(line)
     for remark in dict.fromkeys(_remarks(plan)):
@@ -42,8 +42,8 @@ def _remarks(plan: Plan) -> Iterator[str]:
     jobs = [cell.job for cell in plan.all_cells() if cell.job is not None]
     if stale := sum(job.of_other_code for job in jobs):
         edited = sum(job.of_other_method for job in jobs)
-        own = f", {edited} of them of their method's own file" if edited else ""
-        yield f"warning: {stale} of the complete runs are of another version of the code{own}"
+        own = f", {edited} of them by another version of the method's own file" if edited else ""
+        yield f"warning: {stale} of the complete runs were trained by another version of the code{own}"
     if threads := plan.other_threads():
         yield (
             f"note: runs of this grid are complete with train.threads={threads}; the number of threads can change "
@@ -73,7 +73,7 @@ def _in_all(seconds: Sequence[float | None], workers: int) -> str:
     if len(known) == len(seconds):
         return (
             f"about {duration(max(*known, sum(known) / workers))} of training and evaluation in all, from measured "
-            "throughput; starting, checks, results and logs come on top"
+            "throughput; start-up, checks, results and logs are extra"
         )
-    what = f"{len(seconds) - len(known)} of the {len(seconds)} tasks" if known else "it"
-    return f"how long it takes in all is not known: nothing like {what} has been trained into this output yet"
+    what = f"{len(seconds) - len(known)} of the {len(seconds)} tasks" if known else "these tasks"
+    return f"time in all unknown: nothing similar to {what} has been trained in this output folder yet"
