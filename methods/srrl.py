@@ -6,11 +6,11 @@ last map to the teacher's channels. The mean over its positions is to be the tea
 matching, the term `fm`), and the teacher's frozen classifier is to make the teacher's logits of it (softmax
 regression, the term `sr`). The student predicts with a classifier of its own, without the connector.
 
-As in the authors' code the connector is a 1 × 1 convolution, batch norm and ReLU, both terms are means of
-squared differences, over channels or classes and the batch, and their weights are 1. That code trains on
-ImageNet, and none for CIFAR-100 is public; to keep its weights there is this project's choice. SimKD's authors,
-who compare with SRRL on CIFAR-100, keep them too, but have the connector behind the pooling
-(`connects=embedding`) and soft targets besides (`weights: {kd: 1}`).
+As in the authors' code the connector is a 1 × 1 convolution, its weights drawn from N(0, 2 / C), C the teacher's
+channels, batch norm and ReLU, both terms are means of squared differences, over channels or classes and the batch,
+and their weights are 1. That code trains on ImageNet, and none for CIFAR-100 is public; to keep its weights there
+is this project's choice. SimKD's authors, who compare with SRRL on CIFAR-100, keep them too, but have the connector
+behind the pooling (`connects=embedding`), begun as torch does, and soft targets besides (`weights: {kd: 1}`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import NUM_CLASSES, Headed, connected, make, random_features, randomise, terms_of, with_grad
+from scipy import stats
 
 
 def pair(sides=(4, 4)):
@@ -37,6 +38,15 @@ def test_matches_the_definition(connects, sides):
     terms = terms_of(method, student, teacher)
     assert terms["fm"].item() == pytest.approx(mean_square(ours, theirs), rel=1e-9)
     assert terms["sr"].item() == pytest.approx(mean_square(logits, teacher.logits.numpy()), rel=1e-9)
+
+
+@pytest.mark.parametrize("connects", ["map", "embedding"])
+def test_the_connector_begins_as_the_authors_does(connects):
+    """Normal weights of variance 2 / C, C the teacher's channels."""
+    student, teacher = random_features(embedding=60, seed=1), random_features(embedding=50, seed=2)
+    weight = make("srrl", student, teacher, connects=connects).connector[0].weight.detach()
+    assert weight.shape == (50, 60, 1, 1)
+    assert stats.kstest(weight.flatten().numpy(), stats.norm(0, (2 / 50) ** 0.5).cdf).pvalue > 1e-3
 
 
 def test_a_connected_map_that_is_the_teachers_costs_nothing():
