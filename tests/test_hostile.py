@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 from commands import files
-from hypothesis import given
-from hypothesis import strategies as st
 from logged import logged, logs_of
 
 from analysis import table as table_command
 from analysis.parquet import save
 from benchmarks.cli import main
-from benchmarks.identity import slug
 from benchmarks.training.progress import Checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -91,13 +88,6 @@ def test_a_label_never_leads_out_of_the_output_folder(name, distil, tmp_path, mo
     new = files(tmp_path) - before
     assert new
     assert all(re.fullmatch(r"runs/resnet8_resnet8/[^/]+/[0-9a-f]{10}/[^/]+", path) for path in new)
-
-
-@given(st.text(min_size=1))
-def test_no_name_is_a_path(name):
-    assert "/" not in slug(name)
-    assert slug(name) not in (".", "..", "")
-    assert not slug(name).startswith(".")
 
 
 def test_names_of_checkpoints_are_no_instructions(tmp_path):

@@ -4,6 +4,7 @@ import gc
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from commands import (
     PAIR,
@@ -75,24 +76,6 @@ def test_a_method_alone_leaves_a_whole_result_and_nothing_else(name, distil, out
     assert "complete already" in shown.out
     assert f"{summary['test/top1_last']:.2f}" in shown.out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-
-
-def test_stored_student_is_the_one_that_was_evaluated(distil, output):
-    from benchmarks import models
-    from benchmarks.config import DataConfig
-    from benchmarks.data import EvaluationBatches, load
-
-    assert distil("method=none") == 0
-    network = models.create("resnet8", 10)
-    network.load_state_dict(weights(output, "none"))
-    network.eval()
-    data = load(DataConfig("digits"))
-    with torch.no_grad():
-        hits = [
-            (network(batch.images).argmax(1) == batch.targets).float()
-            for batch in EvaluationBatches(data, torch.device("cpu"))
-        ]
-    assert 100 * torch.cat(hits).mean().item() == pytest.approx(result(output, "none")["summary"]["test/top1_last"])
 
 
 def test_rerun_is_another_attempt_with_the_same_numbers(distil, output):
@@ -203,21 +186,12 @@ def test_one_command_trains_and_stores_the_teacher_and_the_next_uses_it(distil, 
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*")} == before
 
 
-def test_a_teacher_of_fewer_epochs_does_not_pass_for_a_full_one(distil, tmp_path, capsys):
-    words = [f"teacher.root={tmp_path}/store", "train.max_steps=1", "method=kd"]
-    assert distil("teacher.epochs=1", *words) == 0
-    assert distil("teacher.epochs=2", "rerun=true", *words) == 0
-    assert capsys.readouterr().out.count("trained first") == 2
-
-
 def teacher_file(teacher_root):
     (path,) = teacher_root.rglob("teacher.safetensors")
     return path
 
 
 def test_a_teachers_checkpoint_gives_what_the_store_gives(distil, teacher_root, tmp_path):
-    import safetensors.torch
-
     state = safetensors.torch.load_file(teacher_file(teacher_root))
     torch.save({"epoch": 240, "model": state, "best_acc": torch.tensor(1.0)}, tmp_path / "teacher.pth")
     assert distil("method=kd", f"output={tmp_path}/store") == 0
@@ -229,8 +203,6 @@ def test_a_teachers_checkpoint_gives_what_the_store_gives(distil, teacher_root, 
 
 
 def test_a_teacher_far_from_what_its_file_claims_is_refused(distil, teacher_root, tmp_path, output, capsys):
-    import safetensors.torch
-
     state = safetensors.torch.load_file(teacher_file(teacher_root))
     torch.save({"model": state, "best_acc": 74.6}, tmp_path / "teacher.pth")
     assert distil("method=kd", f"teacher.checkpoint={tmp_path}/teacher.pth") == 2
@@ -381,13 +353,12 @@ class FeatureSpoiler(Method[InjectedConfig]):
         return {"injected": student.logits.square().mean()}
 
 
-def test_a_method_that_writes_into_the_teachers_features_cannot_change_its_neighbours(distil, output, tmp_path):
-    assert distil("methods=[kd,at]", f"output={tmp_path}/alone") == 0
+def test_a_method_that_writes_into_the_teachers_features_is_refused(distil, output, capsys):
+    """Its neighbours read them, too."""
     with injected(FeatureSpoiler):
-        status = distil("methods=[injected,kd,at]")
-    if status == 0:  # else refused, which is as good
-        for name in ("kd", "at"):
-            assert same(weights(output, name), weights(tmp_path / "alone", name))
+        assert distil("methods=[injected,kd]") == 1
+    assert "injected writes into the teacher's features" in capsys.readouterr().err
+    assert not files(output)
 
 
 class Idle(Method[InjectedConfig]):
@@ -498,20 +469,6 @@ def test_a_damaged_result_is_named(distil, output, capsys):
     path.write_text(path.read_text()[:50])
     assert distil("method=none") == 2
     assert str(path) in capsys.readouterr().err
-
-
-def test_a_damaged_stored_teacher_is_named(distil, teacher_root, tmp_path, capsys):
-    import shutil
-
-    shutil.copytree(teacher_root, tmp_path / "store")
-    path = teacher_file(tmp_path / "store")
-    path.write_bytes(path.read_bytes()[:-100])
-    assert distil("method=kd", f"teacher.root={tmp_path}/store") == 2
-    assert str(path) in capsys.readouterr().err
-    shutil.copy(teacher_file(teacher_root), path)
-    (path.parent / "card.json").write_text("{")
-    assert distil("method=kd", f"teacher.root={tmp_path}/store") == 2
-    assert "card.json" in capsys.readouterr().err
 
 
 def test_an_unwritable_output_is_refused_before_anything_is_spent(distil, tmp_path, capsys, no_training):

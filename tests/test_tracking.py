@@ -146,17 +146,6 @@ def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_p
     assert result(tmp_path / "silent", "none")["wandb"] is None
 
 
-def test_unknown_mode_in_the_environment(distil, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "sometimes")
-    words = [word for word in TINY if not word.startswith("tracking.mode")]
-    assert run(*words, "method=none", f"output={tmp_path}/runs") == 2
-    shown = capsys.readouterr().err
-    assert "WANDB_MODE" in shown
-    assert "sometimes" in shown
-    assert "offline" in shown
-    assert distil("method=none", "tracking.mode=disabled") == 0  # nobody asked the environment
-
-
 @pytest.mark.parametrize("teacher", ["there", "to be trained"])
 def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_root, tmp_path):
     """In a process of its own, since W&B remembers a key that it has seen."""
