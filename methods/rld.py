@@ -10,8 +10,9 @@ both networks. Both carry the square of their temperature.
 
 Where the teacher is right these are DKD's terms, `tckd` at the temperature of `scd`, and `nckd`. Where it finds
 nothing less probable than the label, `mcd` has nothing to say. Weights, temperatures and the warm-up of both
-terms over 20 of the 240 epochs are those of the authors' configurations, which are the same for all pairs. Of
-their standardised logits the deviation is the unbiased one, here the biased one of `standardise`.
+terms over 20 of the 240 epochs are those of the authors' configurations, which are the same for all pairs. With
+standardised logits their command takes 2 for both temperatures and 9 times both weights: set all four. Its
+deviation is the unbiased one, here the biased one of `standardise`.
 """
 
 from __future__ import annotations
