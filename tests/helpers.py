@@ -176,6 +176,17 @@ def connected(connector: torch.nn.Module, x: np.ndarray) -> np.ndarray:
     return batch_norm(convolution(x, weight, padding=weight.shape[-1] // 2), gamma, beta)
 
 
+def deconvolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, padding: int) -> np.ndarray:
+    """`[B, C, H, W]` with `weight` `[C, D, k, k]`: every input position paints its kernel onto the output."""
+    size, side = weight.shape[-1], x.shape[-1]
+    full = np.zeros((x.shape[0], weight.shape[1], *[(side - 1) * stride + size] * 2))
+    for i in range(side):
+        for j in range(side):
+            paint = np.einsum("bc,cdhw->bdhw", x[:, :, i, j], weight)
+            full[:, :, i * stride : i * stride + size, j * stride : j * stride + size] += paint
+    return full[:, :, padding:-padding, padding:-padding] + bias[None, :, None, None]
+
+
 def block_mean(x: np.ndarray, grid: int) -> np.ndarray:
     """Means over the square blocks of `[B, C, H, W]`: `[B, C, grid, grid]`."""
     batch, channels, side, _ = x.shape

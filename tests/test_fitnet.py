@@ -2,21 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import batch_norm, convolution, make, random_features, randomise, terms_of
+from helpers import batch_norm, convolution, deconvolution, make, random_features, randomise, terms_of
 
 from methods import InvalidSetting
-
-
-def deconvolution(x, weight, bias, stride, padding):
-    """`[B, C, H, W]` with `weight` `[C, D, k, k]`: every input position paints its kernel onto the output."""
-    size, side = weight.shape[-1], x.shape[-1]
-    full = np.zeros((x.shape[0], weight.shape[1], *[(side - 1) * stride + size] * 2))
-    for i in range(side):
-        for j in range(side):
-            paint = np.einsum("bc,cdhw->bdhw", x[:, :, i, j], weight)
-            full[:, :, i * stride : i * stride + size, j * stride : j * stride + size] += paint
-    return full[:, :, padding:-padding, padding:-padding] + bias[None, :, None, None]
-
 
 GEOMETRIES = {  # student side, teacher side: operation, kernel, stride, padding
     (8, 4): (convolution, 3, 2, 1),
