@@ -145,11 +145,12 @@ def _head(measured_on: str) -> Iterator[str]:
     yield "# Methods"
     yield ""
     yield "Written by `python -m benchmarks.method_table` from the registry and from measurements; a test compares"
-    yield "it with the code. Equations, shapes and deviations from the papers are in each method's file, settings"
-    yield "with sources and search ranges in `python -m benchmarks.run method=NAME help`."
+    yield "it with the code. A method's file has its equations, shapes and deviations from the paper;"
+    yield "`python -m benchmarks.run method=NAME help` shows its settings with their sources and search ranges."
     yield ""
-    yield "*Parameters* train beside the student's; *step* is the time of a training step over that of the student"
-    yield "alone, with the teacher's forward pass and further views of a batch where the method has them, on"
+    yield "*parameters*: what a method trains beside the student. *pairs*: how many of CRD's thirteen it can serve."
+    yield "*step*: the time of a training step, relative to that of the student alone, with the teacher's forward"
+    yield "pass and any further views of the batch, measured on"
     yield f"{measured_on}."
     yield ""
     yield "| method | knowledge | what it compares | paper | parameters | step | pairs |"
@@ -172,7 +173,7 @@ def _count(number: int) -> str:
 
 def _stages(costs: dict[str, Cost | None]) -> Iterator[str]:
     stages = [f"`{name}` {cost.before:.1%}" for name, cost in costs.items() if cost and cost.before]
-    yield f"A stage before the main training adds to its epochs: {', '.join(stages)}."
+    yield f"*step* leaves out a stage before the main training, which adds to its epochs: {', '.join(stages)}."
     yield ""
 
 
