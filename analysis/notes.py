@@ -24,26 +24,24 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes.append(f"mean ± sample standard deviation over {table.num_seeds} seeds{others}")
     else:
         spread = "; ±: sample standard deviation" if others else ""
-        notes.append(f"one seed per cell{others}: of one no spread is known{spread}")
+        notes.append(f"one seed per cell{others}: no spread is known{spread}")
     if any(_are_of_other_seeds(scores, column) for column in scores.columns):
-        notes.append(
-            "not all rows of a column are of the same seeds: a part of their differences may be the seeds'"
-        )
+        notes.append("rows of a column have different seeds: part of their differences may be due to the seeds")
     if layout.epoch == Epoch.best:
         notes.append(
-            "BEST epoch: chosen by the evaluation itself, which flatters; the last epoch is what is reported"
+            "BEST epoch: chosen on the evaluation data itself, which flatters; what to report is the last epoch"
         )
     if scores.measure.sign < 0:
         notes.append("less is better")
     if len(scores.methods) > 1:
         notes += _notes_on_marks(table, scores, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
-        notes.append("–: no complete run, or no figure")
+        notes.append("–: no complete run, or no value")
     notes += _notes_on_settings(scores)
     notes += _notes_on_versions(table, scores)
     if gain := table.section("gain"):
         name, *_ = gain.title.split()  # less is no gain where less is better
-        notes.append(f"{name}: mean difference of the same seeds")
+        notes.append(f"{name}: mean of the differences, paired by seed")
     if table.aggregates:
         notes += _notes_on_aggregates(layout.baseline, table.aggregates)
     if table.section("published"):
@@ -63,12 +61,12 @@ def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
     notes = []
     if BEST in marks:
         notes.append(
-            "bold: the best, and what a test of the studentised range, step by step from the worst, does not tell "
-            f"apart from it at {alpha:g}, in blocks of the seeds that both have; error: of the difference itself "
-            "or pooled over the methods that have those seeds, whichever is larger"
+            f"bold: the best method and all that a test cannot tell apart from it at level {alpha:g} (studentised "
+            "range, stepwise from the worst, blocked by the seeds that both have; error: of the difference itself "
+            "or pooled over the methods with those seeds, whichever is larger)"
         )
     if SECOND in marks:
-        notes.append("underlined: the second by its mean, where one alone is bold")
+        notes.append("underlined: the second-best mean, where only one method is bold")
     if reasons := dict.fromkeys(reason for column in scores.columns for reason in untested(scores, column)):
         where = "no mark" if BEST in marks else "no marks"
         notes.append(f"{where}: {' or '.join(reasons)} cannot be tested")

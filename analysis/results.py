@@ -62,7 +62,7 @@ def rebuild(folder: Path, about: About) -> None:
 def _contents(name: str, found: Sequence[tuple[Path, About]]) -> str:
     """The page that leads to the results."""
     lines = [f"- [{about.title}]({folder.name}/{PAGE})" for folder, about in found]
-    how = "Everything is made of the logs beside it, byte for byte where it is text:"
+    how = "Each page is made from the logs beside it, byte for byte where it is text, by"
     command = f"    python -m analysis.results folder={Path(name).name}"
     return "\n".join(["# Results", "", *lines, "", how, "", command, ""])
 

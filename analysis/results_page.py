@@ -88,4 +88,4 @@ def _repeats(logs: Logs) -> Iterator[str]:
     """The commands that repeat the runs, one by one."""
     commands = sorted({command for config in logs.runs["config"] if (command := config.get("command"))})
     if commands:
-        yield "Each run again:\n\n" + "\n".join(f"    {command}" for command in commands)
+        yield "To repeat each run:\n\n" + "\n".join(f"    {command}" for command in commands)

@@ -150,11 +150,11 @@ def _grid_on_pairs(result: Against) -> Grid:
     head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
     reference = shown(result.reference)
     notes = (
-        f"difference to {reference} in {result.unit}, of the same seeds; p: paired t test, Holm over this table",
-        f"an interval is of one difference by itself, p is adjusted for all in this table: it can exceed "
-        f"{1 - CONFIDENCE:.2g} beside an interval without 0",
-        "bootstrap: too narrow with few seeds: of 3 it holds the mean in three of four cases, of 5 in five of six",
-        f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, nor where all seeds differ by the same",
+        f"difference to {reference} in {result.unit}, paired by seed; p: paired t test, Holm over this table",
+        f"an interval is for one difference by itself, while p is adjusted for all in this table: p can exceed "
+        f"{1 - CONFIDENCE:.2g} although the interval leaves out 0",
+        "bootstrap: too narrow with few seeds: of 3 it covers the mean in three of four cases, of 5 in five of six",
+        f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, or if all seeds give the same difference",
     )
     title = f"differences to {reference} on each pair"
     return Grid(title, (head,), (("", rows),), notes, result.protocol)
@@ -187,9 +187,9 @@ def _rank(result: Against, row: str) -> float:
 def _notes_over_pairs(result: Against) -> tuple[str, ...]:
     reference = shown(result.reference)
     notes = [
-        "of the seeds that both have on a pair; p: Wilcoxon's signed-rank test on the pairs' means, Holm over this "
-        f"table; fewer than {statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
-        f"P(better): probability that a run beats one of {reference} on the same pair, equal ones half; "
+        "over the seeds that both have on a pair; p: Wilcoxon's signed-rank test on the pairs' means, Holm over "
+        f"this table; fewer than {statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",
+        f"P(better): probability that a run beats one of {reference} on the same pair, ties counting half; "
         "its interval: Wilson's, at the largest variance that so few runs allow, none below "
         f"{statistics.MIN_SEEDS} seeds",
     ]

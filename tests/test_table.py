@@ -200,7 +200,7 @@ def test_what_no_test_compares_has_no_marks_and_the_table_says_so(seeds):
 def test_rows_of_other_seeds_are_noted(seeds, noted):
     runs = [logged("kd", seed=seed, top1=70.0 + seed) for seed in range(3)]
     runs += [logged("at", seed=seed, top1=71.0 - seed**2) for seed in seeds]
-    assert any("not all rows of a column are of the same seeds" in note for note in only(runs).notes) == noted
+    assert any("rows of a column have different seeds" in note for note in only(runs).notes) == noted
 
 
 def test_what_has_no_spread_to_be_tested_by_has_no_marks_and_the_table_says_so():
@@ -391,9 +391,9 @@ def test_the_note_on_seeds_names_brackets_only_where_there_are_some():
     three, one = grid({("kd", VGG): [72.0, 73.0, 74.0], ("none", VGG): [62.0, 63.0, 64.0]}), logged("at")
     assert "mean ± sample standard deviation over 3 seeds" in only(three).notes
     assert "mean ± sample standard deviation over 3 seeds unless (n) is given" in only([*three, one]).notes
-    assert "one seed per cell: of one no spread is known" in only([one]).notes
+    assert "one seed per cell: no spread is known" in only([one]).notes
     few = [logged(name) for name in ("sp", "cc", "vid", "pkt")]
-    explained = "one seed per cell unless (n) is given: of one no spread is known; ±: sample standard deviation"
+    explained = "one seed per cell unless (n) is given: no spread is known; ±: sample standard deviation"
     assert explained in only([*three[:3], *few]).notes
 
 
@@ -436,7 +436,7 @@ def test_an_adjusted_p_beside_an_interval_that_is_not_is_explained():
     clashing = [each for each in result.on_pairs if each.difference.interval_t[0] > 0 and each.difference.p > 0.05]
     assert clashing
     (note,) = [note for note in grids(result)[0].notes if "by itself" in note]
-    assert "adjusted for all in this table: it can exceed 0.05 beside an interval without 0" in note
+    assert "adjusted for all in this table: p can exceed 0.05 although the interval leaves out 0" in note
 
 
 def test_statistics_over_pairs_take_all_architectures_together():
