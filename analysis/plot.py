@@ -104,7 +104,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     from analysis.style import applied
 
     with applied():
-        return importlib.import_module(f"analysis.figures.{options.kind}").draw(view, options)
+        return importlib.import_module(f"analysis.figures.{options.kind}").draw(view.since(options.start), options)
 
 
 COMMAND = Command(

@@ -84,6 +84,13 @@ def test_a_curve_begins_where_it_is_asked_to():
     assert line(axis, "kd").get_xdata().tolist() == [5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("kind", ["curves", "weights"])
+def test_a_curve_cannot_begin_behind_its_end(kind):
+    runs = grid({("kd", VGG): [70.0]}, epochs=9)
+    with pytest.raises(NothingToDraw, match="start=10: the runs have 9 epochs"):
+        drawn(kind, runs, start=10)
+
+
 @pytest.mark.parametrize(("count", "banded"), [(6, True), (7, False)])
 def test_bands_are_drawn_for_as_many_lines_as_they_can_be_told_apart(count, banded):
     scores = {(f"method {k}", VGG): [70.0 + k, 71.0 + k] for k in range(count)}

@@ -34,7 +34,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     for axis, column in zip(axes, view.columns, strict=True):
         for row in rows:
             if (row, column.name) in lines:
-                line(axis, lines[row, column.name], shown(row), looks[row], options.start, banded)
+                line(axis, lines[row, column.name], shown(row), looks[row], banded)
         if metric == view.top1:
             _teacher(axis, view, column)
         axis.set(title=column.name, xlabel="epoch")
@@ -47,11 +47,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     return figure
 
 
-def line(
-    axis: Axes, values: pd.DataFrame, name: str, look: dict[str, Any], start: int, banded: bool = True
-) -> None:
-    """Mean and band of a metric by epoch and seed, from epoch `start` on."""
-    values = values.loc[start:]
+def line(axis: Axes, values: pd.DataFrame, name: str, look: dict[str, Any], banded: bool = True) -> None:
+    """Mean and band of a metric by epoch and seed."""
     mean, std = values.mean(axis=1).to_numpy(float), values.std(axis=1, ddof=1).to_numpy(float)  # over seeds
     epochs = values.index.to_numpy()
     axis.plot(epochs, mean, label=name, markevery=max(1, len(epochs) // MARKED), **look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,6 +82,18 @@ class View:
             index=metrics.EPOCH, columns="seed", values=metric
         )
         return table.astype(float).dropna(axis=1, how="all")
+
+    def since(self, epoch: int) -> View:
+        """The view of the epochs from one on.
+
+        Raises:
+            NothingToDraw: no run has as many.
+        """
+        epochs = self.history[metrics.EPOCH]
+        last = int(epochs[self.history["run_id"].isin(self.cells["run_id"])].max())
+        if epoch > last:
+            raise NothingToDraw(f"start={epoch}: the runs have {counted(last, 'epoch')}")
+        return dataclasses.replace(self, history=self.history[epochs >= epoch])
 
     def looks(self, rows: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The look of each row, the student alone in black."""

@@ -27,7 +27,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     for (top, bottom), (row, column) in zip(halves, flat, strict=True):
         for term in found[row, column.name]:
             for axis, metric in ((top, metrics.train_term(term)), (bottom, metrics.train_weight(term))):
-                line(axis, view.over_epochs(metric, row, column), term, looks[term], options.start)
+                line(axis, view.over_epochs(metric, row, column), term, looks[term])
         top.set(title=f"{shown(row)}\n{column.name}", yscale="log", ylabel="unweighted term")
         style.plain_numbers(top.yaxis)
         style.whole_numbers(bottom.xaxis)
