@@ -32,7 +32,7 @@ GROUPS = {
 }
 
 
-def tables(selection: Selection, runs: pd.DataFrame, layout: Layout) -> list[Table]:
+def comparison_tables(selection: Selection, runs: pd.DataFrame, layout: Layout) -> list[Table]:
     """The comparison: a table for each protocol and, with `layout.groups`, kind of pairs."""
     made = []
     for protocol, cells in selection.cells.groupby("protocol"):

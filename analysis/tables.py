@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis import formats
 from analysis.cells import Table
-from analysis.comparison import tables
+from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
@@ -195,7 +195,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
         raise UserError(f"none of {counted(len(logs.runs), 'run')} can be shown{selection.why_excluded}")
     _check_rows(selection, layout)
     comparisons = _comparisons(selection, logs, layout)
-    made = tables(selection, logs.runs, layout)
+    made = comparison_tables(selection, logs.runs, layout)
     return Tables(tuple(made), tuple(comparisons), logs, selection, layout, tuple(sources))
 
 

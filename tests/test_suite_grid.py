@@ -9,14 +9,14 @@ from benchmarks.cli import compose_config, main
 from benchmarks.errors import UserError
 from benchmarks.pairs import PAIRS
 from benchmarks.suite.command import COMMAND
-from benchmarks.suite.grid import Cohort, cohorts
+from benchmarks.suite.grid import GridCohort, cohorts
 from benchmarks.suite.presets import PRESETS
 from methods import InvalidSetting
 
 SMALL = "{teacher: resnet8, student: resnet8}"
 
 
-def grid(*words: str) -> list[Cohort]:
+def grid(*words: str) -> list[GridCohort]:
     return cohorts(*compose_config(COMMAND, words))
 
 

@@ -18,7 +18,7 @@ from commands import same, start, without_times
 
 from benchmarks.errors import UserError
 from benchmarks.suite.cluster import Cluster
-from benchmarks.suite.config import Launcher, SuiteConfig
+from benchmarks.suite.config import LauncherKind, SuiteConfig
 from benchmarks.suite.local import Pool
 from benchmarks.suite.states import PROGRESS
 from benchmarks.suite.work import TEACHER, Report
@@ -257,7 +257,7 @@ def test_ray_is_interrupted_with_checkpoints(undisturbed, tmp_path):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
 def test_a_cluster_that_is_not_there(address):
     pytest.importorskip("ray")
-    settings = SuiteConfig(launcher=Launcher.ray, address=address)
+    settings = SuiteConfig(launcher=LauncherKind.ray, address=address)
     run = SimpleNamespace(train=SimpleNamespace(device="cpu", threads=1))
     with pytest.raises(UserError, match=f"address={address}: "), Cluster(settings, run):
         pass

@@ -19,7 +19,7 @@ from benchmarks.files import check_writable
 from benchmarks.suite import overview, presets
 from benchmarks.suite.announce import announce
 from benchmarks.suite.cluster import Cluster
-from benchmarks.suite.config import OF_LAUNCH, Launcher, SuiteConfig
+from benchmarks.suite.config import OF_LAUNCH, LauncherKind, SuiteConfig
 from benchmarks.suite.grid import cohorts
 from benchmarks.suite.local import Pool, one_by_one
 from benchmarks.suite.plan import Plan
@@ -79,7 +79,7 @@ def _sharing(settings: SuiteConfig, run: RunConfig) -> float:
     """How many tasks share a GPU."""
     if run.train.device != "cuda":
         return 1
-    if settings.launcher == Launcher.ray:
+    if settings.launcher == LauncherKind.ray:
         return 1 / min(settings.gpus or 1, 1)
     return math.ceil(settings.workers / torch.cuda.device_count())
 
@@ -99,7 +99,7 @@ def _train(plan: Plan, settings: SuiteConfig, reader: Reader, console: Console) 
 @contextmanager
 def _launcher(plan: Plan, settings: SuiteConfig) -> Iterator[Launch]:
     """What does tasks and tells how they ended."""
-    if settings.launcher == Launcher.ray:
+    if settings.launcher == LauncherKind.ray:
         with Cluster(settings, plan.cohorts[0].run) as cluster:
             yield lambda tasks: cluster.run(tasks, plan.place)
     elif settings.workers == 1:

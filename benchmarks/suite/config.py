@@ -17,13 +17,13 @@ OF_LAUNCH = ("suite", "launcher", "workers", "address", "gpus", "retries", "dry_
 ALL = "all"  # in a list of methods or pairs
 
 
-class Launcher(StrEnum):
+class LauncherKind(StrEnum):
     local = "local"
     ray = "ray"
 
 
 def _on_ray(config: SuiteConfig) -> bool:
-    return config.launcher == Launcher.ray
+    return config.launcher == LauncherKind.ray
 
 
 _RAY: Any = {"live": _on_ray, "live_when": "with launcher=ray", "identity": False}
@@ -43,7 +43,7 @@ class SuiteConfig:
         "their own: {name: vgg13_vgg8, seeds: [0], train: {epochs: 1}}",
     )
     seeds: list[int] = option([0], "of the students")
-    launcher: Launcher = option(Launcher.local, "where to train: local or ray", identity=False)
+    launcher: LauncherKind = option(LauncherKind.local, "where to train: local or ray", identity=False)
     workers: int = option(
         1,
         "tasks at a time on this machine, each in a process with its device or its share of the cores; 1: in this "

@@ -24,7 +24,7 @@ OF_A_PAIR = ("name", "teacher", "student", "seeds", "train")
 
 
 @dataclass(frozen=True)
-class Cohort:
+class GridCohort:
     """Students of one pair and seed.
 
     Attributes:
@@ -51,7 +51,7 @@ def _resolved(variant: Variant, run: RunConfig) -> StudentConfig:
     return variant.resolve(run, specs_of(run.pair, data.INFO[run.data.name].num_classes))
 
 
-def cohorts(config: DictConfig, given: frozenset[str]) -> list[Cohort]:
+def cohorts(config: DictConfig, given: frozenset[str]) -> list[GridCohort]:
     """All cohorts of a grid, in the order of its pairs and seeds.
 
     Args:
@@ -80,7 +80,7 @@ def _entries(config: DictConfig, key: str, everything: Sequence[str]) -> list[An
     return [each for entry in entries for each in (others if entry == ALL else [entry])]
 
 
-def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozenset[str]) -> list[Cohort]:
+def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozenset[str]) -> list[GridCohort]:
     """A pair's cohorts, one for each seed."""
     settings = {"name": entry} if isinstance(entry, str) else entry
     hint = "neither a name nor networks such as {teacher: resnet20, student: resnet8}"
@@ -94,7 +94,7 @@ def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozense
         isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds),
         f"pairs: {entry}: seeds={seeds} must be a list of integers of at least 0",
     )
-    return [Cohort(dataclasses.replace(run, seed=seed), tuple(possible), impossible) for seed in seeds]
+    return [GridCohort(dataclasses.replace(run, seed=seed), tuple(possible), impossible) for seed in seeds]
 
 
 def _run_config(config: DictConfig, settings: dict[str, Any], methods: list[Any]) -> DictConfig:
@@ -134,13 +134,13 @@ def _fitting(variants: list[Variant], run: RunConfig) -> tuple[list[Variant], di
     return possible, impossible
 
 
-def _refuse_twins(found: Sequence[Cohort]) -> None:
+def _refuse_twins(found: Sequence[GridCohort]) -> None:
     """A pair and a seed name a cohort, so there is one of each."""
     for name, times in Counter(cohort.name for cohort in found).items():
         require(times == 1, f"pairs, seeds: {name} is there {times} times")
 
 
-def _refuse_unfit(found: Sequence[Cohort]) -> None:
+def _refuse_unfit(found: Sequence[GridCohort]) -> None:
     """A method that can serve no pair at all was typed by mistake; one that cannot serve some is left out there."""
     everywhere = set.intersection(*(set(cohort.impossible) for cohort in found))
     require(not everywhere, "\n".join(found[0].impossible[label] for label in sorted(everywhere)))

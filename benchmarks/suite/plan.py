@@ -20,7 +20,7 @@ from benchmarks.results import Job, find_job
 from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
 from benchmarks.suite.estimate import Rates, Work, work_of_students, work_of_teacher
-from benchmarks.suite.grid import Cohort
+from benchmarks.suite.grid import GridCohort
 from benchmarks.suite.states import FOLDER
 from benchmarks.suite.work import TEACHER, CohortTask, Report, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
@@ -80,7 +80,7 @@ class Cell:
             self.job = find_job(self.run, self.student, sha256)
 
 
-def _cells(cohort: Cohort) -> list[Cell]:
+def _cells(cohort: GridCohort) -> list[Cell]:
     """The runs of a cohort, with what is known of each."""
     pairs = zip(cohort.variants, cohort.students(), strict=True)
     cells = [Cell(cohort.run, variant, student) for variant, student in pairs]
@@ -116,7 +116,7 @@ class Plan:
         UserError: a teacher or a result that is damaged.
     """
 
-    def __init__(self, settings: SuiteConfig, cohorts: Sequence[Cohort], sharing: float = 1) -> None:
+    def __init__(self, settings: SuiteConfig, cohorts: Sequence[GridCohort], sharing: float = 1) -> None:
         self.title, self.workers, self.cohorts = str(settings.suite or "grid"), settings.workers, cohorts
         self.output = Path(settings.output)
         self.cells = {cohort.name: _cells(cohort) for cohort in cohorts}
@@ -127,7 +127,7 @@ class Plan:
             self._divide(cohort, sharing)
         self.rates = Rates(self.output, Path(cohorts[0].run.teacher.root))
 
-    def _divide(self, cohort: Cohort, sharing: float) -> None:
+    def _divide(self, cohort: GridCohort, sharing: float) -> None:
         """Make tasks of what is left to do of a cohort."""
         todo = [cell for cell in self.cells[cohort.name] if not cell.complete and cell.failure is None]
         room = memory.room(torch.device(cohort.run.train.device.value), sharing)
