@@ -44,7 +44,7 @@ class Arrays:
         try:
             self._file = safetensors.safe_open(path, framework="np")
         except (safetensors.SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no readable safetensors file ({error})") from None
+            raise UserError(f"{path} is not a readable safetensors file ({error})") from None
         self.names = frozenset(self._file.keys())
 
     def __contains__(self, name: str) -> bool:

@@ -56,7 +56,7 @@ def records(path: Path, losses: Losses) -> Iterator[bytes]:
     """
     content = path.read_bytes()
     if content[: len(MAGIC)] != MAGIC:
-        raise NoLog(f"{path} is no W&B log: it does not begin with {MAGIC.decode()}")
+        raise NoLog(f"{path} is not a W&B log: it does not begin with {MAGIC.decode()}")
     parts: list[bytes] | None = None  # of the record that is being put together
     for kind, data in _chunks(content, losses):
         if kind == WHOLE:

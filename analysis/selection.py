@@ -218,7 +218,7 @@ def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     place = [*CELL, "seed", "run_id"]
     counting = {tuple(where): run_id for *where, run_id in latest[place].itertuples(index=False)}
     doubles = {
-        run_id: f"seed {where[-1]} again: {counting[tuple(where)]} is the latest"
+        run_id: f"seed {where[-1]} was run again: {counting[tuple(where)]} is the latest"
         for *where, run_id in ordered.loc[older, place].itertuples(index=False)
     }
     order = [*CELL, "seed", "value", "run_id"]

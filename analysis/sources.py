@@ -34,7 +34,7 @@ def kind_of(source: str) -> Kind:
         return Kind.file
     if _names_project(source):
         return Kind.project
-    raise UserError(f"source={source}: no such directory; W&B's projects are entity/project, exports FILE.parquet")
+    raise UserError(f"source={source}: no such directory; a W&B project is entity/project, an export FILE.parquet")
 
 
 def wandb_files(folder: Path) -> Iterator[Path]:

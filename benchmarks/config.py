@@ -84,41 +84,43 @@ class TrainConfig:
     """Training protocol of the student; the defaults are CRD's (ICLR 2020), which most papers since follow."""
 
     epochs: int = option(PROTOCOL, "passes over the training set; default: the data set's", source="CRD: 240")
-    batch_size: int = option(64, "images a step", source="CRD")
+    batch_size: int = option(64, "images per step", source="CRD")
     lr: float = option(PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01")
     momentum: float = option(0.9, "of SGD", source="CRD")
     weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD")
     optimizer: Optimizer = option(
         Optimizer.sgd,
-        "sgd, or dot: with momentum of their own for the gradients of ce and of distillation",
+        "sgd, or dot, which has separate momenta for the gradients of ce and of distillation",
         source="DOT (ICCV 2023)",
     )
     delta: float = option(
         0.075,
-        "what dot adds to the momentum for distillation's gradients, and takes from that for the task's",
+        "what dot adds to the momentum for distillation's gradients, and subtracts from that for the task's",
         source="DOT (ICCV 2023), CIFAR-100",
         live=lambda train: train.optimizer == Optimizer.dot,
         live_when="with train.optimizer=dot",
     )
     milestones: list[int] = option(
         lambda: PROTOCOL,
-        "epochs after which the rate falls; default: scaled from 150, 180, 210 of 240",
+        "epochs after which the learning rate falls; default: scaled from 150, 180, 210 of 240",
         source="CRD",
     )
-    decay: float = option(0.1, "factor on the rate at each milestone", source="CRD")
-    max_steps: int | None = option(None, "steps of an epoch, for short trials; default: all")
-    precision: Precision = option(Precision.auto, "auto, fp32 or bf16; auto: bf16 where the device computes in it")
-    device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda where there is one")
+    decay: float = option(0.1, "factor on the learning rate at each milestone", source="CRD")
+    max_steps: int | None = option(None, "at most so many steps per epoch, for short trials; default: all")
+    precision: Precision = option(
+        Precision.auto, "auto, fp32 or bf16; auto: bf16 if the device computes in it, else fp32"
+    )
+    device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda if there is a GPU")
     threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
     compile: bool | None = option(
         None,
-        "let networks and losses be computed by kernels that torch compiles at the first step, once they are seen "
-        "to do the same; default: on a GPU, where so many steps repay the minutes that it takes",
+        "compute networks and losses by kernels that torch compiles at the first step, after checking them against "
+        "its own; default: on a GPU, if the training is long enough to repay the minutes that this takes",
     )
     graph: bool = option(
         True,
-        "on a GPU replay steps as a CUDA graph, once it is seen to do the same; false: launch kernel by kernel",
+        "on a GPU, replay steps as a CUDA graph, after checking it against launched kernels; false: launch them",
         identity=False,
     )
 
@@ -152,9 +154,9 @@ class TeacherConfig(StoreConfig):
     seed: int = option(0, "of a teacher trained here", identity=False)
     views: Views = option(
         Views.auto,
-        "auto, none, logits or embedding (with the logits): keep what the teacher shows of each crop and flip of "
+        "auto, none, logits or embedding (with the logits): keep the teacher's outputs for each crop and flip of "
         "each image, for this and later runs of methods that read nothing else; results are the same bit for bit; "
-        "auto: on a CPU, where that spares a quarter of the teacher's work and takes at most a quarter of the free "
+        "auto: on a CPU, if that saves a quarter of the teacher's work and takes at most a quarter of the free "
         "memory and disk",
         identity=False,
     )
@@ -165,7 +167,7 @@ class CheckpointConfig:
     """When training is saved, beside the end of an epoch and an interruption."""
 
     every_steps: int | None = option(
-        None, "also after as many steps, for long epochs; default: at their ends only", identity=False
+        None, "also after every so many steps, for long epochs; default: at epochs' ends only", identity=False
     )
 
 

@@ -100,7 +100,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(content, dict) or content.pop(CHECKSUM, None) != checksum(content):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     return content
 
 

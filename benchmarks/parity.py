@@ -40,7 +40,7 @@ from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
 NAME = "benchmarks.parity"
-SUMMARY = "the accuracy of students that this suite trains in its fast ways, and of those of a plain loop"
+SUMMARY = "compare the accuracy of students that this suite trains in its fast ways with those of a plain loop"
 EXAMPLES = (
     "python -m benchmarks.parity method=kd pair=vgg13_vgg8 data=digits",
     "python -m benchmarks.parity 'methods=[kd,aftkd]' pair=vgg13_vgg8 repeats=5 train.epochs=2 out=parity.json",

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.status`: how far the grids of an output folder are, whoever trains them and wherever."""
+"""`python -m benchmarks.status`: progress of the grids in an output folder, wherever they are trained."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
 
 COMMAND = Command(
     name="benchmarks.status",
-    summary="how far the grids of an output folder are, whoever trains them and wherever",
+    summary="progress of the grids in an output folder, whichever process or machine trains them",
     examples=("python -m benchmarks.status", "python -m benchmarks.status output=/shared/runs"),
     config=StatusConfig,
     run=execute,

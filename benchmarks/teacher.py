@@ -36,13 +36,15 @@ EXAMPLES = (
 class TeacherCommandConfig:
     """A teacher to be trained or imported."""
 
-    network: str = option(PROTOCOL, "the teacher's, as python -m benchmarks.run lists them; or name a pair")
+    network: str = option(
+        PROTOCOL, "the teacher's, one of those that python -m benchmarks.run lists; or name a pair"
+    )
     pair: Any = option(None, "take the teacher of a pair")
     data: Any = option(None, "the data set")
     checkpoint: str | None = option(None, "a trained teacher to import: RepDistiller's, mdistiller's or our file")
-    seed: int = option(0, "of its initialisation and batches; of an imported one, the number to keep it under")
-    replace: bool = option(False, "put it in the place of the one that the store has")
-    train: TrainConfig = option(TrainConfig, "training protocol, which an imported teacher is taken to have had")
+    seed: int = option(0, "for its initialisation and batches; for an imported one, the number to keep it under")
+    replace: bool = option(False, "replace the one that the store has")
+    train: TrainConfig = option(TrainConfig, "training protocol; an imported teacher is assumed to have had it")
     teacher: StoreConfig = option(StoreConfig, "the teacher store")
     checkpoints: CheckpointConfig = option(CheckpointConfig, "when training is saved")
     output: str = option("runs", "folder for runs and teachers")
@@ -60,7 +62,9 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         imported = teachers.given(plan.network, command.checkpoint, num_classes, "checkpoint")
     there = teachers.find(plan)
     if there and not command.replace and (imported is None or imported.sha256 == there.sha256):
-        console.print(f"the teacher is there already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1")
+        console.print(
+            f"the teacher is in the store already: {plan.folder}, {there.checkpoint.claimed_top1:.2f} % top-1"
+        )
         _say_who_takes(plan, console)
         delete_leftovers([plan.folder])
         return 0

@@ -203,7 +203,7 @@ def find(plan: TeacherPlan) -> Teacher | None:
     sha256 = weights_sha256(checkpoint.state)
     if sha256 != card["sha256"]:
         raise UserError(
-            f"{path} is not what its card describes (other SHA-256); delete {plan.folder} to train it again"
+            f"{path} is not what its card describes (its SHA-256 differs); delete {plan.folder} to train it again"
         )
     return Teacher(plan.network, checkpoint, sha256, str(plan.folder))
 

@@ -57,10 +57,10 @@ def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
         tensors, metadata = safetensors.torch.load_file(path), read_metadata(path)
         stated = metadata.pop(CHECKSUM, None)
         if stated is not None and stated != _checksum(tensors, metadata):
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum does not match")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         hint = f"; {advice}" if advice else ""
-        raise UserError(f"{path} is no readable safetensors file ({error}){hint}") from None
+        raise UserError(f"{path} is not a readable safetensors file ({error}){hint}") from None
     return tensors
 
 

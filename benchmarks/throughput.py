@@ -37,7 +37,7 @@ from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
 NAME = "benchmarks.throughput"
-SUMMARY = "images a second of a plain loop, of this suite's, and of a cohort, measured in turn in one process"
+SUMMARY = "images per second of a plain loop, of this suite and of a cohort, measured by turns in one process"
 EXAMPLES = (
     "python -m benchmarks.throughput pair=vgg13_vgg8 'methods=[kd,at,fitnet,crd,aftkd]'",
     "python -m benchmarks.throughput pair=vgg13_vgg8 method=kd data=digits repeats=3 out=throughput.json",

@@ -170,7 +170,7 @@ class KeptViews:
             try:
                 parts = read_tensors(path)
             except UserError as error:
-                warning = f"warning: {error}; it is deleted, and its views are looked at again"
+                warning = f"warning: {error}; it is deleted, and its views are computed again"
                 self.console.print(warning, style="yellow")
                 with contextlib.suppress(OSError):  # in a store that is only read
                     path.unlink()

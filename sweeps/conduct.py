@@ -44,7 +44,7 @@ def _conduct(plan: Plan, console: Console) -> None:
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
     begun_with = ledger.finished()
     if begun_with >= ledger.target and pending_confirmation(plan, study) is None:
-        console.print(f"complete already: {counted(begun_with, 'finished trial')} (trials=N goes on)")
+        console.print(f"complete already: {counted(begun_with, 'finished trial')} (for more: a larger trials=N)")
         return
     _announce(plan, begun_with, console)
     check_login(plan.run.tracking)
@@ -129,5 +129,5 @@ def _prepare_teacher(plan: Plan, study: optuna.Study, bench: Workbench) -> None:
     elif theirs != ours:
         raise UserError(
             f"the trials of study={plan.name} learn from another teacher than {distillation.teacher.source}; "
-            "teacher.root=… is to name one folder for all who join"
+            "all who join must name the same teacher.root=…"
         )

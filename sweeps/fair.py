@@ -47,7 +47,7 @@ class FairConfig(SearchConfig):
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Tune every method, then compare them."""
     methods = list(config.methods)
-    require(1 < len(methods) == len(set(methods)), f"methods={methods} must be two or more, each once")
+    require(1 < len(methods) == len(set(methods)), f"methods={methods} must name at least two methods, each once")
     require(config.confirm > 0, "confirm=0: without fresh seeds there is nothing to compare")
     plans = {method: _plan(config, given, method) for method in methods}
     console = make_console()
@@ -86,8 +86,8 @@ def _check_budgets(plans: Mapping[str, Plan]) -> None:
     more = ", ".join(f"{method} has {number}" for method, number in done.items() if number > trials)
     require(
         not more,
-        f"trials={trials} is no equal budget: {more} finished; trials={max(done.values())} gives all as many, and "
-        "another output=… begins anew",
+        f"trials={trials} is not an equal budget: {more} finished; trials={max(done.values())} gives all the same, "
+        "and another output=… starts afresh",
     )
 
 

@@ -179,18 +179,20 @@ def _check_search(config: DictConfig, given: frozenset[str]) -> None:
     require(config.heartbeat > 0, f"heartbeat={config.heartbeat} must be above 0")
     require(config.confirm >= 0, f"confirm={config.confirm} must be at least 0")
     seeds = list(config.seeds)
-    require(bool(seeds) and len(set(seeds)) == len(seeds), f"seeds={seeds} must be different seeds, one at least")
+    require(
+        bool(seeds) and len(set(seeds)) == len(seeds), f"seeds={seeds} must be one or more seeds, all different"
+    )
     for seed in seeds:
         checks.check_seed("seeds", seed)
     require(
         config.pruner != Pruner.wilcoxon or len(seeds) >= LEAST_SEEDS,
         f"pruner=wilcoxon compares over seeds and cannot decide from fewer than {LEAST_SEEDS}; seeds={seeds}",
     )
-    require("train.epochs" not in given, "train.epochs: the epochs of a trial are its budget=…")
+    require("train.epochs" not in given, "train.epochs: set the epochs of a trial by budget=…")
     require(
         "data.validation" not in given or config.data.validation > 0,
         f"data.validation={config.data.validation}: trials are scored on held-out training images, never on the "
-        "test set; a part above 0, as 0.1",
+        "test set; set a part above 0, such as 0.1",
     )
     require(
         config.teacher.checkpoint is None,

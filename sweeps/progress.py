@@ -13,7 +13,7 @@ from sweeps.study import best_trial, score_of
 
 def say_lost(console: Console, number: int) -> None:
     """A trial was taken over by another worker."""
-    console.print(f"trial {number} went to another worker, since this one gave no sign of life for long")
+    console.print(f"trial {number} went to another worker, since this one gave no sign of life for too long")
 
 
 def say_finished(console: Console, study: optuna.Study, plan: Plan, number: int, why: str) -> None:

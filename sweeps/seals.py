@@ -40,10 +40,10 @@ def check(study: optuna.Study) -> None:
     attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
     settings = attributes.get(SETTINGS)
     if (settings is not None or trials) and attributes.get(SEAL) != checksum({SETTINGS: settings}):
-        raise ValueError(f"the settings of study {study.study_name} do not fit their checksum")
+        raise ValueError(f"the settings of study {study.study_name} do not match their checksum")
     for place, trial in enumerate(trials):
         if trial.number != place or (trial.state in FINISHED and not _is_sealed(study, trial)):
-            raise ValueError(f"trial {place} of study {study.study_name} does not fit its checksum")
+            raise ValueError(f"trial {place} of study {study.study_name} does not match its checksum")
 
 
 def _is_sealed(study: optuna.Study, trial: FrozenTrial) -> bool:

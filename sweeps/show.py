@@ -85,7 +85,7 @@ def _print_settings(console: Console, found: Findings) -> None:
         f"{counts[TrialState.WAITING]} in the queue"
     )
     if again := sum(ORIGIN in trial.user_attrs for trial in found.finished):
-        console.print(f"{again} of them have new numbers, since a worker stopped or died over them")
+        console.print(f"{again} of them have new numbers, since a worker stopped or died while training them")
 
 
 def _print_trials(console: Console, found: Findings, top: int) -> None:
@@ -113,11 +113,12 @@ def _print_importances(console: Console, found: Findings) -> None:
     console.print(table)
     console.print(
         f"by functional ANOVA of {num_complete} complete trials; ±: over {findings.NUM_FORESTS} random forests of "
-        "these trials, other trials would differ by more; parameters that only some trials have are left out"
+        "these trials; other trials would differ by more; parameters that only some trials have are left out"
     )
     if pruned := found.of(TrialState.PRUNED):
         trials = counted(len(pruned), "pruned trial")
-        console.print(f"{trials} had no part in this: what a trial was pruned for counts too little")
+        verb = "is" if len(pruned) == 1 else "are"
+        console.print(f"{trials} {verb} left out: a score at pruning says too little")
 
 
 def _print_best(console: Console, found: Findings) -> None:
@@ -128,10 +129,10 @@ def _print_best(console: Console, found: Findings) -> None:
     if best == found.default:
         console.print("no trial is better than the defaults")
     elif found.gain is None:
-        console.print("the best trial is not confirmed on fresh seeds: sweeps.run does that in the end")
+        console.print("the best trial is not confirmed on fresh seeds: sweeps.run does that at the end")
     else:
         console.print(f"trial {best.number} on fresh seeds, held-out images: {found.gain}")
-    console.print(f"trial {best.number} again:\n  {best.user_attrs[objective.COMMAND]}")
+    console.print(f"to repeat trial {best.number}:\n  {best.user_attrs[objective.COMMAND]}")
     console.print(f"its settings under the full protocol:\n  {_full_command(found, best)}")
 
 

@@ -41,7 +41,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     try:
         parsed = make_url(url)
     except SQLAlchemyError:
-        raise UserError(f"storage={hidden(url)} is no URL: {FORMS}") from None
+        raise UserError(f"storage={hidden(url)} is not a URL: {FORMS}") from None
     opener = _OPENERS.get(parsed.get_backend_name())
     if opener is None:
         raise UserError(f"storage={hidden(url)}: {parsed.get_backend_name()} is none of {FORMS}")
@@ -81,7 +81,7 @@ def read_whole(url: str) -> Iterator[None]:
         if isinstance(error.__cause__ or error, OperationalError | sqlite3.OperationalError):
             raise  # it is not to be had, or busy
         raise UserError(
-            f"storage={hidden(url)} is damaged: {first_line(error)}\n  put a copy of it back, or begin anew with "
+            f"storage={hidden(url)} is damaged: {first_line(error)}\n  restore a copy of it, or start afresh with "
             "another storage=…, where complete runs in the study's folder are not trained again"
         ) from None
 

@@ -176,7 +176,7 @@ def test_what_is_no_log(tmp_path):
     logs = load([str(tmp_path)])
     assert logs.runs.index.tolist() == ["b"]
     assert "damaged pieces left out: 1" in " ".join(logs.notes)
-    assert "run-a.wandb is no W&B log" in " ".join(logs.notes)
+    assert "run-a.wandb is not a W&B log" in " ".join(logs.notes)
 
 
 def test_segments_of_a_run_are_joined_and_the_later_row_counts(tmp_path):

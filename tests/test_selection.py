@@ -151,7 +151,7 @@ def test_the_latest_attempt_of_a_seed_counts():
     runs = [logged(attempt=1, top1=71, created=1.0), logged(attempt=0, top1=70, created=2.0)]
     assert cells(runs) == {("vgg13_vgg8", "kd"): {0: 71}}
     (reason,) = excluded(runs).values()
-    assert reason == "seed 0 again: kd-vgg13_vgg8-0-1 is the latest"
+    assert reason == "seed 0 was run again: kd-vgg13_vgg8-0-1 is the latest"
 
 
 def test_of_equal_attempts_the_one_begun_last_counts():

@@ -578,13 +578,13 @@ def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
     show._print_importances(console, enough)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "of 16 complete trials; ±: over 10 random forests of these trials, other trials would differ by more"
+        "of 16 complete trials; ±: over 10 random forests of these trials; other trials would differ by more"
         in said
     )
     assert "pruned" not in said
     enough.study.add_trial(create_trial(state=TrialState.PRUNED))
     show._print_importances(console, findings.Findings(enough.study, None))
-    assert "1 pruned trial had no part in this: what a trial was pruned for counts too little" in " ".join(
+    assert "1 pruned trial is left out: a score at pruning says too little" in " ".join(
         capsys.readouterr().out.split()
     )
 
@@ -668,7 +668,7 @@ def test_fair_refuses_a_study_that_was_given_more_trials_than_the_others_get(tmp
         before = len(trained)
         assert main(fair.COMMAND, words) == 2
         message = capsys.readouterr().err
-        assert "trials=2 is no equal budget: kd has 4 finished; trials=4 gives all as many" in message
+        assert "trials=2 is not an equal budget: kd has 4 finished; trials=4 gives all the same" in message
         assert len(trained) == before
         assert main(fair.COMMAND, merge(words, ["trials=4"])) == 0
     assert all(row.split()[1] == "4" for row in table_rows(capsys.readouterr().out))

@@ -115,7 +115,7 @@ def test_the_studies_of_a_storage_are_listed(refused, tmp_path, capsys):
     ("words", "named"),
     [
         ([], "methods=[]"),
-        (["methods=[kd]"], "methods=['kd'] must be two or more"),
+        (["methods=[kd]"], "methods=['kd'] must name at least two methods"),
         (["methods=[kd,kd]"], "each once"),
         (["methods=[kd,nokd]"], "unknown space 'nokd'"),
         (["methods=[kd,at]", "confirm=0"], "confirm=0"),

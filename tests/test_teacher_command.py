@@ -47,7 +47,7 @@ def test_trains_and_stores_a_teacher_once(command, tmp_path, capsys):
     left.write_bytes(b"left")  # by a kill
     capsys.readouterr()
     assert command("network=resnet8", *SHORT) == 0
-    assert "there already" in capsys.readouterr().out
+    assert "in the store already" in capsys.readouterr().out
     assert cards(tmp_path) == [card]
     assert not left.exists()
 

@@ -29,13 +29,13 @@ class Setting:
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
-    """Raises NothingToDraw where no method was run with several block sizes and else the same settings."""
+    """Raises NothingToDraw where no method was run with several block sizes and otherwise the same settings."""
     method = options.method or _method(view)
     found = {column.name: settings(view, method, column) for column in view.columns}
     columns = [column for column in view.columns if len(found[column.name]) > 1]
     if not columns:
         raise NothingToDraw(
-            "no method was run on a pair with several block sizes and else the same settings, as by\n"
+            "no method was run on a pair with several block sizes and otherwise the same settings, as by\n"
             "  benchmarks.run 'methods=[aftkd,{name: aftkd, label: blocks 2, block_size: [2,2,2]}]' …"
         )
     lines = [0.17 * len(found[column.name]) + 0.9 for column in columns]

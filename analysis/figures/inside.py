@@ -59,7 +59,7 @@ def insides(view: View, seed: int | None) -> list[Inside]:
         ]
     if not found:
         which = "" if seed is None else f" of seed {seed}"
-        raise NothingToDraw(f"no arrays{which} are here: {REMEDY} (a complete run with rerun=true as well)")
+        raise NothingToDraw(f"no arrays{which} are here: {REMEDY} (a complete run also needs rerun=true)")
     return found
 
 

@@ -200,7 +200,7 @@ def _read_parquet(path: Path) -> Split:
         return _decode([io.BytesIO(image) for image in images.to_pylist()], labels.to_pylist(), str(path))
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} is no readable parquet file of CIFAR-100 with columns img (struct with bytes) and "
+            f"{path} is not a readable parquet file of CIFAR-100 with columns img (struct with bytes) and "
             f"fine_label: {first_line(error)}"
         ) from None
 

@@ -135,7 +135,7 @@ def _conclude(plan: Plan, reader: Reader, console: Console) -> int:
 
 
 def _overview() -> str:
-    lines = [f"python -m {NAME}: {SUMMARY}", "", "Grids that have a name (suite=…):"]
+    lines = [f"python -m {NAME}: {SUMMARY}", "", "Named grids (suite=…):"]
     lines += [f"  {name:16} {preset.summary}" for name, preset in presets.PRESETS.items()]
     lines += ["", "Methods, pairs and data sets: python -m benchmarks.run", "", "Examples:"]
     lines += [f"  {example}" for example in EXAMPLES]

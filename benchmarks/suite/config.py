@@ -33,7 +33,7 @@ _RAY: Any = {"live": _on_ray, "live_when": "with launcher=ray", "identity": Fals
 class SuiteConfig:
     """A grid: one student for each method, pair and seed."""
 
-    suite: Any = option(None, "a grid that has a name; what is typed beside it counts more")
+    suite: Any = option(None, "a named grid; other settings override its own")
     methods: list[Any] = option(
         [], "names, variants {name: kd, label: soft, temperature: 8} as for benchmarks.run, or all"
     )
@@ -53,8 +53,8 @@ class SuiteConfig:
         identity=False,
     )
     address: str | None = option(None, "an existing Ray cluster's, or auto; default: Ray on this machine", **_RAY)
-    gpus: float | None = option(None, "GPUs of a task; 0.5: two share one; default: 1 on cuda", **_RAY)
-    retries: int = option(3, "how often Ray starts a task again whose worker was lost", **_RAY)
+    gpus: float | None = option(None, "GPUs per task; 0.5: two tasks share one; default: 1 on cuda", **_RAY)
+    retries: int = option(3, "how often Ray restarts a task that lost its worker", **_RAY)
     dry_run: bool = option(False, "show the plan and train nothing", identity=False)
     data: Any = option(None, "the data set")
     train: TrainConfig = option(TrainConfig, "training protocol")

@@ -77,11 +77,11 @@ class Checkpoints:
         try:
             content = _content(path)
             if content is None:
-                raise ValueError("its checksum does not fit")
+                raise ValueError("its checksum does not match")
             load(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
         except Exception as error:  # a foreign state shows itself in almost any of them
             raise UserError(
-                f"{path} cannot be continued from ({first_line(error)}).\n  Delete it to begin this run anew."
+                f"{path} cannot be continued from ({first_line(error)}).\n  Delete it to start this run afresh."
             ) from None
 
     def delete_older(self, step: int) -> None:

@@ -58,10 +58,13 @@ def _tried(
 
 
 def _check(name: str, terms: Any, active: set[str], known: set[str]) -> None:
-    require(isinstance(terms, dict), f"method {name} gave a {type(terms).__name__}; its terms by name are needed")
+    require(
+        isinstance(terms, dict),
+        f"method {name} returned a {type(terms).__name__}; a dict of its named terms is needed",
+    )
     require(
         active <= terms.keys() <= known,
-        f"method {name} gave the terms {_braced(terms)}, but its weights name {_braced(known)}",
+        f"method {name} returned the terms {_braced(terms)}, but its weights name {_braced(known)}",
     )
     for term, value in terms.items():
         what = f"has shape {list(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
