@@ -65,7 +65,7 @@ def test_another_file_in_the_place_of_a_study(storage, content, tmp_path, capsys
         message = capsys.readouterr().err
         assert status == 2
         assert "is damaged" in message
-        assert "put a copy of it back" in message
+        assert "restore a copy of it" in message
         assert len(message.splitlines()) <= 4
     assert files(tmp_path) == {"studies"}
     assert path.read_bytes() == content
