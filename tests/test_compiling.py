@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from commands import TINY, InjectedConfig, few_digits, injected, merge, result, run, same, weights
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
-from test_launcher import CPU, TRAIN, batches, launcher, member, same_state, teacher, train
+from helpers import same_state
+from students import CPU, SHORT, TRAIN
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.decomposition import select_decomp_table
 
@@ -28,6 +29,13 @@ from benchmarks.training.layout import place
 from benchmarks.training.step import autocast, teacher_features
 from methods import Method
 
+batches, launcher, member, teacher, train = (
+    SHORT.batches,
+    SHORT.launcher,
+    SHORT.member,
+    SHORT.teacher,
+    SHORT.teach,
+)
 NEEDS = frozenset({"stages", "preacts", "final"})
 FAMILIES = ("vgg8", "wrn_16_1", "resnet8x4", "MobileNetV2", "ShuffleV1", "ShuffleV2")
 

@@ -11,86 +11,28 @@ import pytest
 import torch
 from commands import TIMES, InjectedConfig, injected
 from helpers import same_state
+from students import CPU, SHORT, TRAIN, WHOLE, Presence
 from tape import Tapes
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
-from benchmarks import models
-from benchmarks.config import Device, Optimizer, PairConfig, Precision, TrainConfig
-from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
+from benchmarks.config import Optimizer, Precision
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
-from benchmarks.training.build import build_member, feature_spec, frozen
-from benchmarks.training.cohort import Cohort, Observer, Seat
+from benchmarks.training.cohort import Observer
 from benchmarks.training.graphs import Graphs, HostReads
 from benchmarks.training.launcher import WARM_UP, Launcher, deviation
-from benchmarks.training.progress import Checkpoints
-from benchmarks.training.step import autocast, num_views, teacher_features
+from benchmarks.training.step import autocast, teacher_features
 from benchmarks.training.view_table import ViewTable
-from benchmarks.variants import StudentConfig
 from methods import Method
-from methods.schedules import LossConfig, Schedule
+from methods.schedules import Schedule
 
-CLASSES, CPU = 5, torch.device("cpu")
-TRAIN = TrainConfig(
-    epochs=2, batch_size=4, lr=0.05, milestones=[1], precision=Precision.fp32, device=Device.cpu, threads=1
+batches, launcher, member, teacher, train = (
+    SHORT.batches,
+    SHORT.launcher,
+    SHORT.member,
+    SHORT.teacher,
+    SHORT.teach,
 )
-WHOLE = 4  # steps of an epoch with a whole batch; a short one follows
-
-
-def dataset():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (4 * WHOLE + 3, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    split = Split(images, torch.arange(len(images)) % CLASSES)
-    return DataSet(split, split, "test", CLASSES, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), Augmentation(4, True))
-
-
-DATA = dataset()
-SPECS = (feature_spec("resnet8", CLASSES),) * 2
-
-
-def batches():
-    return TrainBatches(DATA, TRAIN.batch_size, 0, CPU)
-
-
-def member(name, schedule=Schedule.default, train=TRAIN, **settings):
-    config = methods.configure(name, **settings).resolve(*SPECS)
-    loss = dataclasses.replace(LossConfig(), schedule=schedule, windows=5).resolve(config)
-    student = StudentConfig(config, PairConfig("p", "resnet8", "resnet8"), None, 0, train, loss)
-    source = batches()
-    return build_member(student, SPECS, source.targets, train.epochs * source.steps_per_epoch, teacher())
-
-
-def teacher():
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return frozen(models.create("resnet8", CLASSES))
-
-
-class Presence(TorchDispatchMode):
-    """Does nothing. That a mode is there changes how autograd lays out a sum of gradients, and so a last bit."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        return function(*args, **(kwargs or {}))
-
-
-def train(members, launch, epochs=range(2), milestone=1):
-    """Train for these epochs; the rate falls before the `milestone`."""
-    source = batches()
-    for epoch in epochs:
-        learning = [each for each in members if epoch >= -each.pretraining_epochs]
-        for each in learning:
-            each.begin_epoch(epoch, 0.05 if epoch < milestone else 0.005)
-        for step, draws in enumerate(source.epoch(epoch, num_views=num_views(learning))):
-            with Presence():
-                launch(learning, draws, epoch * source.steps_per_epoch + step)
-
-
-def launcher(graphs=None, said=None, table=None):
-    said = [] if said is None else said
-    return Launcher(teacher(), batches(), autocast(TRAIN, CPU), table, graphs, said.append)
-
-
 EVERY = [
     (name, schedule)
     for name in methods.available()
@@ -368,8 +310,7 @@ class Notices(Observer):
 
 def cohort(folder, graphs, monkeypatch, observers=()):
     monkeypatch.setattr(cohorts, "graphs_of", lambda train, device: graphs)
-    seats = [Seat(member(name), Checkpoints(folder / name)) for name in ("kd", "aftkd")]
-    return Cohort(teacher(), seats, batches(), EvaluationBatches(DATA, CPU), TRAIN, observers)
+    return SHORT.cohort(("kd", "aftkd"), folder, observers=observers)
 
 
 def outcome(training):

@@ -12,62 +12,27 @@ from commands import InjectedConfig, injected
 from helpers import Operations, epoch_of, no_host_reads, same_state
 from hypothesis import given
 from hypothesis import strategies as st
+from students import CPU, SHORT, School
 
 import methods
 from benchmarks import metrics, models
-from benchmarks.config import Device, PairConfig, Precision, TrainConfig
-from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
+from benchmarks.config import Precision
+from benchmarks.data import EvaluationBatches
 from benchmarks.tensors import weights_sha256
-from benchmarks.training.build import build_member, feature_spec, frozen
-from benchmarks.training.cohort import Cohort, Observer, Seat
+from benchmarks.training.cohort import Observer
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 from benchmarks.training.view_table import ViewTable
-from benchmarks.variants import StudentConfig
 from methods import Method
-from methods.schedules import LossConfig
 
 CLASSES = 7
-CPU = torch.device("cpu")
 ALL = methods.available()
-DISTILLING = tuple(name for name in ALL if methods.get(name).needs)
-TRAIN = TrainConfig(
-    epochs=4, batch_size=8, lr=0.1, milestones=[1, 3], precision=Precision.fp32, device=Device.cpu, threads=1
-)
-
-
-def split(num_data, seed):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (num_data, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return Split(images, torch.arange(num_data) * 5 % CLASSES)
-
-
-DATA = DataSet(split(20, 0), split(23, 1), "test", CLASSES, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), Augmentation(4, True))
-SPECS = (feature_spec("resnet8", CLASSES),) * 2
-
-
-def batches():
-    return TrainBatches(DATA, TRAIN.batch_size, 0, CPU)
-
-
-def member(name, train=TRAIN, seed=0, **settings):
-    method = methods.configure(name, **settings).resolve(*SPECS)
-    loss = LossConfig().resolve(method)
-    config = StudentConfig(method, PairConfig("pair", "resnet8", "resnet8"), None, seed, train, loss)
-    return build_member(config, SPECS, DATA.train.targets, num_steps=12, teacher=teacher())
-
-
-def teacher():
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return frozen(models.create("resnet8", CLASSES))
-
-
-def cohort(names, tmp_path, network=None, train=TRAIN, observers=()):
-    seats = [Seat(member(name, train), Checkpoints(tmp_path / name)) for name in names]
-    return Cohort(network or teacher(), seats, batches(), EvaluationBatches(DATA, CPU), train, observers)
+TRAIN = dataclasses.replace(SHORT.train, epochs=4, batch_size=8, lr=0.1, milestones=[1, 3])
+SCHOOL = School(TRAIN, num_train=20, classes=CLASSES)
+batches, cohort, member, teacher = SCHOOL.batches, SCHOOL.cohort, SCHOOL.member, SCHOOL.teacher
+DATA = SCHOOL.data
 
 
 # What is compared
@@ -251,7 +216,7 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
 def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
     """Against the same step written out: weights, momentum, decay on all parameters."""
     train = dataclasses.replace(TRAIN, lr=0.05)
-    student, network = member("kd", train), teacher()
+    student, network = member("kd", train=train), teacher()
     twin = models.create("resnet8", CLASSES)
     twin.load_state_dict(student.network.state_dict())
     twin.train().to(memory_format=torch.channels_last)
@@ -293,7 +258,7 @@ class Witness(Method[InjectedConfig]):
 def test_losses_are_computed_in_float32_outside_autocast(precision):
     train = dataclasses.replace(TRAIN, precision=precision)
     with injected(Witness):
-        student, network = member("injected", train), teacher()
+        student, network = member("injected", train=train), teacher()
         seen = set()
         for each in (student.network, network):
             each.layer2.register_forward_hook(lambda module, args, out: seen.add(out[0].dtype))
