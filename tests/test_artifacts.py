@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 from commands import PAIR, few_digits, result, run_folder, weights
-from test_tracking import logged
+from wandb_logs import tracked
 
 from analysis import parquet
 from analysis.logs import load as load_logs
@@ -98,7 +98,7 @@ def test_afbs_are_those_that_the_loss_compares(label, channels, output):
 
 def test_the_logs_say_where_they_are_and_what_the_networks_cost(output):
     for label in ("none", "aftkd"):
-        (run,) = logged(output, label)
+        (run,) = tracked(output, label)
         assert run.summary["artifacts"] == str((run_folder(output, label) / "artifacts.safetensors").resolve())
         assert run.config["costs"]["student"] == {"parameters": 78042, "macs": 12501632}
         assert run.config["costs"]["teacher"] == run.config["costs"]["student"]

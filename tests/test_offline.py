@@ -11,40 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged import logged, logs_of
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb_logs import framed, log, log_file
+from wandb_logs import KEYS, ROWS, SCALARS, TREES, framed, log, log_file, same_values
 
 from analysis import offline
 from analysis.logs import load
 from analysis.records import Losses, NoLog, records
 from analysis.sources import Kind, kind_of, wandb_files
 from benchmarks.errors import UserError
-
-# Keys as a program logs them; W&B takes a dot as nesting, strips dashes and keeps leading underscores to itself.
-KEYS = st.text(st.characters(exclude_categories=["C"], exclude_characters="."), min_size=1).filter(
-    lambda key: key.strip("-") == key and key[0] != "_"
-)
-NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats())
-SCALARS = st.one_of(NUMBERS, st.booleans(), st.text(st.characters(exclude_categories=["Cs"])), st.none())
-TREES = st.recursive(
-    st.one_of(SCALARS, st.integers()).filter(lambda value: value == value),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, min_size=1, max_size=3),
-    max_leaves=6,
-)
-METRICS = st.one_of(
-    SCALARS, st.lists(st.floats(), max_size=3), st.dictionaries(KEYS, NUMBERS, min_size=1, max_size=2)
-)
-ROWS = st.lists(st.dictionaries(KEYS.filter(lambda key: key != "epoch"), METRICS, max_size=5), max_size=4)
-
-
-def same(one, other):
-    """Equal, NaN to NaN; W&B writes 2.0 as 2, so that numbers are compared by value."""
-    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
-        return math.isnan(other)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def flat(row):
@@ -65,20 +38,20 @@ def test_what_is_logged_comes_back_equal(tmp_path_factory, config, rows, summary
     summary = {key: value for key, value in summary.items() if value == value}  # there, W&B turns NaN into null
     folder = log(tmp_path_factory.mktemp("logged"), rows, config=config, summary=summary)
     run = offline.read(log_file(folder))
-    assert same(run.config, config)
+    assert same_values(run.config, config)
     assert (run.id, run.name, run.group, run.folder) == ("run1", "name of run1", "a group", str(folder))
     assert not run.note
     assert set(run.history) == {name for row in rows for name in flat(row)}
     for name, column in run.history.items():
         for value, row in zip(column.tolist(), map(flat, rows), strict=True):
-            expected = row.get(name)
-            assert same(math.nan if value is None else value, math.nan if expected is None else expected), name
+            found, expected = (math.nan if each is None else each for each in (value, row.get(name)))
+            assert same_values(found, expected), name
     last = {}
     for row in rows:
         last |= {key: value for key, value in row.items() if value is not None}
     for name, value in (last | summary).items():
         if not isinstance(value, dict):
-            assert same(run.summary[name], value), name
+            assert same_values(run.summary[name], value), name
 
 
 LONG = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from logged import grid, logged, logs_of
-from test_offline import TREES
+from wandb_logs import TREES
 
 from analysis.runs import PROTOCOL, LoggedRun, frame_of_runs, printable, protocol
 from analysis.selection import SGD, choose, select

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_offline import KEYS, ROWS, SCALARS, TREES, same
-from wandb_logs import log
+from wandb_logs import KEYS, ROWS, SCALARS, TREES, log, same_values
 from wandb_server import Project, serving
 
 from analysis import server
@@ -59,12 +58,12 @@ def test_offline_and_server_give_the_same_tables(tmp_path_factory, config, rows,
     with connected(Project({"run1": {"config": config, "summary": ended, "rows": rows}}), folder):
         online = load(["me/project"])
     for name in ("config", "summary"):
-        assert same(online.runs.loc["run1", name], offline.runs.loc["run1", name])
+        assert same_values(online.runs.loc["run1", name], offline.runs.loc["run1", name])
     apart = ["source", "folder", "created", "config", "summary"]
     pd.testing.assert_frame_equal(online.runs.drop(columns=apart), offline.runs.drop(columns=apart))
     assert list(online.history) == list(offline.history)
     for name in offline.history:
-        assert same(online.history[name].tolist(), offline.history[name].tolist()), name
+        assert same_values(online.history[name].tolist(), offline.history[name].tolist()), name
 
 
 def test_lists_and_histories_are_read_in_pages_and_through_failures(tmp_path, monkeypatch):

@@ -21,9 +21,9 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 from scipy import stats
+from small_cifar100 import Copy, png
 from sqlalchemy.exc import OperationalError
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
-from test_data import Copy, png
 
 from analysis.logs import load
 from benchmarks.cli import main

@@ -11,43 +11,14 @@ import pytest
 import torch
 import wandb
 from commands import PAIR, TINY, bare_teacher, few_digits, files, interrupted_at, merge, result, run, run_folder
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb_logs import tracked
 
-from analysis.offline import read
-from analysis.records import Losses, records
 from benchmarks.config import Mode, TrackingConfig
 from benchmarks.results import STOPPED
 from benchmarks.tracking import Tracker
 
 ROOT = Path(__file__).parent.parent
 SENTINEL = "c0ffee" + "5e4717e1" * 4 + "42"  # 40 characters, as a key has
-
-
-class Logged:
-    """One W&B run, read back."""
-
-    def __init__(self, path):
-        self.path, self.run = path, read(path)
-        assert not self.run.note
-        self.id, self.name, self.group = self.run.id, self.run.name, self.run.group
-        self.config, self.summary = self.run.config, self.run.summary
-        columns = self.run.history
-        self.rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        parsed = [Record.FromString(raw) for raw in records(path, Losses())]
-        # None where the service has not written the record yet.
-        runs = (record.run.project for record in parsed if record.WhichOneof("record_type") == "run")
-        exits = (record.exit.exit_code for record in parsed if record.WhichOneof("record_type") == "exit")
-        self.project, self.exit_code = next(runs, None), next(exits, None)
-
-
-def logged(output, label):
-    """Every finished offline run of a label; W&B's service writes the last records a moment after it ended."""
-    paths, deadline = sorted((output / PAIR / label).rglob("offline-run-*/*.wandb")), time.monotonic() + 20
-    while True:
-        runs = [Logged(path) for path in paths]
-        if all(run.exit_code is not None for run in runs) or time.monotonic() > deadline:
-            return runs
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +44,7 @@ DIAGNOSTICS = {"aftkd": {"train/diagnostic/afb_floor", "train/diagnostic/afb_rel
 
 @pytest.mark.parametrize("label", LABELS)
 def test_each_run_of_a_cohort_is_separate_and_whole(label, cohort_output):
-    (run,) = logged(cohort_output, label)
+    (run,) = tracked(cohort_output, label)
     folder = run_folder(cohort_output, label)
     assert run.id == folder.name
     assert run.path.is_relative_to(folder / "wandb")
@@ -99,7 +70,7 @@ def test_each_run_of_a_cohort_is_separate_and_whole(label, cohort_output):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_config_is_all_that_determines_the_run(label, cohort_output):
-    (run,) = logged(cohort_output, label)
+    (run,) = tracked(cohort_output, label)
     config = run.config
     assert config["id"] == run.id
     assert config["label"] == label
@@ -139,7 +110,7 @@ def test_no_key_is_written(cohort_output):
 def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert distil("method=none", "tracking.mode=offline", f"output={tmp_path}/told") == 0
-    assert len(logged(tmp_path / "told", "none")) == 1
+    assert len(tracked(tmp_path / "told", "none")) == 1
     words = [word for word in TINY if not word.startswith("tracking.mode")]
     assert run(*words, "method=none", f"output={tmp_path}/silent") == 0
     assert not list((tmp_path / "silent").rglob("*wandb*"))
@@ -175,7 +146,7 @@ def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_roo
 def test_group_project_and_validation_metrics(distil, tmp_path):
     words = ["data.validation=0.2", "tracking.project=other", "tracking.group=mine", "tracking.mode=offline"]
     assert distil("method=none", *words) == 0
-    (run,) = logged(tmp_path / "runs", "none")
+    (run,) = tracked(tmp_path / "runs", "none")
     assert (run.project, run.group) == ("other", "mine")
     assert {"val/loss", "val/top1", "val/top5"} <= set(run.rows[0])
     assert not [name for name in (*run.rows[0], *run.summary) if name.startswith("test/")]
@@ -184,7 +155,7 @@ def test_group_project_and_validation_metrics(distil, tmp_path):
 
 def test_a_failed_run_says_so(distil, tmp_path):
     assert distil("method=none", "train.lr=1e9", "train.milestones=[]", "tracking.mode=offline") == 1
-    (run,) = logged(tmp_path / "runs", "none")
+    (run,) = tracked(tmp_path / "runs", "none")
     assert run.summary["status"] == "failed"
     assert "not finite" in run.summary["failure"]
     assert run.exit_code == 1
@@ -197,7 +168,7 @@ def test_a_stopped_run_is_no_crashed_one_to_wandb(tmp_path):
     tracker = Tracker(TrackingConfig(mode=Mode.offline), folder, "abc", name="a trial", group=PAIR, content={})
     tracker.log({"epoch": 1, "val/top1": 50.0})
     tracker.finish(STOPPED, {"val/top1_last": 50.0})
-    (run,) = logged(tmp_path, "trial-1")
+    (run,) = tracked(tmp_path, "trial-1")
     assert run.exit_code == 0
     assert run.run.state == "stopped"
 
@@ -205,12 +176,12 @@ def test_a_stopped_run_is_no_crashed_one_to_wandb(tmp_path):
 def test_an_interrupted_run_says_so_and_the_next_segment_has_all_rows(distil, tmp_path):
     with interrupted_at(4):
         assert distil("method=none", "tracking.mode=offline") == 143
-    (first,) = logged(tmp_path / "runs", "none")
+    (first,) = tracked(tmp_path / "runs", "none")
     assert first.summary["status"] == "interrupted"
     assert [row["epoch"] for row in first.rows] == [1]
     time.sleep(1)  # W&B names the folder by the second
     assert distil("method=none", "tracking.mode=offline") == 0
-    _, second = logged(tmp_path / "runs", "none")
+    _, second = tracked(tmp_path / "runs", "none")
     assert second.id == first.id
     assert second.rows == result(tmp_path / "runs", "none")["history"]
     assert second.rows[0] == first.rows[0]
@@ -235,7 +206,7 @@ def test_a_server_that_does_not_answer_costs_no_training(no_server, distil, tmp_
     assert shown.count("wandb sync") == 1
     assert "deadline exceeded" in shown
     for label in ("none", "kd"):
-        (run,) = logged(tmp_path / "runs", label)
+        (run,) = tracked(tmp_path / "runs", label)
         assert run.rows == result(tmp_path / "runs", label)["history"]
         assert result(tmp_path / "runs", label)["wandb"] == str(run.path.parent)
 
@@ -245,4 +216,4 @@ def test_a_helper_process_of_a_parent_is_not_taken_over(distil, tmp_path, monkey
     monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
     wandb.teardown()
     assert distil("method=none", "tracking.mode=offline") == 0
-    assert len(logged(tmp_path / "runs", "none")) == 1
+    assert len(tracked(tmp_path / "runs", "none")) == 1

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import torch
 from logged import logged
 from rich.console import Console
+from small_cifar100 import Copy
 from sqlalchemy.engine import make_url
 from studies import SMALL, formula, plan_of
-from test_data import Copy
 from wandb_logs import log, log_file
 
 from analysis.logs import assemble, load

@@ -12,7 +12,7 @@ from commands import TINY, merge, without_times
 from faults import searches
 from faults.kills import Workload
 from safetensors.torch import load_file
-from test_data import Copy
+from small_cifar100 import Copy
 
 from analysis import table as table_command
 from benchmarks import run as run_command
