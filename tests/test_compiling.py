@@ -3,8 +3,6 @@
 import copy
 import dataclasses
 import itertools
-import subprocess
-import sys
 from functools import cache
 
 import pytest
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 from commands import TINY, InjectedConfig, few_digits, injected, merge, result, run, same, weights
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from helpers import same_state
+from light import assert_light
 from students import CPU, SHORT, TRAIN
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.decomposition import select_decomp_table
@@ -293,8 +292,7 @@ def test_losses_of_all_methods_learn_the_same_as_graphs(partitioned, name, setti
 
 def test_methods_load_without_the_compiler():
     """It takes a second or two."""
-    code = "import sys, methods; methods.available(); sys.exit('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert_light({"torch._dynamo"}, "import methods", "methods.available()")
 
 
 # In training

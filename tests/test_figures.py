@@ -1,9 +1,6 @@
 """Figures: what they show is what was logged, what they cannot show is said, and their files come out the same."""
 
 import itertools
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +8,9 @@ import safetensors.numpy
 from commands import TINY, few_digits, merge, run
 from hypothesis import given
 from hypothesis import strategies as st
+from light import assert_light
 from logged import grid, logged, logs_of
+from matplotlib.colors import to_rgb
 from scipy import stats
 
 import analysis
@@ -29,7 +28,6 @@ from benchmarks import metrics
 from benchmarks.cli import main
 from benchmarks.errors import UserError
 
-ROOT = Path(__file__).parent.parent
 VGG, WRN, RES = "vgg13_vgg8", "wrn40_2_wrn16_2", "resnet56_resnet20"
 
 
@@ -65,18 +63,14 @@ def test_a_curve_is_the_mean_over_seeds_and_its_band_the_sample_deviation():
     kd = line(axis, "kd")
     assert kd.get_xdata().tolist() == [1, 2, 3]
     np.testing.assert_allclose(kd.get_ydata(), rows.mean(axis=0))
-    band = next(each for each in axis.collections if np.allclose(each.get_facecolor()[0][:3], _rgb(kd)))
+    band = next(
+        each for each in axis.collections if np.allclose(each.get_facecolor()[0][:3], to_rgb(kd.get_color()))
+    )
     (outline,) = [path.vertices for path in band.get_paths()]
     low, high = rows.mean(axis=0) - rows.std(axis=0, ddof=1), rows.mean(axis=0) + rows.std(axis=0, ddof=1)
     np.testing.assert_allclose(np.sort(np.unique(outline[:, 1].round(9))), np.sort([*low, *high]))
     assert line(axis, "teacher").get_ydata()[0] == 74.0
     assert "1 to 3 seeds" in note(figure)
-
-
-def _rgb(artist):
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(artist.get_color())
 
 
 def test_a_curve_begins_where_it_is_asked_to():
@@ -471,7 +465,7 @@ def test_arrays_are_found_beside_the_logs_when_a_directory_has_moved(output, tmp
 
 
 def test_the_difference_of_correlations_is_shown_as_measured(output, tmp_path):
-    view = one_protocol(_logs(output), ["kd"], [], None, "last")
+    view = one_protocol(analysis.load(str(output)), ["kd"], [], None, "last")
     figure = draw(view, PlotConfig(kind=Kind.correlation))
     matrices = []
     for run_id in view.cells.sort_values("seed")["run_id"]:
@@ -484,12 +478,6 @@ def test_the_difference_of_correlations_is_shown_as_measured(output, tmp_path):
         f"mean {np.mean(matrices):.3f} ± {np.std([m.mean() for m in matrices], ddof=1):.3f}"
         in figure.axes[0].get_title()
     )
-
-
-def _logs(folder):
-    from analysis.logs import load
-
-    return load([str(folder)])
 
 
 def test_a_student_alone_borrows_its_pairs_teacher(output, tmp_path, capsys):
@@ -528,7 +516,7 @@ def test_runs_without_arrays_among_others_are_named(kind, output, tmp_path):
 
 def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
     assert plot("kind=gain", f"source={output}", "methods=[kd,none]", f"out={tmp_path / 'a.svg'}") == 0
-    drawn = analysis.figure(_logs(output), "gain", methods=["kd", "none"])
+    drawn = analysis.figure(analysis.load(str(output)), "gain", methods=["kd", "none"])
     assert style.svg(drawn) == (tmp_path / "a.svg").read_text()
 
 
@@ -580,6 +568,5 @@ def test_mistakes_are_named_with_what_would_do(words, told, capsys, tmp_path, mo
 
 
 def test_help_and_mistakes_load_nothing_heavy():
-    code = "import sys, analysis.plot as p; p.main(p.COMMAND, ['help']); p.main(p.COMMAND, ['kind=x']); "
-    code += "sys.exit(bool({'matplotlib', 'pandas', 'numpy', 'scipy', 'torch', 'wandb'} & sys.modules.keys()))"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    lines = ["import analysis.plot as p", "p.main(p.COMMAND, ['help'])", "p.main(p.COMMAND, ['kind=x'])"]
+    assert_light({"matplotlib", "pandas", "numpy", "scipy", "torch", "wandb"}, *lines)
