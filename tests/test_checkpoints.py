@@ -93,7 +93,7 @@ def test_every_format_gives_the_same_network(tmp_path: Path, network: Network, s
 
 
 @pytest.mark.parametrize("best_acc", [74.64, torch.tensor(74.64), torch.tensor([74.64])], ids=["float", "0d", "1d"])
-def test_the_accuracy_that_a_file_claims(tmp_path: Path, state: State, best_acc: Any) -> None:
+def test_the_accuracy_that_a_file_claims_is_read_in_every_form(tmp_path: Path, state: State, best_acc: Any) -> None:
     torch.save(repdistiller(state, best_acc), path := tmp_path / "weights.pth")
     claimed = checkpoints.read(path).claimed_top1
     assert isinstance(claimed, float)
@@ -111,13 +111,13 @@ def test_a_file_may_claim_nothing(tmp_path: Path, state: State, content: Callabl
     ["74.64 %", [1.0, 2.0], {"top1": 74.64}, torch.tensor([1.0, 2.0])],
     ids=["text", "list", "dict", "two"],
 )
-def test_a_claim_that_is_no_number(tmp_path: Path, state: State, best_acc: Any) -> None:
+def test_a_claim_that_is_no_number_counts_for_none(tmp_path: Path, state: State, best_acc: Any) -> None:
     """The weights are fine: it is as if nothing were claimed."""
     torch.save(repdistiller(state, best_acc), path := tmp_path / "weights.pth")
     assert checkpoints.read(path).claimed_top1 is None
 
 
-def test_our_own_format_there_and_back(tmp_path: Path, network: Network) -> None:
+def test_what_is_written_in_our_own_format_comes_back(tmp_path: Path, network: Network) -> None:
     path = tmp_path / "folder" / "teacher.safetensors"
     checkpoints.write(path, network, {"network": NAME, "top1": 91.25, "history": [{"epoch": 1}]})
     checkpoint = checkpoints.read(path)
@@ -246,7 +246,9 @@ def refused(path: Path) -> str:
     ],
     ids=["empty", "text", "git-lfs", "html", "json", "zip", "png", "pickle", "all-bytes", "ones"],
 )
-def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused_and_no_advice_executes_it(
+    tmp_path: Path, content: bytes, suffix: str
+) -> None:
     path = tmp_path / f"weights.{suffix}"
     path.write_bytes(content)
     message = refused(path)
@@ -256,7 +258,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: st
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["plain", "plain, not a zip", "RepDistiller, float", "safetensors"])
-def test_a_truncated_file(tmp_path: Path, state: State, name: str, part: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, state: State, name: str, part: float) -> None:
     path = tmp_path / ("weights.safetensors" if name in TENSOR_FORMATS else "weights.pth")
     (FORMATS | TENSOR_FORMATS)[name](state)(path)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
@@ -278,12 +280,12 @@ def test_no_bytes_end_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "folder/weights.pth"])
-def test_a_missing_file(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     assert "no such file" in refused(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.safetensors"])
-def test_a_directory(tmp_path: Path, name: str) -> None:
+def test_a_directory_is_no_checkpoint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     refused(tmp_path / name)
 
@@ -302,7 +304,7 @@ def test_a_directory(tmp_path: Path, name: str) -> None:
         {"model": {"weight": [1.0]}},
     ],
 )
-def test_a_torch_file_without_weights(tmp_path: Path, content: Any) -> None:
+def test_a_torch_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, path := tmp_path / "weights.pth")
     assert "state dict" in refused(path)
 
@@ -317,7 +319,7 @@ def misfit(state: State, name: str, num_classes: int) -> str:
     return message
 
 
-def test_another_depth(state: State) -> None:
+def test_weights_of_another_depth_are_refused_with_an_example_of_what_does_not_fit(state: State) -> None:
     message = misfit(state, "resnet14", NUM_CLASSES)
     assert "is not a resnet14" in message
     assert "layer1.1" in message  # an example of what does not fit
@@ -326,11 +328,11 @@ def test_another_depth(state: State) -> None:
 @pytest.mark.parametrize(
     ("name", "num_classes"), [("wrn_16_1", NUM_CLASSES), ("resnet8x4", NUM_CLASSES), ("resnet8x4", 100)]
 )
-def test_another_family_or_width(state: State, name: str, num_classes: int) -> None:
+def test_weights_of_another_family_or_width_are_refused(state: State, name: str, num_classes: int) -> None:
     assert f"is not a {name}" in misfit(state, name, num_classes)
 
 
-def test_another_shape_of_one_entry(state: State) -> None:
+def test_an_entry_of_another_shape_is_named_with_both_shapes(state: State) -> None:
     message = misfit(state | {"conv1.weight": torch.zeros(32, 3, 3, 3)}, NAME, NUM_CLASSES)
     assert "is not a resnet8" in message
     assert "conv1.weight" in message
@@ -338,13 +340,13 @@ def test_another_shape_of_one_entry(state: State) -> None:
     assert "(16, 3, 3, 3)" in message  # expected
 
 
-def test_another_number_of_classes(state: State) -> None:
+def test_weights_for_another_number_of_classes_are_refused(state: State) -> None:
     message = misfit(state, NAME, 100)
     assert "for 10 classes" in message
     assert "100" in message
 
 
-def test_an_entry_too_few_or_too_many(state: State) -> None:
+def test_an_entry_too_few_or_too_many_is_named(state: State) -> None:
     name = next(iter(state))
     assert name in misfit({key: tensor for key, tensor in state.items() if key != name}, NAME, NUM_CLASSES)
     assert "surplus.weight" in misfit(state | {"surplus.weight": torch.zeros(1)}, NAME, NUM_CLASSES)

@@ -241,7 +241,7 @@ def check_refused(status, capsys, fragments, output):
 
 
 @pytest.mark.parametrize(("words", "fragments"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
-def test_wrong_line(words, fragments, bad_files, tmp_path, capsys, monkeypatch):
+def test_a_wrong_line_is_refused_clearly(words, fragments, bad_files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     output = tmp_path / "runs"
     words = [word.replace("{tmp}", str(bad_files)) for word in words]
@@ -275,7 +275,7 @@ INCOMPLETE = [
 
 
 @pytest.mark.parametrize(("words", "fragments"), INCOMPLETE, ids=[" ".join(words) for words, _ in INCOMPLETE])
-def test_line_that_cannot_be_completed(words, fragments, tmp_path, capsys, monkeypatch):
+def test_a_line_that_cannot_be_completed_is_refused_clearly(words, fragments, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.distillation.Distillation.__call__", lambda self: 0)
     output = tmp_path / "runs"
     check_refused(run(*words, f"output={output}"), capsys, fragments, output)
@@ -449,7 +449,7 @@ def test_internal_error_is_not_the_users_mistake(kind):
         main(command(work), ["method=kd"])
 
 
-def test_exit_statuses(capsys):
+def test_errors_have_their_exit_statuses(capsys):
     def status(error):
         def work():
             raise error

@@ -215,7 +215,7 @@ def assert_layout(batch: Batch, size: int) -> None:
     )
 
 
-def test_shapes_types_and_layout() -> None:
+def test_batches_are_float32_and_lie_channels_last() -> None:
     train = batches(synthetic(), 20)
     for batch, size in zip(epoch_of(train, 0), (20, 3), strict=True):
         assert_layout(batch, size)
@@ -249,7 +249,7 @@ def test_evaluation_sees_every_image_once_in_order_as_it_is(batch_size: int) -> 
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.37])
-def test_a_stratified_split(fraction: float) -> None:
+def test_a_split_holds_out_every_class_in_proportion(fraction: float) -> None:
     targets = torch.arange(7).repeat_interleave(torch.tensor([20, 30, 40, 50, 60, 70, 130]))
     targets = targets[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
     kept, held_out = stratified(targets, fraction)
@@ -279,7 +279,7 @@ def test_the_test_set_of_digits_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize(("fraction", "size"), [(1e-6, 1), (0.0001, 1), (0.006, 9), (0.9999, 1437)])
-def test_a_validation_split_that_would_lack_classes(fraction: float, size: int) -> None:
+def test_a_validation_split_that_would_lack_classes_is_refused(fraction: float, size: int) -> None:
     what = (
         rf"data\.validation={fraction} of 1,437 images holds out {size:,} and leaves {1437 - size:,}: .* 10 classes"
     )
@@ -349,7 +349,7 @@ def test_digits_are_normalised_by_their_own_mean_and_deviation() -> None:
     assert pixels.std().item() == pytest.approx(digits.STD[0], abs=1e-3)
 
 
-def test_digits_as_a_data_set(tmp_path: Path) -> None:
+def test_digits_are_not_flipped_and_need_no_folder(tmp_path: Path) -> None:
     dataset = data.load(DataConfig("digits", str(tmp_path / "none"), str(tmp_path / "none")))
     assert dataset.num_classes == data.INFO["digits"].num_classes == 10
     assert not dataset.augmentation.flip
@@ -432,7 +432,7 @@ def test_labels_follow_their_images_in_a_shuffled_file(tmp_path: Path, cache: Pa
     assert train.targets.tolist() == copy.labels["train"][shuffle].tolist()
 
 
-def test_a_cifar100_data_set_with_a_validation_split(tmp_path: Path, cache: Path, copy: Copy) -> None:
+def test_a_validation_split_of_cifar100_holds_out_every_class(tmp_path: Path, cache: Path, copy: Copy) -> None:
     copy.parquet(tmp_path / "root")
     dataset = data.load(DataConfig("cifar100", str(tmp_path / "root"), str(cache), 0.5))
     assert (len(dataset.train), len(dataset.evaluation), dataset.evaluation_name) == (100, 100, "val")
@@ -511,7 +511,9 @@ def test_a_source_of_the_same_size_written_later_is_decoded_anew(tmp_path: Path,
 
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("size", [0, 7, 100, 100_000])
-def test_a_damaged_cache(tmp_path: Path, cache: Path, copy: Copy, part: str, size: int) -> None:
+def test_a_damaged_cache_is_named_and_made_again_once_it_is_deleted(
+    tmp_path: Path, cache: Path, copy: Copy, part: str, size: int
+) -> None:
     copy.parquet(tmp_path / "root")
     load(tmp_path / "root", cache)
     (file,) = cache.glob(f"*-{part}-*")
@@ -523,7 +525,7 @@ def test_a_damaged_cache(tmp_path: Path, cache: Path, copy: Copy, part: str, siz
     assert_is(load(tmp_path / "root", cache), copy)
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, copy: Copy) -> None:
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, copy: Copy) -> None:
     copy.parquet(tmp_path / "root")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.cache"):
@@ -620,7 +622,9 @@ DAMAGES: dict[str, Callable[[Copy, Path], Path]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_parquet(tmp_path: Path, cache: Path, copy: Copy, damage: str) -> None:
+def test_damaged_parquet_is_named_and_nothing_of_it_is_cached(
+    tmp_path: Path, cache: Path, copy: Copy, damage: str
+) -> None:
     path = DAMAGES[damage](copy, tmp_path / "root")
     before = sorted((tmp_path / "root").iterdir())
     with pytest.raises(UserError) as caught:
@@ -653,7 +657,9 @@ FOLDER_DAMAGES: dict[str, Callable[[Copy, Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", FOLDER_DAMAGES)
-def test_damaged_class_folders(tmp_path: Path, cache: Path, copy: Copy, damage: str) -> None:
+def test_damaged_class_folders_are_refused_and_nothing_of_them_is_cached(
+    tmp_path: Path, cache: Path, copy: Copy, damage: str
+) -> None:
     root = tmp_path / "root"
     copy.folders(root)
     FOLDER_DAMAGES[damage](copy, root)
@@ -667,7 +673,7 @@ def test_damaged_class_folders(tmp_path: Path, cache: Path, copy: Copy, damage: 
 @pytest.mark.parametrize(
     "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")], ids=["missing", "altered"]
 )
-def test_damaged_pickles(
+def test_damaged_pickles_are_refused(
     tmp_path: Path,
     cache: Path,
     copy: Copy,
@@ -695,7 +701,7 @@ def test_pickles_are_not_opened_unless_their_checksums_fit(tmp_path: Path, cache
 
 
 @pytest.mark.parametrize("root", ["root", "several/folders/deep"])
-def test_without_data_and_network(tmp_path: Path, cache: Path, root: str) -> None:
+def test_without_data_and_network_the_message_says_what_would_do(tmp_path: Path, cache: Path, root: str) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path / root, cache)
     for part in (f"data.root={tmp_path / root}", "KD_DATA", "data=digits", "no network here"):
@@ -710,7 +716,7 @@ def test_what_lies_in_the_root_stays(tmp_path: Path, cache: Path) -> None:
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["other"]
 
 
-def test_a_root_that_is_a_file(tmp_path: Path, cache: Path) -> None:
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "root").write_text("")
     with pytest.raises(UserError, match=r"data\.root"):
         load(tmp_path / "root", cache)
@@ -755,7 +761,7 @@ def archive(tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> byte
     return buffer.getvalue()
 
 
-def test_a_download(
+def test_a_download_is_loaded_and_needs_no_network_again(
     tmp_path: Path, cache: Path, copy: Copy, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -766,7 +772,7 @@ def test_a_download(
 
 @pytest.mark.parametrize("existing", [True, False])
 @pytest.mark.parametrize("error", [None, ConnectionResetError("reset by peer")], ids=["ends early", "reset"])
-def test_a_download_that_breaks_off(
+def test_a_download_that_breaks_off_leaves_nothing_behind(
     tmp_path: Path,
     cache: Path,
     archive: bytes,
@@ -797,7 +803,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Split, Split]:
     return load(root, tmp_path_factory.mktemp("cache"))
 
 
-def test_the_real_cifar100(real: tuple[Split, Split]) -> None:
+def test_the_real_cifar100_is_balanced(real: tuple[Split, Split]) -> None:
     for split, size in zip(real, (50_000, 10_000), strict=True):
         assert split.images.shape == (size, 3, 32, 32)
         assert torch.bincount(split.targets, minlength=100).tolist() == [size // 100] * 100

@@ -280,7 +280,7 @@ def test_a_line_is_refused_clearly_or_works_at_length(drawn):
 
 @settings(MANY, max_examples=40)
 @given(st.one_of(st.binary(max_size=40), st.text(max_size=40).map(lambda text: text.encode(errors="replace"))))
-def test_a_preset_of_any_bytes(content):
+def test_a_preset_of_any_bytes_is_refused_clearly_or_works(content):
     with open("preset.yaml", "wb") as file:
         file.write(content)
     check_line("run", ["preset=preset.yaml"])
@@ -302,7 +302,7 @@ def test_a_preset_of_any_bytes(content):
         b"<<: {seed: 3}",
     ],
 )
-def test_a_preset_that_is_hostile_or_odd(content):
+def test_a_preset_that_is_hostile_or_odd_is_refused_clearly_or_works(content):
     with open("preset.yaml", "wb") as file:
         file.write(content)
     check_line("run", ["preset=preset.yaml"])

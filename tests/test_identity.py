@@ -105,7 +105,7 @@ def test_what_a_run_is_told_beside_its_student_is_marked() -> None:
     }
 
 
-def test_what_does_not_matter_on_the_command_line() -> None:
+def test_settings_without_effect_on_the_result_leave_the_id() -> None:
     line = ("method=kd", *SMALL)
     elsewhere = ("output=x", "data.root=x", "data.cache=x", "tracking.mode=disabled", "tracking.project=x")
     teacher = ("teacher.root=x", "teacher.seed=4", "teacher.epochs=7", "rerun=true")
@@ -175,7 +175,7 @@ def test_a_hash_ignores_the_order_of_keys_only() -> None:
         (".hidden", "hidden"),
     ],
 )
-def test_slug(label: str, folder: str) -> None:
+def test_a_label_becomes_the_name_of_a_folder(label: str, folder: str) -> None:
     assert slug(label) == folder
 
 
@@ -203,7 +203,7 @@ def state() -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_same_weights_in_another_order_or_layout() -> None:
+def test_the_same_weights_in_another_order_or_layout_have_one_hash() -> None:
     original = state()
     moved = dict(reversed(state().items()))
     moved["conv.weight"] = moved["conv.weight"].to(memory_format=torch.channels_last).requires_grad_()
@@ -213,7 +213,7 @@ def test_the_same_weights_in_another_order_or_layout() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", weights_sha256(original))
 
 
-def test_other_weights() -> None:
+def test_any_change_of_the_weights_changes_the_hash() -> None:
     original = state()
     nudged = original["fc.weight"].clone()
     nudged[0, 0] = torch.nextafter(nudged[0, 0], torch.tensor(9.0))
@@ -271,7 +271,7 @@ def test_without_git_there_is_no_commit(sources: Path) -> None:
     assert "commit" not in code_version()
 
 
-def test_the_commit_and_whether_the_tree_differs(sources: Path) -> None:
+def test_the_code_version_names_the_commit_and_whether_the_tree_differs(sources: Path) -> None:
     def git(*arguments: str) -> str:
         options = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
         done = subprocess.run(

@@ -54,7 +54,7 @@ def test_every_level_of_every_view_at_every_temperature(views):
         assert found[term].item() == pytest.approx(sum(losses) / views, rel=1e-10)
 
 
-def test_the_authors_code():
+def test_the_form_of_the_code_is_what_the_authors_code_computes():
     """Term by term as their code writes it down, with masks of half of the samples and of the classes."""
     student, teacher = logits(2)
     weak, strong = zip(student, teacher, strict=True)

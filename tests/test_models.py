@@ -73,11 +73,11 @@ def test_every_network_has_its_figures() -> None:
     assert set(models.available()) == set(LITERATURE)
 
 
-def test_number_of_parameters(case: Case) -> None:
+def test_the_number_of_parameters_is_the_literatures(case: Case) -> None:
     assert sum(parameter.numel() for parameter in case.network.parameters()) == LITERATURE[case.name][0]
 
 
-def test_shapes(case: Case) -> None:
+def test_features_have_the_literatures_shapes(case: Case) -> None:
     _, maps, embedding = LITERATURE[case.name]
     spec = FeatureSpec.of(case.features)
     assert spec.stages == spec.preacts == tuple((channels, side, side) for channels, side in maps)
@@ -85,13 +85,13 @@ def test_shapes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", models.available())
-def test_number_of_classes(name: str) -> None:
+def test_there_are_as_many_logits_as_classes(name: str) -> None:
     with torch.device("meta"):
         assert models.create(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", models.available())
-def test_learning_rate_of_the_common_protocol(name: str) -> None:
+def test_the_learning_rate_is_the_common_protocols(name: str) -> None:
     assert models.entry(name).lr == (0.01 if name in {"MobileNetV2", "ShuffleV1", "ShuffleV2"} else 0.05)
 
 
@@ -188,7 +188,7 @@ def test_gradients_of_all_features_reach_every_parameter(case: Case) -> None:
     assert all(map(torch.equal, shown, before))
 
 
-def test_state_dict_round_trip(case: Case) -> None:
+def test_a_state_dict_restores_the_network(case: Case) -> None:
     other = models.create(case.name)
     other.load_state_dict(case.network.state_dict(), strict=True)
     state, restored = case.network.state_dict(), other.state_dict()

@@ -117,7 +117,7 @@ def test_a_file_cut_off_in_a_record_says_so(tmp_path_factory, long_run):
 
 
 @pytest.mark.parametrize("zeros", ["a block", "the rest", "more"])
-def test_zeros_where_nothing_was_written(tmp_path_factory, long_run, zeros):
+def test_zeros_where_nothing_was_written_are_no_rows(tmp_path_factory, long_run, zeros):
     content, whole = long_run
     block = slice(2 * 32768, 3 * 32768)
     changed = {
@@ -133,7 +133,7 @@ def test_zeros_where_nothing_was_written(tmp_path_factory, long_run, zeros):
 
 
 @given(st.lists(st.binary(max_size=100_000), max_size=5))
-def test_records_of_any_size(tmp_path_factory, content):
+def test_records_of_any_size_come_back(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("framed") / "run-x.wandb"
     path.write_bytes(framed(content))
     losses = Losses()
@@ -141,7 +141,7 @@ def test_records_of_any_size(tmp_path_factory, content):
     assert not str(losses)
 
 
-def test_what_is_no_log(tmp_path):
+def test_what_is_no_log_is_left_out_and_said(tmp_path):
     (tmp_path / "run-a.wandb").write_bytes(b"something else")
     with pytest.raises(NoLog, match="no W&B log"):
         offline.read(tmp_path / "run-a.wandb")
@@ -189,7 +189,7 @@ def test_rows_of_one_epoch_are_one_and_rows_of_none_are_counted(tmp_path):
     assert any("rows without an epoch left out: 2" in note for note in logs.notes)
 
 
-def test_a_summary_that_is_not_the_last_value(tmp_path):
+def test_a_summary_may_be_another_than_the_last_value(tmp_path):
     rows = [{"epoch": k, "loss": loss, "top": loss} for k, loss in enumerate((3.0, 1.0, 2.0), 1)]
     run = offline.read(log_file(log(tmp_path, rows, define={"loss": "min"})))
     assert run.summary["top"] == 2.0
@@ -202,7 +202,7 @@ def test_a_summary_set_by_hand_holds_until_the_next_row(tmp_path):
     assert (run.summary["a"], run.state) == (5.0, "complete")
 
 
-def test_values_that_are_not_given_as_json(tmp_path):
+def test_values_that_are_not_given_as_json_are_read_too(tmp_path):
     record, values = Record(), {"epoch": 1, "a": 1.5, "b": True, "c": "ü", "d": [1, 2], "e": None, "n": math.nan}
     for name, value in values.items():
         item = record.history.item.add(nested_key=[name])
@@ -267,7 +267,7 @@ def test_a_thousand_runs_of_240_epochs_are_read_in_20_seconds(tmp_path):
     assert sum(spent) / 2 < 20  # on two cores, whatever else they do
 
 
-def test_directories_without_runs_and_other_names(tmp_path, monkeypatch):
+def test_a_directory_without_runs_is_told_from_none_and_from_a_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="source=empty holds no W&B runs"):

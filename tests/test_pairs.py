@@ -169,6 +169,6 @@ def test_the_table_shows_teachers_in_the_store(capsys, tmp_path):
     + [("vgg13_mobilenetv2", name) for name in methods.available() if name not in {"aftkd", *IMPOSSIBLE}]
     + [("vgg13_vgg8", name) for name in IMPOSSIBLE],
 )
-def test_end_to_end(pair, method, tmp_path):
+def test_the_command_trains_every_pair_and_method(pair, method, tmp_path):
     argv = [f"method={method}", f"pair={pair}", "data=digits", "train.max_steps=2", "train.epochs=1"]
     assert cli.main(run.COMMAND, [*argv, f"output={tmp_path}", "tracking.mode=disabled"]) == 0

@@ -127,7 +127,7 @@ def test_values_given_stay() -> None:
 # --- pairs
 
 
-def test_a_custom_pair() -> None:
+def test_a_custom_pair_is_named_after_its_networks() -> None:
     run = run_of("pair=custom", "pair.teacher=wrn_16_2", "pair.student=MobileNetV2")
     assert (run.pair.teacher, run.pair.student) == ("wrn_16_2", "MobileNetV2")
     assert run.pair.name == "wrn_16_2_mobilenetv2"
@@ -152,7 +152,7 @@ def test_a_pair_with_another_network_is_not_filed_under_its_name(role: str) -> N
 # --- methods and variants
 
 
-def test_a_list_of_methods_and_variants() -> None:
+def test_variants_differ_from_their_method_in_what_they_name() -> None:
     _, variants = resolved(
         "methods=[none,kd,{name: kd, label: soft, temperature: 8},{name: kd, label: weak, weights: {kd: 0.5}}]",
         *SMALL,
@@ -215,7 +215,7 @@ def test_a_pairs_settings_are_those_of_the_variant() -> None:
     assert weight("method.weighted=true", "method.weights.ttm=45") == 45  # the other variant's, but typed
 
 
-def test_settings_of_one_method() -> None:
+def test_what_is_typed_of_a_method_replaces_its_defaults() -> None:
     _, (variant,) = resolved(*KD, "method.temperature=2", "method.weights.kd=3", "method.label=soft")
     settings = {"name": "kd", "label": "soft", "weights": {"ce": 0.1, "kd": 3.0}, "temperature": 2.0}
     assert plain(variant.method) == settings | {"standardise": False}
@@ -247,7 +247,7 @@ def test_a_loss_setting_must_act_where_it_is_given_even_if_it_acts_elsewhere() -
         "[{name: kd, label: x},{name: at, label: x}]",
     ],
 )
-def test_two_of_one_label(methods: str) -> None:
+def test_two_students_of_one_label_are_refused(methods: str) -> None:
     message = refused(f"methods={methods}", *SMALL)
     assert "label" in message
     assert "'x'" in message or "'kd'" in message
@@ -268,7 +268,7 @@ def test_two_of_one_label(methods: str) -> None:
         ("[{name: kd, loss: {schedule: sudden}}]", ("methods", "kd", "sudden", "cosine")),
     ],
 )
-def test_variants_that_cannot_be(methods: str, parts: tuple[str, ...]) -> None:
+def test_variants_that_cannot_be_are_refused_with_what_would_do(methods: str, parts: tuple[str, ...]) -> None:
     message = refused(f"methods={methods}", *SMALL)
     for part in parts:
         assert part in message
@@ -294,7 +294,7 @@ def test_variants_that_cannot_be(methods: str, parts: tuple[str, ...]) -> None:
         (("methods=[kd,at]", "loss.temperature=1"), "loss.temperature"),
     ],
 )
-def test_a_setting_that_cannot_act(line: tuple[str, ...], key: str) -> None:
+def test_a_setting_that_cannot_act_is_refused(line: tuple[str, ...], key: str) -> None:
     message = refused(*line, *SMALL)
     assert key in message
     assert "no effect" in message
@@ -311,14 +311,14 @@ def test_a_setting_that_cannot_act(line: tuple[str, ...], key: str) -> None:
         ("method=aftkd", "method.content=attention", "method.p=2"),
     ],
 )
-def test_a_setting_that_can_act(line: tuple[str, ...]) -> None:
+def test_a_setting_that_can_act_is_taken(line: tuple[str, ...]) -> None:
     resolved(*line, *SMALL)
 
 
 # --- the machine and the environment
 
 
-def test_kd_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_folder_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_DATA", "/some/where")
     assert run_of().data.root == "/some/where"
     assert run_of("data.root=here").data.root == "here"
@@ -332,13 +332,13 @@ def test_the_cache_lies_in_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_wandb_mode(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+def test_the_environment_chooses_the_mode_of_tracking(monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
     assert run_of().tracking.mode == mode
     assert run_of("tracking.mode=disabled").tracking.mode == Mode.disabled
 
 
-def test_a_wandb_mode_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wandb_mode_that_is_none_is_refused_unless_another_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "onlin")
     message = refused(*KD)
     assert "WANDB_MODE=onlin" in message
@@ -366,30 +366,30 @@ def machine(
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
+def test_a_cpu_computes_in_bf16_where_it_can_and_as_typed(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
     train = machine(monkeypatch, cuda=False, bf16=bf16).train
     assert (train.device, train.precision) == (Device.cpu, Precision.bf16 if bf16 else Precision.fp32)
     assert run_of("train.precision=fp32").train.precision == Precision.fp32
     assert run_of("train.precision=bf16").train.precision == Precision.bf16
 
 
-def test_precision_of_a_gpu_that_computes_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_computes_in_bf16_does(monkeypatch: pytest.MonkeyPatch) -> None:
     train = machine(monkeypatch, cuda=True, bf16=True).train
     assert (train.device, train.precision) == (Device.cuda, Precision.bf16)
 
 
-def test_precision_of_a_gpu_that_only_emulates_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     train = machine(monkeypatch, cuda=True, bf16=False, capability=(7, 5)).train
     assert (train.device, train.precision) == (Device.cuda, Precision.fp32)
 
 
-def test_the_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_beside_a_gpu_is_taken_where_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cuda=True, bf16=True)
     train = run_of("train.device=cpu").train
     assert (train.device, train.precision) == (Device.cpu, Precision.fp32)
 
 
-def test_cuda_where_there_is_none() -> None:
+def test_cuda_where_there_is_none_is_refused() -> None:
     assert "train.device=cuda" in refused(*KD, "train.device=cuda")
 
 
@@ -412,7 +412,7 @@ def test_cuda_where_there_is_none() -> None:
         ("teacher.epochs", [0, -3]),
     ],
 )
-def test_numbers_that_cannot_work(key: str, values: list[Any]) -> None:
+def test_numbers_that_cannot_work_are_refused_by_the_name_of_their_key(key: str, values: list[Any]) -> None:
     for value in values:
         message = refused(*KD, f"{key}={value}")
         assert f"{key}=" in message, (key, value, message)
@@ -421,7 +421,7 @@ def test_numbers_that_cannot_work(key: str, values: list[Any]) -> None:
 # --- published figures
 
 
-def test_published_figures_of_a_pair() -> None:
+def test_published_figures_of_a_pair_are_those_of_the_papers() -> None:
     found = {
         method: figure.top1
         for method in ("teacher", "student", "kd", "fitnet", "at", "crd", "ickd", "ttm")
@@ -442,7 +442,7 @@ def test_published_figures_of_a_pair() -> None:
         ("cifar100", "vgg13", "vgg8", "KD"),
     ],
 )
-def test_no_published_figure(wanted: tuple[str, str, str, str]) -> None:
+def test_nothing_is_published_of_what_no_paper_has(wanted: tuple[str, str, str, str]) -> None:
     assert published.find(*wanted) is None
 
 

@@ -336,7 +336,7 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
     assert kept.steps() == set()
 
 
-def test_checkpoints_within_an_epoch(distil, lines, output, monkeypatch, uninterrupted, capsys):
+def test_a_run_goes_on_from_a_checkpoint_within_an_epoch(distil, lines, output, monkeypatch, uninterrupted, capsys):
     """Killed at step 7 of epochs of 4 steps, it goes on at step 6."""
     original = Launcher.__call__
 
@@ -413,7 +413,7 @@ LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
     ("signum", "status"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_signal_to_a_process(signum, status, teacher_root, tmp_path, output):
+def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, teacher_root, tmp_path, output):
     path = bare_teacher(teacher_root, tmp_path)
     words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}"])
     returned, said = signalled_within_an_epoch(words, signum)

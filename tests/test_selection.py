@@ -215,7 +215,7 @@ def test_methods_and_pairs_are_chosen_by_name_or_label():
         select(logs_of(runs).runs, pairs=["vgg8_vgg13"])
 
 
-def test_no_runs_at_all():
+def test_of_no_runs_nothing_is_selected():
     selection = select(logs_of([]).runs)
     assert selection.cells.empty
     assert selection.excluded.empty

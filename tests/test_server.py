@@ -81,7 +81,7 @@ def test_lists_and_histories_are_read_in_pages_and_through_failures(tmp_path, mo
     assert not +project.failures
 
 
-def test_names_times_and_addresses(tmp_path):
+def test_a_run_keeps_its_name_time_and_address(tmp_path):
     with connected(Project(some_runs(1)), tmp_path):
         logs = load(["me/project"])
     run = logs.runs.loc["run0"]
@@ -155,13 +155,13 @@ def test_a_server_that_stays_away_ends_the_command_and_what_was_read_is_kept(tmp
     assert project.asked["HistoryPage"] <= before + 1
 
 
-def test_no_such_project(tmp_path):
+def test_a_project_that_is_not_there_is_named(tmp_path):
     with connected(Project({}), tmp_path), pytest.raises(UserError, match="source=me/other"):
         load(["me/other"])
 
 
 @pytest.mark.slow
-def test_without_login(tmp_path):
+def test_without_login_the_command_says_how(tmp_path):
     code = "from analysis.table import COMMAND; from benchmarks.cli import main; raise SystemExit(main(COMMAND))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_DIR": str(tmp_path)}

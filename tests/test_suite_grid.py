@@ -109,7 +109,7 @@ def test_a_method_that_cannot_serve_a_pair_is_left_out_there_and_said_why() -> N
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "loss.start=0.5"], ["loss.start", "no effect"]),
     ],
 )
-def test_grids_that_cannot_be(words: list[str], parts: list[str]) -> None:
+def test_grids_that_cannot_be_are_refused(words: list[str], parts: list[str]) -> None:
     message = refused(*words)
     for part in parts:
         assert part in message
@@ -129,7 +129,7 @@ def test_grids_that_cannot_be(words: list[str], parts: list[str]) -> None:
         (["pair=vgg13_vgg8"], ["pair", "pairs"]),
     ],
 )
-def test_lines_that_cannot_be(words: list[str], parts: list[str], tmp_path, capsys) -> None:
+def test_lines_that_cannot_be_are_refused(words: list[str], parts: list[str], tmp_path, capsys) -> None:
     line = ["methods=[kd]", "pairs=[vgg13_vgg8]", "data=digits", f"output={tmp_path / 'runs'}"]
     assert main(COMMAND, [*line, *words]) == 2
     shown = capsys.readouterr()

@@ -218,7 +218,7 @@ def test_a_single_method_is_not_best_of_anything():
     assert row(only([logged("kd")]), "methods", "kd").cells[0].mark == ""
 
 
-def test_aggregates_over_pairs():
+def test_aggregates_are_the_relative_gain_and_the_mean_rank_over_pairs():
     table = only(grid(SCORES))
     assert table.aggregates == ("over kd, %", "mean rank")
     means = {key: np.mean(value) for key, value in SCORES.items()}
@@ -275,7 +275,7 @@ def test_architectures_are_tables_of_their_own():
         ("ResNet50", "resnet20", False),
     ],
 )
-def test_architecture(one, other, same):
+def test_families_are_told_by_the_networks_names(one, other, same):
     assert (family(one) == family(other)) == same
 
 
@@ -395,7 +395,7 @@ def test_the_note_on_seeds_names_brackets_only_where_there_are_some():
     assert explained in only([*three[:3], *few]).notes
 
 
-def test_text_of_cells():
+def test_cells_are_written_as_mean_deviation_and_seeds():
     runs = [*grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.5]})]
     entries = {row[0].text: row[1].text for _, rows in of_table(only(runs)).blocks for row in rows}
     assert entries["kd"] == "73.00 ± 1.00"
@@ -407,7 +407,7 @@ def test_text_of_cells():
     assert [number(value, signed=True) for value in (-0.004, 0.0, 0.004)] == ["0.00"] * 3
 
 
-def test_statistics_against_a_reference():
+def test_every_row_is_compared_with_the_reference_on_pairs_and_over_them():
     result = compare(logs_of(grid(SCORES)), Layout(compare="kd"))
     on_pairs, over_pairs = result.grids[-2:]
     (head,), ((_, rows),) = on_pairs.head, on_pairs.blocks
@@ -496,7 +496,7 @@ def test_statistics_are_reproducible_and_follow_the_seed():
     assert one != other
 
 
-def test_unknown_reference():
+def test_an_unknown_reference_is_refused():
     with pytest.raises(UserError, match=r"(?s)compare: .*'dk'.*closest: kd"):
         compare(logs_of(grid(SCORES)), Layout(compare="dk"))
 
@@ -563,7 +563,7 @@ def test_markdown_tables_keep_their_shape(names):
         assert name in line
 
 
-def test_marks_in_each_format():
+def test_every_format_shows_the_marks():
     grids = [hostile_grid(["one", "two"])]
     assert "**−1.00 ± 0.10**" in formats.markdown(grids)
     assert "<u>−1.00 ± 0.10</u>" in formats.markdown(grids)

@@ -131,7 +131,7 @@ def test_lists_the_store(command, published, capsys):
         (["network=resnet8", "train.lr=abc"], "train.lr=abc"),
     ],
 )
-def test_wrong_lines(command, tmp_path, capsys, words, expected):
+def test_wrong_lines_are_refused(command, tmp_path, capsys, words, expected):
     assert command(*words, "data=digits") == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

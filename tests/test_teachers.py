@@ -85,7 +85,7 @@ def logits(network: Network) -> torch.Tensor:
     ],
     ids=" ".join,
 )
-def test_another_teacher(base: RunConfig, changed: list[str]) -> None:
+def test_what_changes_a_teacher_gives_it_another_folder(base: RunConfig, changed: list[str]) -> None:
     assert folder(run_of(*changed)) != folder(base)
 
 
@@ -114,7 +114,7 @@ def test_another_teacher(base: RunConfig, changed: list[str]) -> None:
         ("rerun", True),
     ],
 )
-def test_the_same_teacher(base: RunConfig, key: str, value: Any) -> None:
+def test_what_students_alone_notice_leaves_the_teacher_the_same(base: RunConfig, key: str, value: Any) -> None:
     section, _, name = key.rpartition(".")
     if section:
         value = dataclasses.replace(getattr(base, section), **{name: value})
@@ -161,7 +161,7 @@ def test_the_store_lies_in_the_output_folder_unless_said_otherwise() -> None:
     assert Path("store") in folder(run_of("output=there", "teacher.root=store")).parents
 
 
-def test_what_the_teacher_is_trained_with() -> None:
+def test_a_teacher_is_trained_as_ever_whatever_tunes_the_student() -> None:
     """The common protocol, whatever tunes the student; only the data set's own rate and what shortens trials."""
     run = run_of("pair.teacher=MobileNetV2", "train.lr=0.3", "train.batch_size=7", "train.max_steps=5", "seed=3")
     config = TeacherPlan.of(run).config
@@ -179,7 +179,7 @@ def test_what_the_teacher_is_trained_with() -> None:
 # --- in and out
 
 
-def test_there_and_back(run: RunConfig, network: Network) -> None:
+def test_a_stored_teacher_comes_back_frozen_with_its_last_accuracy(run: RunConfig, network: Network) -> None:
     assert find(run) is None
     stored = store(run, network)
     found = find(run)
@@ -259,7 +259,7 @@ def refused(run: RunConfig) -> str:
     return message
 
 
-def test_other_weights_than_the_card_describes(run: RunConfig, stored: Path) -> None:
+def test_other_weights_than_the_card_describes_are_refused(run: RunConfig, stored: Path) -> None:
     path = stored / "teacher.safetensors"
     tensors = load_file(path)
     tensors["fc.bias"][0] += 1e-3
@@ -267,7 +267,7 @@ def test_other_weights_than_the_card_describes(run: RunConfig, stored: Path) -> 
     assert "SHA-256" in refused(run)
 
 
-def test_truncated_or_missing_weights(run: RunConfig, stored: Path) -> None:
+def test_truncated_or_missing_weights_are_refused(run: RunConfig, stored: Path) -> None:
     path = stored / "teacher.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     refused(run)
@@ -290,13 +290,13 @@ def test_truncated_or_missing_weights(run: RunConfig, stored: Path) -> None:
     ],
     ids=["empty", "truncated", "list", "number", "no sha256", "no top1", "null top1", "text top1", "nan top1"],
 )
-def test_a_damaged_card(run: RunConfig, stored: Path, damage: Callable[[Any], str]) -> None:
+def test_a_damaged_card_is_named(run: RunConfig, stored: Path, damage: Callable[[Any], str]) -> None:
     path = stored / "card.json"
     path.write_text(damage(json.loads(path.read_text())))
     assert "card.json" in refused(run)
 
 
-def test_a_card_that_is_no_text(run: RunConfig, stored: Path) -> None:
+def test_a_card_that_is_no_text_is_named(run: RunConfig, stored: Path) -> None:
     (stored / "card.json").write_bytes(b"\xff\xfe\x00")
     assert "card.json" in refused(run)
 
@@ -313,7 +313,7 @@ def test_a_checkpoint_is_a_teacher(tmp_path: Path, network: Network) -> None:
     torch.testing.assert_close(logits(teacher.load(10, CPU)), logits(network))
 
 
-def test_a_missing_checkpoint(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         teachers.given("resnet8", str(tmp_path / "weights.pth"), 10)
     assert str(tmp_path / "weights.pth") in str(caught.value)
@@ -352,12 +352,12 @@ def teacher(claimed: float | None, path: str = "somewhere/weights.pth") -> Teach
 
 
 @pytest.mark.parametrize("top1", [70.0, 69.9, 69.1, 75.0, 100.0])
-def test_an_accuracy_as_claimed(top1: float) -> None:
+def test_an_accuracy_near_the_claim_passes(top1: float) -> None:
     teachers.check_accuracy(teacher(70.0), top1, "test")
 
 
 @pytest.mark.parametrize("top1", [0.0, 1.0, 60.0, 68.9])
-def test_an_accuracy_far_under_the_claim(top1: float) -> None:
+def test_an_accuracy_far_under_the_claim_is_refused(top1: float) -> None:
     with pytest.raises(UserError) as caught:
         teachers.check_accuracy(teacher(70.0), top1, "test")
     for part in ("somewhere/weights.pth", f"{top1:.2f}", "70.00"):

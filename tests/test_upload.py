@@ -99,7 +99,7 @@ def sync(home, *words):
     assert done.returncode == 0, done.stderr
 
 
-def test_online_run_and_synced_offline_run(server, distil, tmp_path):
+def test_the_server_has_online_and_synced_runs_whole(server, distil, tmp_path):
     assert distil("method=none", "tracking.mode=online", f"output={tmp_path / 'online'}") == 0
     assert result(tmp_path / "online", "none")["wandb"].startswith(server.address)
     check(server, tmp_path / "online", "none")
@@ -111,7 +111,7 @@ def test_online_run_and_synced_offline_run(server, distil, tmp_path):
 
 
 @pytest.mark.parametrize("fail", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
-def test_a_server_that_fails_in_the_middle(fail, server, distil, tmp_path, monkeypatch, capsys):
+def test_a_server_that_fails_in_the_middle_loses_no_row(fail, server, distil, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "UPLOAD_PATIENCE_S", 5)
     log = tracking.Tracker.log
 
