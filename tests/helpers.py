@@ -24,6 +24,18 @@ TARGETS = torch.arange(40) * 7 % NUM_CLASSES  # labels of a training set of 40
 INDEX = torch.tensor([3, 17, 0, 28, 39, 10])  # the batch: its positions in it
 TARGET = TARGETS[INDEX]
 
+# Methods without a connector cannot serve pairs of unequal widths.
+OF_UNEQUAL_WIDTH = {
+    "wrn40_2_wrn40_1",
+    "vgg13_mobilenetv2",
+    "resnet50_mobilenetv2",
+    "resnet50_vgg8",
+    "resnet32x4_shufflev1",
+    "resnet32x4_shufflev2",
+    "wrn40_2_shufflev1",
+}
+IMPOSSIBLE = {"kdsvd": (OF_UNEQUAL_WIDTH, "equal width"), "fsp": (OF_UNEQUAL_WIDTH, "equally many channels")}
+
 
 def random_features(
     channels: tuple[int, ...] = (3, 4, 6, 5),

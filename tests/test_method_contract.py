@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from helpers import (
+    IMPOSSIBLE,
     INDEX,
     NUM_CLASSES,
     TARGET,
@@ -65,8 +66,6 @@ VARIANTS = {
     "srrl": [{"connects": "embedding"}],
     "vid": [{"train_variance": False}],
 }
-# Methods that compare channel by channel, without a connector.
-EQUAL_WIDTHS = {"kdsvd", "fsp"}
 # Parts that a method reads of the teacher alone.
 OF_THE_TEACHER = {"reviewkd": {"preacts"}, "simkd": {"logits"}}
 ALL_VARIANTS = [(name, config) for name in NAMES for config in [{}, *VARIANTS.get(name, [])]]
@@ -84,7 +83,7 @@ def all_terms(name):
 
 def pair(name, seed=0):
     """Features of two networks that the method can serve, of different widths where it connects them."""
-    widths = {"channels": (3, 4, 6, 5)} if name in EQUAL_WIDTHS else {}
+    widths = {"channels": (3, 4, 6, 5)} if name in IMPOSSIBLE else {}
     return student_features(seed=seed), teacher_features(seed=seed + 1000, **widths)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import tensors, with_grad
+from helpers import IMPOSSIBLE, tensors, with_grad
 from torch.utils.flop_counter import FlopCounterMode
 
 import methods
@@ -16,17 +16,6 @@ from methods import Features, FeatureSpec, InvalidSetting
 BATCH, NUM_CLASSES = 4, 10
 NETWORKS = sorted({name for pair in PAIRS.values() for name in pair})
 
-# Methods without a connector cannot serve pairs of unequal widths.
-OF_UNEQUAL_WIDTH = {
-    "wrn40_2_wrn40_1",
-    "vgg13_mobilenetv2",
-    "resnet50_mobilenetv2",
-    "resnet50_vgg8",
-    "resnet32x4_shufflev1",
-    "resnet32x4_shufflev2",
-    "wrn40_2_shufflev1",
-}
-IMPOSSIBLE = {"kdsvd": (OF_UNEQUAL_WIDTH, "equal width"), "fsp": (OF_UNEQUAL_WIDTH, "equally many channels")}
 # Settings that say nothing about the pair and spare the tests a wide layer.
 NARROW = {"semckd": {"max_width": 16}, "reviewkd": {"max_width": 16}}
 

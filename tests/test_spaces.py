@@ -10,8 +10,8 @@ from functools import cache
 import optuna
 import pytest
 import yaml
+from helpers import IMPOSSIBLE
 from studies import SMALL, plan_of
-from test_pairs import IMPOSSIBLE
 
 from benchmarks.cli import compose_config
 from benchmarks.errors import UserError
