@@ -176,7 +176,7 @@ def _check_loss(loss: LossConfig, variants: list[Variant], given: set[str]) -> N
 def forbids_compiling(train: Any) -> str | None:
     """Why this protocol cannot be computed by compiled kernels; None where it can."""
     if train.deterministic:
-        return "of compiled kernels bit-identical results are not known; leave it out with train.deterministic=true"
+        return "compiled kernels are not known to repeat bit for bit; leave it out with train.deterministic=true"
     if train.optimizer == Optimizer.dot:
         return "train.optimizer=dot asks what each loss reaches, which compiled kernels do not tell"
     return None

@@ -72,7 +72,7 @@ class CudaGraphs(Graphs):
                 raise
             raise RunFailed(
                 f"a step cannot be recorded as a CUDA graph ({first_line(cause(error))}), and torch before {SOUND} "
-                "cannot go on after that; train.graph=false does without"
+                "cannot go on after that; use train.graph=false"
             ) from error
         return graph.replay
 
