@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from benchmarks.errors import UserError, first_line, require
+from benchmarks.words import command_line
 
 ABOUT, LOGS = "about.yaml", "logs.parquet"
 MAKERS = ("analysis.table", "analysis.plot", "analysis.report")
@@ -25,7 +26,7 @@ class Product:
     @property
     def command(self) -> str:
         """As it is typed in the result's folder."""
-        return shlex.join(["python", "-m", self.module, f"source={LOGS}", *self.words])
+        return command_line(["python", "-m", self.module, f"source={LOGS}", *self.words])
 
     @property
     def files(self) -> list[str]:

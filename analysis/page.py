@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +24,7 @@ from analysis.significance import grids
 from analysis.tables import Tables
 from benchmarks.errors import UserError
 from benchmarks.overrides import as_overrides
+from benchmarks.words import command_line
 from methods import acts
 
 Blocks = list[list[list[tuple[Entry, Cell]]]]  # of a table's rows, each text with the number and the runs behind it
@@ -135,7 +135,7 @@ def _picture(kind: Kind, view: View, pair: str, tables: Tables) -> Picture:
     words = as_overrides({name: value for name, value in told.items() if value != []})
     heading = f"{kind}: {MEANING[kind]}" + (f" ({pair})" if pair else "")
     svg = style.svg(draw(view, options))
-    return Picture(heading, Markup(inline(svg, heading)), shlex.join(["python", "-m", "analysis.plot", *words]))
+    return Picture(heading, Markup(inline(svg, heading)), command_line(["python", "-m", "analysis.plot", *words]))
 
 
 def inline(svg: str, label: str) -> str:

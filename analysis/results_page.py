@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from analysis.logs import Logs
 from analysis.parquet import read
 from analysis.runs import get, machine_of, seconds_of
 from benchmarks.clock import duration
+from benchmarks.words import command_line
 
 PICTURES = (".png", ".svg")  # that a page of Markdown shows
 
@@ -86,6 +88,7 @@ def _cohort(config: dict[str, Any]) -> str:
 
 def _repeats(logs: Logs) -> Iterator[str]:
     """The commands that repeat the runs, one by one."""
-    commands = sorted({command for config in logs.runs["config"] if (command := config.get("command"))})
+    logged = {command for config in logs.runs["config"] if (command := config.get("command"))}
+    commands = sorted(command_line(shlex.split(command)) for command in logged)
     if commands:
         yield "To repeat each run:\n\n" + "\n".join(f"    {command}" for command in commands)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from typing import Any
 
 from benchmarks import data
@@ -12,6 +11,7 @@ from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import default_lr, scaled_milestones
 from benchmarks.variants import Specs, StudentConfig
+from benchmarks.words import command_line
 from methods import MethodConfig, configure, default_of
 from methods.schedules import LossConfig
 
@@ -39,7 +39,7 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
         "teacher": _teacher(student, teacher) if teacher else {},
     }
     words = as_overrides({key: value for key, value in settings.items() if value != {}})
-    return shlex.join(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
+    return command_line(["python", "-m", "benchmarks.run", *words, *(["rerun=true"] if attempt else [])])
 
 
 def usual_method(method: MethodConfig, pair: str) -> MethodConfig:

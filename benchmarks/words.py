@@ -1,7 +1,9 @@
-"""Numbers in sentences. Depends on nothing."""
+"""Numbers in sentences, and words in command lines. Depends on nothing."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -14,3 +16,10 @@ def signed(difference: float, digits: int = 2) -> str:
     """A difference with its sign, a true minus: "+1.20", "−0.50", "0.00"."""
     difference = round(difference, digits) + 0.0  # which makes a negative zero positive
     return f"{difference:{'+' if difference else ''}.{digits}f}".replace("-", "−")
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Words for a POSIX shell; in double quotes where they hold single ones, which `shlex` makes hard to read."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member, Row
 from benchmarks.variants import Variant
-from benchmarks.words import counted
+from benchmarks.words import command_line, counted
 from benchmarks.workbench import Workbench
 from sweeps import seals
 from sweeps.config import Pruner
@@ -71,7 +70,7 @@ def record(plan: Plan, variant: Variant) -> dict[str, Any]:
     """What a variant changes of its method's defaults, as a preset, and the command that repeats its training."""
     student = plan.base.resolve(variant)
     told = beyond_usual(student, plan.base.specs)
-    words = shlex.join([f"teacher.root={plan.run.teacher.root}"])
+    words = command_line([f"teacher.root={plan.run.teacher.root}"])
     return {
         SETTINGS: told | {"method": {"name": student.method.name} | told.get("method", {})},
         COMMAND: f"{repeat(student, plan.run.teacher)} {words}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +11,7 @@ from benchmarks import groups
 from benchmarks.cli import Command, main
 from benchmarks.console import make_console
 from benchmarks.errors import UserError
+from benchmarks.words import command_line
 from sweeps import findings, spaces
 from sweeps.conduct import conduct
 from sweeps.config import StorageConfig, StudyConfig
@@ -63,7 +63,7 @@ def _show_command(plan: Plan) -> str:
         words.append(f"output={search.output}")
     if search.storage != default_storage(search.output):
         words.append(f"storage={hidden(search.storage)}")
-    return shlex.join(["python", "-m", "sweeps.show", *words])
+    return command_line(["python", "-m", "sweeps.show", *words])
 
 
 def overview() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from benchmarks.files import write_text
 from benchmarks.identity import slug
 from benchmarks.overrides import as_overrides
 from benchmarks.repeat import pair_settings
-from benchmarks.words import counted
+from benchmarks.words import command_line, counted
 from methods import option
 from sweeps import findings, objective
 from sweeps.config import StorageConfig
@@ -139,7 +138,7 @@ def _print_best(console: Console, found: Findings) -> None:
 def _full_command(found: Findings, best: FrozenTrial) -> str:
     where = {"pair": pair_settings(PairConfig(**found.settings["pair"])), "data": found.settings["data"]["name"]}
     words = as_overrides(best.user_attrs[objective.SETTINGS] | where)
-    return shlex.join(["python", "-m", "benchmarks.run", *words])
+    return command_line(["python", "-m", "benchmarks.run", *words])
 
 
 def _export(console: Console, found: Findings, path: Path) -> None:

@@ -1,9 +1,12 @@
 """The command that a run leaves behind gives the same run again."""
 
 import shlex
+import subprocess
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import run
 from benchmarks.cli import compose_config
@@ -12,6 +15,7 @@ from benchmarks.distillation import Distillation
 from benchmarks.identity import run_id
 from benchmarks.protocol import resolve
 from benchmarks.repeat import beyond_usual, repeat
+from benchmarks.words import command_line
 
 LINES = [
     ["method=none", "pair=vgg13_vgg8"],
@@ -92,3 +96,20 @@ def test_the_teacher_and_the_attempt_are_part_of_it(tmp_path):
     first, configuration = student(words)
     assert repeat(first, configuration.teacher, attempt=1).endswith("teacher.epochs=12 teacher.seed=4 rerun=true")
     assert "teacher" not in repeat(first, None)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
+def test_a_command_line_is_read_as_its_words(words):
+    assert shlex.split(command_line(words)) == words
+
+
+def test_the_shell_reads_a_command_line_as_its_words():
+    words = ["a b", "method.label='a b'", "it's $HOME", 'a "b\'s"', "`ls`'", "\\'", "!'", "", "a\n'b"]
+    said = subprocess.run(
+        ["sh", "-c", f"printf '%s\\0' {command_line(words)}"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split("\0")[:-1] == words
+
+
+def test_single_quotes_in_a_command_line_stay_readable():
+    assert command_line(["method.label='a b'", "pairs=[a,b]"]) == "\"method.label='a b'\" 'pairs=[a,b]'"
