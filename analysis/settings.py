@@ -92,7 +92,7 @@ class Layout:
     """
 
     epoch: Epoch = option(
-        Epoch.last, "last, or best: chosen by the evaluation itself, which flatters; marked as such"
+        Epoch.last, "last, or best: chosen on the evaluation data itself, which flatters; marked as such"
     )
     measure: Measure = option(
         Measure.top1, "what is compared: " + ", ".join(f"{name} ({words})" for name, words in _WORDS.items())

@@ -50,7 +50,7 @@ class ThroughputConfig(RunConfig):
 
     repeats: int = option(5, "rounds; in each, all loops are measured in turn")
     steps: int = option(10, "training steps of a loop in each round")
-    workers: int | None = option(None, "of the plain loop's DataLoader; default: as many as serve best, by trial")
+    workers: int | None = option(None, "of the plain loop's DataLoader; default: the best number, found by trial")
     out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")
 
 

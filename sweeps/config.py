@@ -56,15 +56,15 @@ class SearchConfig(StorageConfig):
     seeds: list[int] = option([0], "of the students; a trial's score is the mean over them")
     confirm: int = option(3, "fresh seeds on which the best trial and the defaults are trained again; 0: none")
     workers: int = option(1, "processes on this machine")
-    cohort: int = option(4, "trials that a worker trains together under one teacher forward, 1 to 4")
+    cohort: int = option(4, "trials that a worker trains together with one teacher forward pass, 1 to 4")
     sampler: Sampler = option(Sampler.tpe, "tpe or random")
     pruner: Pruner = option(
         Pruner.default,
-        "hyperband (over epochs), wilcoxon (over seeds) or none; default: hyperband, of a grid none",
+        "hyperband (over epochs), wilcoxon (over seeds) or none; default: hyperband; none for a grid",
     )
     seed: int = option(0, "of the sampler")
     heartbeat: float = option(
-        30.0, "seconds between a worker's signs of life; after four without, its trials go to others"
+        30.0, "seconds between a worker's signs of life; after four are missed, its trials go to others"
     )
     train: TrainConfig = option(TrainConfig, "training protocol; epochs are the budget")
     teacher: TeacherConfig = option(

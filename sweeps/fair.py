@@ -158,7 +158,7 @@ def _write(
 
 COMMAND = Command(
     name="sweeps.fair",
-    summary="tune several methods with the same number of trials, and compare them and what each gained by it",
+    summary="tune several methods with the same number of trials each, and compare them and what tuning gained",
     examples=EXAMPLES,
     config=FairConfig,
     groups={"pair": groups.pairs(), "data": groups.data_sets()},

@@ -22,7 +22,7 @@ from sweeps.study import score_of
 
 NAME = "sweeps.run"
 SUMMARY = (
-    "search hyper-parameters with Optuna, scored on held-out training images; the same command elsewhere joins"
+    "tune hyper-parameters with Optuna on held-out training images; the same command elsewhere joins the study"
 )
 EXAMPLES = (
     "python -m sweeps.run space=aftkd pair=vgg13_vgg8 data=digits trials=20 workers=2",

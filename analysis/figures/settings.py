@@ -68,7 +68,7 @@ class PlotConfig:
     )
     epoch: Epoch = option(
         Epoch.last,
-        "last, or best: chosen by the evaluation itself, which flatters; marked as such",
+        "last, or best: chosen on the evaluation data itself, which flatters; marked as such",
         **_with(Kind.ablation, Kind.blocks, Kind.pareto, Kind.ranks, Kind.gain),
     )
     metric: str | None = option(
@@ -88,8 +88,8 @@ class PlotConfig:
         "whose arrays to show; default: the lowest that wrote them",
         **_with(Kind.correlation, Kind.tsne, Kind.attention),
     )
-    classes: int = option(10, "so many, the first ones", **_with(Kind.tsne))
-    samples: int = option(3, "images, at most 8", **_with(Kind.attention))
+    classes: int = option(10, "how many of the first classes to show", **_with(Kind.tsne))
+    samples: int = option(3, "how many images to show, at most 8", **_with(Kind.attention))
 
     def __post_init__(self) -> None:
         coerce_types(self)
