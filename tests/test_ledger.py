@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from postgres import free_port
 
 from sweeps import ledger as ledger_module
-from sweeps.ledger import BEATS_MISSED, Ledger, Pulse, origin
+from sweeps.ledger import Ledger, Pulse, origin
 from sweeps.storage import open_storage
 from sweeps.study import quieten
 
@@ -69,9 +69,22 @@ def ledger_of(request):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Lets time pass."""
+    """A call after which so many seconds have passed since the test began."""
     clock = time.time
     return lambda seconds: monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+
+
+@pytest.fixture
+def signed(monkeypatch):
+    """Set by every signature."""
+    event, sign = Event(), Ledger.sign
+
+    def noted(*args):
+        sign(*args)
+        event.set()
+
+    monkeypatch.setattr(Ledger, "sign", noted)
+    return event
 
 
 def draw(ledger, most=1):
@@ -133,47 +146,47 @@ def test_a_trial_of_a_dead_worker_is_queued_once_and_keeps_what_it_is(url, ledge
         dead.study.tell(lost, 0.5)
 
 
-def test_signatures_are_renewed_while_a_worker_lives(url, ledger_of, later):
-    ledger, other = (ledger_of(url, heartbeat=0.05, worker=each) for each in ("a:1", "b:1"))
+def test_signatures_are_renewed_while_a_worker_lives(url, ledger_of, signed, later):
+    ledger, other = ledger_of(url, heartbeat=0.05, worker="a:1"), ledger_of(url, worker="b:1")
     trials = draw(ledger)
+    later(300)
+    signed.clear()
     with Pulse(ledger, trials):
-        time.sleep(0.5)
+        assert signed.wait(60)
         other.reclaim()
     assert other.running() == 1
-    time.sleep(0.3)
+    later(600)
     other.reclaim()
     assert other.running() == 0
 
 
-def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of):
+def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of, signed):
     ledger = ledger_of(sqlite, heartbeat=0.02)
     trials = draw(ledger, 2)
-    with Pulse(ledger, trials) as pulse:
+    with Pulse(ledger, trials):
         finish(ledger, trials[:1])
-        time.sleep(0.1)
-        assert pulse._thread.is_alive()
+        for _ in range(2):  # the other's: of one that is finished none can be given
+            signed.clear()
+            assert signed.wait(60)
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("an RPC that the proxy did not answer")])
-def test_signatures_go_on_when_a_storage_is_there_again(error, sqlite, ledger_of, monkeypatch):
-    ledger, other = (ledger_of(sqlite, heartbeat=0.2, worker=each) for each in ("a:1", "b:1"))
+def test_signatures_go_on_when_a_storage_is_there_again(error, sqlite, ledger_of, signed, later, monkeypatch):
+    ledger, other = ledger_of(sqlite, heartbeat=0.05, worker="a:1"), ledger_of(sqlite, worker="b:1")
     trials = draw(ledger)
-    sign, failed, signed = Ledger.sign, Semaphore(0), Event()
+    sign, failed = Ledger.sign, Semaphore(0)
 
     def failing(*_):
         failed.release()
         raise error
 
-    def noted(*args):
-        sign(*args)
-        signed.set()
-
     with Pulse(ledger, trials):
         monkeypatch.setattr(Ledger, "sign", failing)
         assert failed.acquire(timeout=60)
         assert failed.acquire(timeout=60)  # it tries again
-        time.sleep(BEATS_MISSED * 0.2)  # for so long that others take it for dead
-        monkeypatch.setattr(Ledger, "sign", noted)
+        later(300)  # for so long that others take it for dead
+        signed.clear()
+        monkeypatch.setattr(Ledger, "sign", sign)
         assert signed.wait(60)
         other.reclaim()
     assert other.running() == 1
