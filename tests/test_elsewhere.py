@@ -8,15 +8,13 @@ import importlib
 import io
 import json
 import multiprocessing
-import os
-import signal
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
 import safetensors.torch
 import torch
-from commands import TINY, few_digits, merge, same, weights
+from commands import TINY, few_digits, interrupted_at, merge, same, weights
 from tape import Tapes
 from torch import Tensor
 from torch.utils import backend_registration
@@ -25,7 +23,6 @@ import methods
 from benchmarks import parity
 from benchmarks.cli import main
 from benchmarks.training import cohort, stopwatch
-from benchmarks.training.cohort import Cohort
 
 pytestmark = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
@@ -63,15 +60,9 @@ def child_run(words, module="benchmarks.run", stopped_at=None, replayed=False):
     """A command on the device: its status, what it said, and how many steps were replayed."""
     import elsewhere
 
-    heed, tapes, said = Cohort._heed, Tapes(), io.StringIO()
-
-    def interrupt(self, interruption):
-        if self.step == stopped_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        heed(self, interruption)
-
-    with few_digits(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cohort, "_heed", interrupt)
+    tapes, said = Tapes(), io.StringIO()
+    stopped = interrupted_at(stopped_at) if stopped_at else contextlib.nullcontext()
+    with few_digits(), stopped, pytest.MonkeyPatch.context() as patch:
         patch.setitem(stopwatch.PEAK_SIDE, elsewhere.NAME, 64)
         if replayed:
             patch.setattr(cohort, "graphs_of", lambda train, device: tapes)

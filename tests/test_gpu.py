@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 import safetensors.torch
 import torch
-from commands import InjectedConfig, injected, result, same
+from commands import InjectedConfig, injected, interrupted_at, result, same
 
 import methods
 from benchmarks.training import step
 from benchmarks.training.build import build_network, frozen
-from benchmarks.training.cohort import Cohort
 from benchmarks.training.examining import network_objection
 from benchmarks.training.graphs import SOUND
 from benchmarks.training.step import teacher_features
@@ -97,17 +93,9 @@ def test_looked_up_outputs_are_replayed_too(distil, tmp_path, replays):
     assert_same(tmp_path / "known", tmp_path / "looked", "crd")
 
 
-def test_an_interrupted_training_goes_on_replaying(distil, tmp_path, monkeypatch, replays):
+def test_an_interrupted_training_goes_on_replaying(distil, tmp_path, replays):
     assert distil(*GPU, "method=crd", f"output={tmp_path / 'whole'}") == 0
-    launch = Cohort._heed
-
-    def interrupt(cohort, interruption):
-        if cohort.step == 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-        launch(cohort, interruption)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Cohort, "_heed", interrupt)
+    with interrupted_at(9):
         assert distil(*GPU, "method=crd", f"output={tmp_path / 'parts'}") == 143
     assert distil(*GPU, "method=crd", f"output={tmp_path / 'parts'}") == 0
     assert_same(tmp_path / "whole", tmp_path / "parts", "crd")
