@@ -21,6 +21,20 @@ def teacher_root(tmp_path_factory):
 
 
 @pytest.fixture
+def output(tmp_path):
+    """Where `distil` leaves its runs."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """A call that makes any further training fail the test."""
+    from benchmarks.training.cohort import Cohort
+
+    return lambda: monkeypatch.setattr(Cohort, "run", lambda self: pytest.fail("it trains"))
+
+
+@pytest.fixture
 def distil(tmp_path, teacher_root, monkeypatch):
     """Runs `benchmarks.run` in this process on a tiny configuration, into `tmp_path / "runs"`."""
     from commands import TINY, few_digits, merge, run

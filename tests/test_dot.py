@@ -111,11 +111,6 @@ def test_its_state_is_saved():
 DOT_WORDS = ("train.optimizer=dot", "train.epochs=2")
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "runs"
-
-
 def test_a_cohort_under_dot_is_what_each_is_alone_and_survives_interruption(distil, output, tmp_path):
     assert distil(*DOT_WORDS, "methods=[kd]", f"output={tmp_path}/alone") == 0
     with interrupted_at(4):

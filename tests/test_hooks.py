@@ -32,11 +32,6 @@ from benchmarks.training.evaluate import evaluate, logits_of
 from methods import Method
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "runs"
-
-
 class Looking(Method[InjectedConfig]):
     """Pulls the student's classifier output towards the teacher's bias, which only `prepare` can see."""
 

@@ -49,11 +49,6 @@ def lines(teacher_root):
     return [*COHORT, f"teacher.checkpoint={path}"]
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "runs"
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(teacher_root, tmp_path_factory):
     """Weights and history of the same cohort that nothing disturbs."""

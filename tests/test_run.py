@@ -26,29 +26,10 @@ from torch import nn
 import methods
 from benchmarks import published
 from benchmarks.models import Network
-from benchmarks.training.cohort import Cohort
 from benchmarks.workbench import Workbench
 from methods import Method
 
 ALL = ("none", "kd", "fitnet", "at", "crd", "aftkd")
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def no_training(monkeypatch):
-    """A call that makes any further training fail the test."""
-
-    def forbid():
-        def fail(self):
-            raise AssertionError("it trains")
-
-        monkeypatch.setattr(Cohort, "run", fail)
-
-    return forbid
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -43,11 +43,6 @@ BOOM = "{name: kd, label: boom, weights: {ce: 1e30}}"  # not finite from the sec
 
 
 @pytest.fixture
-def output(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
 def suite(tmp_path, teacher_root, monkeypatch, output):
     """Runs `benchmarks.suite` in this process on a tiny grid of one pair."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "KD_DATA"):
@@ -56,12 +51,6 @@ def suite(tmp_path, teacher_root, monkeypatch, output):
     base += [f"pairs=[{SMALL}]", f"output={output}", f"teacher.root={teacher_root}"]
     with few_digits():
         yield lambda *words: main(COMMAND, merge(base, words))
-
-
-@pytest.fixture
-def no_training(monkeypatch):
-    """A call that makes any further training fail the test."""
-    return lambda: monkeypatch.setattr(Cohort, "run", lambda self: pytest.fail("it trains"))
 
 
 @pytest.fixture
