@@ -286,7 +286,7 @@ def test_alone_with_logits_alone_and_damaged(train, store, tmp_path, looks, caps
     capsys.readouterr()
     assert train("mended", *words) == 0
     shown = "".join(capsys.readouterr().out.split())
-    assert f"{path}isnoreadablesafetensorsfile" in shown
+    assert f"{path}isnotareadablesafetensorsfile" in shown
     assert "lookedatagain" in shown
     assert looks == seen
     check_equal(tmp_path, "plain", "mended", ["kd"])
