@@ -74,6 +74,7 @@ def test_a_run_of_several_sources_counts_once(tmp_path):
     assert both.runs["top1_last"].tolist() == [71]
     assert both.history["test/top1"].tolist() == [70, 71]
     assert any("runs in several sources, which count once: 1" in note for note in both.notes)
+    assert merge([logs_of([logged(top1=top1)]) for top1 in (70, 71)]).runs["top1_last"].tolist() == [70]
     first, second = (
         logs_of([logged("kd"), logged("at", created=1)]),
         logs_of([logged("kd"), logged("sp", created=2)]),

@@ -115,6 +115,12 @@ def test_an_underline_is_the_second_in_rank_below_one_that_is_best_alone(scores)
     assert all(round(cell.value, 2) == ranked[1] for cell in second)
 
 
+def test_rows_whose_means_are_printed_alike_are_underlined_alike():
+    scores = {("kd", VGG): [80.0, 81.0, 82.5], ("at", VGG): [70.0, 70.9, 72.1], ("sp", VGG): [70.003, 70.9, 72.1]}
+    marks = {row.name: row.cells[0].mark for row in only(grid(scores)).section("methods").rows}
+    assert marks == {"kd": BEST, "at": SECOND, "sp": SECOND}
+
+
 def behind(values):
     """How far each row is behind kd, of rows given as {name: {seed: value}}."""
     runs = logs_of(
