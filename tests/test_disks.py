@@ -1,6 +1,8 @@
 """Disks that are full or may not be written: a clear end, nothing half-written, and the same command continues."""
 
 import contextlib
+import os
+import stat
 import subprocess
 
 import pytest
@@ -8,6 +10,7 @@ import wandb
 from commands import at_step, files, result, run_folder, same, weights, without_times
 
 import analysis
+from benchmarks.files import write_json
 
 
 @pytest.fixture
@@ -85,6 +88,16 @@ def test_a_full_disk_under_the_log_of_an_offline_run(full, distil, disk, capsys)
     logs = analysis.load(str(place / "runs"))
     assert logs.runs["state"].tolist() == ["complete"]
     assert logs.history["epoch"].tolist() == [row["epoch"] for row in result(place / "runs", "none")["history"]]
+
+
+def test_what_is_written_may_be_read_by_whom_the_users_mask_says(tmp_path):
+    """Temporary files that take a file's place are their owner's alone."""
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
