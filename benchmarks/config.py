@@ -108,7 +108,9 @@ class TrainConfig:
     decay: float = option(0.1, "factor on the learning rate at each milestone", source="CRD")
     max_steps: int | None = option(None, "at most so many steps per epoch, for short trials; default: all")
     precision: Precision = option(
-        Precision.auto, "auto, fp32 or bf16; auto: bf16 if the device computes in it, else fp32"
+        Precision.auto,
+        "auto, fp32 or bf16; auto: bf16 if the device computes in it, else fp32; by torch's default, GPUs with "
+        "TF32 convolve fp32 in it",
     )
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda if there is a GPU")
     threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
