@@ -399,6 +399,26 @@ def test_history_has_a_row_an_epoch_with_every_metric(tmp_path):
             assert row["train/loss"] == pytest.approx(total, rel=0.05)
 
 
+def test_throughput_is_that_of_the_steps_and_an_epochs_time_is_that_of_all(tmp_path, monkeypatch):
+    clock, evaluated = [0.0], EvaluationBatches.__iter__
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    class Slow(Observer):
+        def on_step(self, step):
+            clock[0] += 2
+
+    def evaluate(self):
+        clock[0] += 5
+        yield from evaluated(self)
+
+    monkeypatch.setattr(EvaluationBatches, "__iter__", evaluate)
+    students = cohort(["none"], tmp_path, observers=[Slow()])
+    students.run()
+    for row in students.seats[0].member.history:
+        assert row[metrics.IMAGES_PER_SECOND] == pytest.approx(20 / 6)  # in three steps
+        assert row[metrics.EPOCH_SECONDS] == pytest.approx(6 + 5)
+
+
 def test_evaluation_between_epochs_leaves_the_student_in_training_mode(tmp_path):
     modes = []
 
