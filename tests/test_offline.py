@@ -143,7 +143,7 @@ def test_records_of_any_size_come_back(tmp_path_factory, content):
 
 def test_what_is_no_log_is_left_out_and_said(tmp_path):
     (tmp_path / "run-a.wandb").write_bytes(b"something else")
-    with pytest.raises(NoLog, match="no W&B log"):
+    with pytest.raises(NoLog, match="is not a W&B log"):
         offline.read(tmp_path / "run-a.wandb")
     (tmp_path / "run-b.wandb").write_bytes(framed([b"\x12\xff\xff"]))
     logs = load([str(tmp_path)])

@@ -411,7 +411,7 @@ BROKEN = {
     "the harness's": (lambda s, t: dict.fromkeys(("injected", "ce"), scalar(s.logits)), ["{ce, injected}"]),
     "no scalar": (lambda s, t: {"injected": s.logits - t.logits}, ["term injected", "[16, 10]", "scalar"]),
     "a number": (lambda s, t: {"injected": 1.0}, ["term injected", "float", "scalar"]),
-    "no names": (lambda s, t: scalar(s.logits), ["Tensor", "by name"]),
+    "no names": (lambda s, t: scalar(s.logits), ["a Tensor", "a dict"]),
     "maps": (lambda s, t: {"injected": scalar(s.stages[1])}, ["stages", "needs", "{logits}"]),
     "embedding": (lambda s, t: {"injected": scalar(s.logits) + scalar(t.embedding)}, ["embedding", "{logits}"]),
 }
