@@ -121,10 +121,11 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         if any(_same_pair(figure, column) for column in scores.columns) and (every or figure.method in known)
     ]
     lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
-    others = {figure.method: list[str]() for figure in figures if not _is_measured(scores, figure)}
-    for method, forms in others.items():
-        forms += dict.fromkeys(f.settings for f in figures if f.method == method and not _is_measured(scores, f))
-    labels = known | {method: _of_another_form(method, forms) for method, forms in others.items()}
+    others = {figure.method for figure in figures if not _is_measured(scores, figure)}
+    labels = known | {
+        method: _of_another_form(method, (figure.settings for figure in figures if figure.method == method))
+        for method in others
+    }
     rows = [
         Row(
             labels.get(method, method),
@@ -149,8 +150,8 @@ def _same_pair(figure: published.Published, column: Column) -> bool:
 
 
 def _of_another_form(method: str, forms: Iterable[str]) -> str:
-    """The name of a row of published figures whose settings, by pair, are not those of the runs."""
-    told = " or ".join(filter(None, forms))
+    """The name of a row of published figures some of which are not of the runs' form: with all of theirs."""
+    told = " or ".join(filter(None, dict.fromkeys(forms)))
     return f"{method} ({told}, else as usual)" if told else f"{method} (as usual)"
 
 

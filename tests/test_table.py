@@ -339,11 +339,15 @@ def test_a_published_figure_is_compared_pair_by_pair_where_its_settings_depend_o
 
 
 def test_forms_of_a_published_row_are_told_once_each():
-    runs = [logged("ft", pair, settings={"factor": "whole"}) for pair in (VGG, WRN, "resnet56_resnet20")]
-    rows = [row.name for row in only(runs, published=Figures.shown).section("published").rows]
+    """Also those of pairs whose runs have them: the row is of all."""
     usual, of_vgg8 = "factor=spatial weights.ft=200.0", "factor=spatial weights.ft=200.0 paraphraser_lr=0.05"
-    assert f"ft ({usual} or {of_vgg8}, else as usual)" in rows
-    assert "ft" not in [row.name for row in only(runs, published=Figures.shown).section("difference").rows]
+    spatial = {"factor": "spatial", "weights": {"ce": 1.0, "ft": 200.0}, "paraphraser_lr": 0.01}
+    for settings, compared in (({"factor": "whole"}, False), (spatial, True)):
+        runs = [logged("ft", pair, settings=settings) for pair in (VGG, WRN, "resnet56_resnet20")]
+        table = only(runs, published=Figures.shown)
+        names = {name: [row.name for row in table.section(name).rows] for name in ("published", "difference")}
+        assert f"ft ({usual} or {of_vgg8}, else as usual)" in names["published"]
+        assert ("ft" in names["difference"]) == compared
 
 
 def test_a_method_of_other_settings_than_the_usual_says_so_and_is_not_compared_with_the_published_figure():
