@@ -85,6 +85,15 @@ def test_a_curve_cannot_begin_behind_its_end(kind):
         drawn(kind, runs, start=10)
 
 
+def test_final_scores_are_drawn_of_runs_that_logged_no_epochs():
+    runs = grid({("kd", VGG): [70.0, 71.0], ("none", VGG): [69.0, 69.5]})
+    for each in runs:
+        each.history.clear()
+    assert drawn("gain", runs).axes
+    with pytest.raises(NothingToDraw, match="metric"):
+        drawn("curves", runs, start=2)
+
+
 @pytest.mark.parametrize(("count", "banded"), [(6, True), (7, False)])
 def test_bands_are_drawn_for_as_many_lines_as_they_can_be_told_apart(count, banded):
     scores = {(f"method {k}", VGG): [70.0 + k, 71.0 + k] for k in range(count)}

@@ -90,9 +90,9 @@ class View:
             NothingToDraw: no run has as many.
         """
         epochs = self.history[metrics.EPOCH]
-        last = int(epochs[self.history["run_id"].isin(self.cells["run_id"])].max())
+        last = epochs[self.history["run_id"].isin(self.cells["run_id"])].max()  # NaN where none logged any
         if epoch > last:
-            raise NothingToDraw(f"start={epoch}: the runs have {counted(last, 'epoch')}")
+            raise NothingToDraw(f"start={epoch}: the runs have {counted(int(last), 'epoch')}")
         return dataclasses.replace(self, history=self.history[epochs >= epoch])
 
     def looks(self, rows: Sequence[str]) -> dict[str, dict[str, Any]]:
