@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -12,7 +11,7 @@ from analysis.logs import Logs
 from analysis.runs import DATA_PLACES
 from benchmarks import metrics
 from benchmarks.overrides import as_overrides
-from benchmarks.words import command_line
+from benchmarks.words import command_line, words_of
 
 # Paths in sections of a run's configuration, beside its `output`.
 PLACES = {"data": DATA_PLACES, "teacher": {"root", "checkpoint", "source"}}
@@ -57,7 +56,7 @@ def _config(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(public.get(section), Mapping):
             public[section] = _named(public[section], places)
     if isinstance(public.get("command"), str):
-        public["command"] = command_line(map(_word, shlex.split(public["command"])))
+        public["command"] = command_line(map(_word, words_of(public["command"])))
     return public
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from analysis.logs import Logs
 from analysis.parquet import read
 from analysis.runs import get, machine_of, seconds_of
 from benchmarks.clock import duration
-from benchmarks.words import command_line
+from benchmarks.words import command_line, words_of
 
 PICTURES = (".png", ".svg")  # that a page of Markdown shows
 
@@ -88,7 +87,7 @@ def _cohort(config: dict[str, Any]) -> str:
 
 def _repeats(logs: Logs) -> Iterator[str]:
     """The commands that repeat the runs, one by one."""
-    logged = {command for config in logs.runs["config"] if (command := config.get("command"))}
-    commands = sorted(command_line(shlex.split(command)) for command in logged)
+    logged = [words_of(config.get("command")) for config in logs.runs["config"]]
+    commands = sorted({command_line(words) for words in logged if words})
     if commands:
         yield "To repeat each run:\n\n" + "\n".join(f"    {command}" for command in commands)

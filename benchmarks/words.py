@@ -23,3 +23,11 @@ def command_line(words: Iterable[str]) -> str:
     return " ".join(
         f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
     )
+
+
+def words_of(line: Any) -> list[str]:
+    """The words of a command line; none of what is not one, as other programs may have logged."""
+    try:
+        return shlex.split(line) if isinstance(line, str) else []
+    except ValueError:  # an open quote
+        return []

@@ -133,6 +133,13 @@ def test_published_commands_and_notes_keep_the_names_of_files():
     assert "/home/me" not in str(parquet.to_table(public).to_pylist())
 
 
+def test_of_a_command_that_no_shell_reads_nothing_is_published():
+    run = logged()
+    run.config["command"] = "train --note it's --data /home/me/data"
+    (row,) = without_places(logs_of([run])).runs.to_dict("records")
+    assert row["config"]["command"] == ""
+
+
 def test_links_to_pages_stay():
     run = logged()
     run.source, run.folder = "me/project", "https://wandb.example/me/project/runs/1"

@@ -65,6 +65,19 @@ def test_the_page_shows_tables_pictures_commands_and_what_it_ran_on(folder):
         assert said in page
 
 
+def test_the_page_shows_each_command_once_and_what_is_none_not_at_all(folder):
+    """Quoted as they are today, however they were when they were logged."""
+    runs = grid({("kd", "vgg13_vgg8"): [70, 71, 72, 73, 74]})
+    logged = ["run 'label='\"'\"'a b'\"'\"''", "run \"label='a b'\"", "run it's", 3, None]
+    for run, command in zip(runs, logged, strict=True):
+        run.config["command"] = command
+    parquet.save(logs_of(runs), folder / LOGS)
+    (folder / ABOUT).write_text("title: Commands\nabout: ''\nmake: [analysis.table out=table.md]\n")
+    assert rebuild(folder) == 0
+    (shown,) = re.findall("To repeat each run:\n\n(.*)", (folder / "README.md").read_text(), flags=re.S)
+    assert shown == "    run \"label='a b'\"\n"
+
+
 def test_a_cohorts_time_counts_once():
     runs = [logged("kd"), logged("at"), logged("kd", seed=1)]
     for run in runs[:2]:
