@@ -414,6 +414,10 @@ BROKEN = {
     "no names": (lambda s, t: scalar(s.logits), ["a Tensor", "a dict"]),
     "maps": (lambda s, t: {"injected": scalar(s.stages[1])}, ["stages", "needs", "{logits}"]),
     "embedding": (lambda s, t: {"injected": scalar(s.logits) + scalar(t.embedding)}, ["embedding", "{logits}"]),
+    "others' numbers": (
+        lambda s, t: {"injected": scalar(s.logits * torch.rand(10))},
+        ["global random numbers", "generator=self.generator"],
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """What a method is held to while it is tried, at no cost for the steps that follow.
 
-It reads the parts of features that its `needs` name, and gives one scalar for each term that is weighed.
+It reads the parts of features that its `needs` name, and gives one scalar for each term that is weighed;
+what it draws comes from its own stream of random numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.errors import UserError, require
@@ -50,11 +52,22 @@ def _tried(
         student: Features | None, teacher: Features | None, target: Tensor, index: Tensor
     ) -> dict[str, Tensor]:
         shown = (each and _Declared(**vars(each), of=method.name, needs=needs) for each in (student, teacher))
+        before = _global_draws(target)
         terms: dict[str, Tensor] = losses(*shown, target, index)
+        require(
+            torch.equal(_global_draws(target), before),
+            f"method {method.name} draws torch's global random numbers, which no seed sets here and no checkpoint "
+            "keeps: give its draws generator=self.generator",
+        )
         _check(method.name, terms, active, known)
         return terms
 
     return call
+
+
+def _global_draws(target: Tensor) -> Tensor:
+    """Where torch's global random numbers stand on the device of a batch."""
+    return torch.cuda.get_rng_state(target.device) if target.is_cuda else torch.get_rng_state()
 
 
 def _check(name: str, terms: Any, active: set[str], known: set[str]) -> None:
