@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.errors import UserError, first_line, require
-from benchmarks.words import command_line
+from benchmarks.words import command_line, words_of
 
 ABOUT, LOGS = "about.yaml", "logs.parquet"
 MAKERS = ("analysis.table", "analysis.plot", "analysis.report")
@@ -65,7 +64,7 @@ def read(folder: Path) -> About:
 
 
 def _product(path: Path, line: Any) -> Product:
-    module, *words = shlex.split(str(line)) or [""]
+    module, *words = words_of(str(line)) or [""]
     if module not in MAKERS or not any(word.startswith("out=") for word in words):
         raise UserError(f"{path}: make: {line}: give one of {', '.join(MAKERS)}, with out=FILE")
     return Product(module, tuple(words))

@@ -97,6 +97,7 @@ def test_a_cohorts_time_counts_once():
         (SAID + "more: 1\n", "nothing else"),
         (SAID + "  - benchmarks.run method=kd out=x\n", "benchmarks.run method=kd"),
         (SAID + "  - analysis.table format=latex\n", "out=FILE"),
+        (SAID + "  - analysis.table 'out=a b.md\n", "'out=a b.md"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(folder, capsys, said, told):
