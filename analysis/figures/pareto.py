@@ -104,7 +104,7 @@ def _teacher(view: View, column: Column, cost: Cost) -> list[Point]:
 
 def _reason(cost: Cost) -> str:
     if cost == Cost.time:
-        return "all these runs shared their time with a cohort: to compare times, run methods one by one"
+        return "no run here has a time of its own (a cohort shares one): to compare times, run methods one by one"
     return f"these runs did not log the {cost} of their networks (runs of this version do)"
 
 
