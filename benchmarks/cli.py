@@ -1,8 +1,7 @@
-"""The grammar that all commands share: `key=value` on Hydra's composition, help and exit statuses.
+"""How all commands run: words `key=value` composed by Hydra, help and exit statuses.
 
 Hydra's own `main` ends every configuration error with status 1, may print tracebacks and writes folders; so this
-uses its composition only, refuses what that lets pass (repeated keys, `+`, `~`, sweeps, `hydra.*`, empty
-values), and turns its errors into messages that name key, value and what would do, with status 2.
+uses its composition only, and turns its errors into messages that name key, value and what would do, with status 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The grammar of all commands: words `key=value`, in Hydra's form, and settings written as such words."""
+"""The grammar of all commands: words `key=value`, in Hydra's form, and settings written as such words.
+
+What Hydra lets pass is refused: repeated keys, `+`, `~`, sweeps, `hydra.*`, empty values.
+"""
 
 from __future__ import annotations
 
