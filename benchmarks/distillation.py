@@ -22,7 +22,7 @@ from benchmarks.models import Network
 from benchmarks.recorder import Recorder
 from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
-from benchmarks.tracking import check_login
+from benchmarks.tracking import check_tracking
 from benchmarks.training.build import build_member, specs_of
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.device import device_name
@@ -83,7 +83,7 @@ class Distillation:
         complete = [job for job in known if job.result]
         if len(complete) == len(self.students):
             return self._already_complete(complete)
-        check_login(run.tracking)
+        check_tracking(run.tracking)
         check_writable("output", Path(run.output))
         self.announce()
         if complete:

@@ -32,7 +32,7 @@ from benchmarks.plain_loop import PlainLoop, check_workers, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
-from benchmarks.tracking import check_login
+from benchmarks.tracking import check_tracking
 from benchmarks.training.device import device_name
 from benchmarks.variants import Variant
 from benchmarks.words import counted, signed
@@ -196,7 +196,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     check_writable("output", Path(config.output))
     if config.out:
         check_writable("out", Path(config.out).parent)
-    check_login(config.tracking)
+    check_tracking(config.tracking)
     bench = open_workbench(config, console)
     parity = Parity(config, variants, bench)
     _announce(parity, console)

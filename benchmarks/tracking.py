@@ -17,16 +17,25 @@ from benchmarks.results import COMPLETE, STOPPED
 UPLOAD_PATIENCE_S = 60
 
 
-def check_login(config: TrackingConfig) -> None:
-    """See to it that W&B will take online runs, before anything is spent.
+def check_tracking(config: TrackingConfig) -> None:
+    """See to it that W&B will take runs, before anything is spent.
 
     Raises:
-        UserError: there is no login.
+        UserError: it refuses a setting of the environment, or there is no login for online runs.
     """
-    if config.mode != Mode.online:
+    if config.mode == Mode.disabled:
         return
     import wandb
+    from pydantic import ValidationError
 
+    try:
+        wandb.Settings().update_from_env_vars(os.environ)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"WANDB_{str(first['loc'][0]).upper()}={first['input']}"
+        raise UserError(f"{variable}: {first['msg']} (a variable of the environment, which W&B reads)") from None
+    if config.mode != Mode.online:
+        return
     try:
         wandb.login(verify=False)
     except wandb.errors.Error as error:

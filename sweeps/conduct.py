@@ -13,7 +13,7 @@ from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.files import check_writable
-from benchmarks.tracking import check_login
+from benchmarks.tracking import check_tracking
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, open_workbench
 from sweeps import processes
@@ -47,7 +47,7 @@ def _conduct(plan: Plan, console: Console) -> None:
         console.print(f"complete already: {counted(begun_with, 'finished trial')} (for more: a larger trials=N)")
         return
     _announce(plan, begun_with, console)
-    check_login(plan.run.tracking)
+    check_tracking(plan.run.tracking)
     check_writable("output", plan.folder)
     _prepare_teacher(plan, study, open_workbench(plan.run, console))
     if plan.search.workers > 1:

@@ -117,6 +117,17 @@ def test_environment_chooses_the_mode_and_the_setting_overrides_it(distil, tmp_p
     assert result(tmp_path / "silent", "none")["wandb"] is None
 
 
+def test_a_variable_that_wandb_refuses_ends_before_anything_is_spent(distil, tmp_path, monkeypatch, capsys):
+    """W&B refuses it at the first run of a process alone, so that some students would fail by it and others not."""
+    monkeypatch.setenv("WANDB_SILENT", "perhaps")
+    assert distil("method=none", "tracking.mode=offline") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "WANDB_SILENT=perhaps" in line
+    assert "boolean" in line
+    assert not files(tmp_path / "runs")
+    assert distil("method=none", "tracking.mode=disabled") == 0
+
+
 @pytest.mark.parametrize("teacher", ["there", "to be trained"])
 def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_root, tmp_path):
     """In a process of its own, since W&B remembers a key that it has seen."""

@@ -26,7 +26,7 @@ from benchmarks.suite.plan import Plan
 from benchmarks.suite.publish import publish
 from benchmarks.suite.states import PLAN, Reader
 from benchmarks.suite.work import CohortTask, Report, Task
-from benchmarks.tracking import check_login
+from benchmarks.tracking import check_tracking
 from benchmarks.training.progress import delete_leftovers
 from benchmarks.words import counted
 from methods import dead_settings
@@ -55,7 +55,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     delete_leftovers(cell.job.folder.path for cell in plan.all_cells() if cell.job and cell.complete)
     reader = Reader(plan.place / PLAN, plan.output)
     if plan.tasks:
-        check_login(run.tracking)
+        check_tracking(run.tracking)
         data.load(run.data)  # it is there
         _train(plan, settings, reader, console)
     publish(plan)
