@@ -29,7 +29,7 @@ def check_tracking(config: TrackingConfig) -> None:
     from pydantic import ValidationError
 
     try:
-        wandb.Settings().update_from_env_vars(os.environ)
+        wandb.Settings().update_from_env_vars(dict(os.environ))
     except ValidationError as error:
         first = error.errors()[0]
         variable = f"WANDB_{str(first['loc'][0]).upper()}={first['input']}"

@@ -223,6 +223,7 @@ def test_a_method_with_a_bug_harms_no_other(good_calls, suite, output, quiet, ca
         assert suite("methods=[kd,injected,none]") == 1
     shown = capsys.readouterr()
     assert "injected: ZeroDivisionError: of all things" in shown.err
+    assert "ZeroDivisionError: of all things; kd, injected, none go on in two halves" in " ".join(shown.out.split())
     assert "Traceback" not in shown.err
     (log,) = output.rglob("suites/*/*.log")
     assert "Traceback" in log.read_text()

@@ -90,7 +90,7 @@ def _train(plan: Plan, settings: SuiteConfig, reader: Reader, console: Console) 
         with _launcher(plan, settings) as launch:
             publish(plan)
             with overview.Overview(reader, console):
-                _do(plan, launch)
+                _do(plan, launch, console)
     except Interrupted:
         console.print("interrupted; what was trained is saved: the same command continues")
         raise
@@ -108,7 +108,7 @@ def _launcher(plan: Plan, settings: SuiteConfig) -> Iterator[Launch]:
         yield Pool(settings.workers, plan.place)
 
 
-def _do(plan: Plan, launch: Launch) -> None:
+def _do(plan: Plan, launch: Launch, console: Console) -> None:
     """Do the plan's tasks, then what other processes left of theirs."""
     todo = plan.tasks
     while todo:
@@ -116,6 +116,8 @@ def _do(plan: Plan, launch: Launch) -> None:
         for task, report in launch(todo):
             plan.note(task, report)
             publish(plan)
+            for why in report.split:  # it costs time, and what failed may be worth a look
+                console.print(f"note: {task.name}: {why}")
             if isinstance(task, CohortTask) and report.taken:
                 taken.append(task.waiting_for(report.taken))
         todo = taken

@@ -37,10 +37,12 @@ class Report:
     Attributes:
         failures: why a student, or the teacher, failed, by label.
         taken: labels of those that another process is training.
+        split: why students could not go on together, and which.
     """
 
     failures: dict[str, str] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
+    split: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class CohortTask:
         if len(variants) == 1:
             result.failures[variants[0].label] = reason
             return []
-        bench.console.print(f"{reason}; the students go on in two halves")
+        result.split.append(f"{reason}; {', '.join(variant.label for variant in variants)} go on in two halves")
+        bench.console.print(result.split[-1])
         middle = len(variants) // 2
         return [variants[:middle], variants[middle:]]
 
