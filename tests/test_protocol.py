@@ -393,15 +393,15 @@ def test_cuda_where_there_is_none_is_refused() -> None:
     assert "train.device=cuda" in refused(*KD, "train.device=cuda")
 
 
-# --- numbers
+# --- values
 
 
 @pytest.mark.parametrize(
     ("key", "values"),
     [
         ("train.epochs", [0, -1]),
-        ("train.batch_size", [0, -64]),
-        ("train.threads", [0, -1]),
+        ("train.batch_size", [0, -64, 2**63]),
+        ("train.threads", [0, -1, 1025]),
         ("train.max_steps", [0, -1]),
         ("train.lr", [0, -0.1, "inf", "nan"]),
         ("train.momentum", [-0.1, 1, "nan"]),
@@ -410,12 +410,27 @@ def test_cuda_where_there_is_none_is_refused() -> None:
         ("train.milestones", ["[0]", "[4]", "[3,2]", "[2,2]", "[-1]"]),
         ("data.validation", [-0.1, 1, 1.5, "nan"]),
         ("teacher.epochs", [0, -3]),
+        ("seed", [-1, 2**63]),
+        ("teacher.seed", [-1]),
+        ("checkpoint.every_steps", [0, -1]),
+        ("tracking.project", ["a/b", "a:b", "a" * 129]),
+        ("output", ["a" * 300]),
+        ("data.root", ["a" * 300]),
+        ("data.cache", ["a" * 300]),
+        ("teacher.root", ["a" * 300]),
+        ("teacher.checkpoint", ["a" * 300]),
     ],
 )
-def test_numbers_that_cannot_work_are_refused_by_the_name_of_their_key(key: str, values: list[Any]) -> None:
+def test_values_that_cannot_work_are_refused_by_the_name_of_their_key(key: str, values: list[Any]) -> None:
     for value in values:
         message = refused(*KD, f"{key}={value}")
         assert f"{key}=" in message, (key, value, message)
+
+
+def test_numbers_of_a_method_have_63_bits_at_most() -> None:
+    for line in (("method=crd", "method.num_negatives={}"), ("methods=[{{name: crd, num_negatives: {}}}]",)):
+        message = refused("pair=vgg13_vgg8", *(word.format(2**63) for word in line))
+        assert f"method.num_negatives={2**63}" in message
 
 
 # --- published figures
