@@ -166,7 +166,7 @@ def seen_by(each):
     (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
     batch = Batch.join([batches().batch(draw) for draw in draws])
     taught = teacher_features(teacher(), each.needs, batch, autocast(TRAIN, CPU))
-    return *copy.deepcopy(each).judged(batch.images, taught, autocast(TRAIN, CPU)), batch
+    return *copy.deepcopy(each).judged(batch.images, lambda: taught, autocast(TRAIN, CPU)), batch
 
 
 def losses_of(name, **settings):
@@ -423,7 +423,7 @@ def test_what_is_compiled_learns_as_a_whole(name):
     """Of what no loss reaches, compiled kernels give zeros for gradients, and weight decay acts."""
     each = member(name)
     _, taught, batch = seen_by(each)
-    losses, _ = each.losses(batch, taught, autocast(TRAIN, CPU))
+    losses, _ = each.losses(batch, lambda: taught, autocast(TRAIN, CPU))
     gradients = torch.autograd.grad(losses.sum(), list(each.network.parameters()), allow_unused=True)
     assert each.reaches_all <= all(gradient is not None for gradient in gradients)
     assert each.reaches_all == (name != "simkd")

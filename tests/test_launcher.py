@@ -12,7 +12,7 @@ import torch
 from commands import TIMES, InjectedConfig, injected
 from helpers import same_state
 from students import CPU, SHORT, TRAIN, WHOLE, Presence
-from tape import Tapes
+from tape import Operation, Tapes, Tracks, Wait
 
 import methods
 from benchmarks.config import Optimizer, Precision
@@ -74,6 +74,27 @@ def test_a_cohort_is_replayed_as_one_and_each_member_as_if_alone():
         alone = member(each.name)
         train([alone], launcher(), range(-alone.pretraining_epochs, 2))
         assert same_state(each.state(0), alone.state(0)), each.name
+
+
+TEACHING = 0  # the teacher's lane
+
+
+@pytest.mark.parametrize("ahead", [list, reversed], ids=["teacher first", "teacher last"])
+def test_teacher_and_students_may_work_side_by_side(ahead):
+    """Whoever runs ahead, each waits for what it reads: the students for the teacher, behind their own networks."""
+    names, tapes = ("none", "kd", "at", "crd", "mlkd", "simkd", "aftkd", "ft"), Tapes(lambda: Tracks(ahead))
+    launched, replayed = [member(name) for name in names], [member(name) for name in names]
+    train(launched, launcher(), range(-1, 2))
+    train(replayed, launcher(tapes), range(-1, 2))
+    assert tapes.played >= 2
+    for one, other in zip(launched, replayed, strict=True):
+        assert same_state(one.state(0), other.state(0)), one.name
+    for number, name in enumerate(names, start=1):
+        track = tapes.tape.tracks[number]
+        waits = [at for at, item in enumerate(track) if isinstance(item, Wait) and item.lane == TEACHING]
+        assert len(waits) == (name != "none")
+        for at in waits:
+            assert any("convolution" in str(item.function) for item in track[:at] if isinstance(item, Operation))
 
 
 def test_looked_up_outputs_are_replayed_too():

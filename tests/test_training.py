@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -202,7 +203,8 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
     student.network.bn1.register_forward_hook(lambda *_: ran.append(1))
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
-        student.step(batch, teacher_features(network, student.needs, batch, precision), precision, step)
+        taught = partial(teacher_features, network, student.needs, batch, precision)
+        student.step(batch, taught, precision, step)
     assert len(ran) == 3  # one forward a step
     assert not network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -224,7 +226,8 @@ def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
     precision = autocast(train, CPU)
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
-        student.step(batch, teacher_features(network, student.needs, batch, precision), precision, step)
+        taught = partial(teacher_features, network, student.needs, batch, precision)
+        student.step(batch, taught, precision, step)
         logits = twin(batch.images)
         with torch.no_grad():
             soft = (network(batch.images) / 4).softmax(1)
@@ -265,7 +268,7 @@ def test_losses_are_computed_in_float32_outside_autocast(precision):
         cast = autocast(train, CPU)
         batch = next(epoch_of(batches(), 0))
         features = teacher_features(network, union_of_needs([student]), batch, cast)
-        student.step(batch, features, cast, 0)
+        student.step(batch, lambda: features, cast, 0)
     ours, theirs, within = Witness.shown
     assert not within
     assert {tensor.dtype for tensor in (*ours.tensors(), *theirs.tensors())} == {torch.float32}

@@ -102,11 +102,11 @@ def _check_stage(
     versions = [tensor._version for tensor in _tensors(shown)]
     member.begin_epoch(step, student.train.lr)
     try:
-        losses, _ = member.losses(batch, shown, precision, step)
+        losses, _ = member.losses(batch, lambda: shown, precision, step)
         learning = _learners(losses)
         _check_optimised(member, learning, step)
         member.advance(step)
-        member.step(batch, shown, precision, step)
+        member.step(batch, lambda: shown, precision, step)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, InvalidSetting) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ class Examiner:
         seen = slice(member.num_views)
         batch, before = Batch.join(views[seen]), copy.deepcopy(member.classifier.state_dict())
         compiled = Compiled(self._networks)
-        student, teacher = member.judged(batch.images, join_features(taught[seen]), self.precision, compiled)
+        shown = partial(join_features, taught[seen])
+        student, teacher = member.judged(batch.images, shown, self.precision, compiled)
         member.classifier.load_state_dict(before)  # batch norms have moved
         reason = losses_objection(member.classifier, student, teacher, batch)
         if reason:

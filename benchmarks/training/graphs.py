@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,19 @@ Replay = Callable[[], object]
 
 # Before it, a recording that fails leaves generators and the allocator behind as if it went on.
 SOUND = "2.13"
+
+
+class Lane:
+    """A place for work that may run beside other work. This one is where everything else is."""
+
+    def __enter__(self) -> None:
+        """Work here, behind what was begun so far."""
+
+    def __exit__(self, *error: object) -> None:
+        """Work where one did before."""
+
+    def join(self) -> None:
+        """Let what follows wait for the lane's work."""
 
 
 class Graphs:
@@ -36,12 +48,9 @@ class Graphs:
         """
         raise NotImplementedError
 
-    def lanes(self, count: int) -> list[AbstractContextManager[object]]:
-        """Contexts in which parts of the work run side by side; none: one behind the other."""
-        return []
-
-    def join(self) -> None:
-        """Behind the lanes' work, go on together."""
+    def lanes(self, count: int) -> list[Lane]:
+        """Lanes for parts of the work, which joins all of them in the end."""
+        return [Lane()] * count
 
 
 def cause(error: BaseException) -> BaseException:
@@ -51,14 +60,31 @@ def cause(error: BaseException) -> BaseException:
     return error
 
 
+class StreamLane(Lane):
+    """A stream of a CUDA device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.here = torch.cuda.stream(self.stream)
+
+    def __enter__(self) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+        self.here.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.here.__exit__(*error)
+
+    def join(self) -> None:
+        torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+
+
 class CudaGraphs(Graphs):
-    """Records CUDA graphs, in which a cohort's students work on streams of their own."""
+    """Records CUDA graphs, in which a cohort's teacher and students work on streams of their own."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         # The same for every recording: libraries keep memory for each stream that they have seen.
-        self.stream, self.sides = torch.cuda.Stream(device), [torch.cuda.Stream(device)]
-        self.used: list[torch.cuda.Stream] = []
+        self.stream, self.sides = torch.cuda.Stream(device), list[StreamLane]()
 
     def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
         graph = torch.cuda.CUDAGraph()
@@ -76,22 +102,9 @@ class CudaGraphs(Graphs):
             ) from error
         return graph.replay
 
-    def lanes(self, count: int) -> list[AbstractContextManager[object]]:
-        self.sides += [torch.cuda.Stream(self.device) for _ in range(count - len(self.sides))]
-        self.used = self.sides[:count] if count > 1 else []
-        return [_behind(stream) for stream in self.used]
-
-    def join(self) -> None:
-        for stream in self.used:
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-
-
-@contextmanager
-def _behind(stream: torch.cuda.Stream) -> Iterator[None]:
-    """On a stream, behind what the current one was given so far."""
-    stream.wait_stream(torch.cuda.current_stream(stream.device))
-    with torch.cuda.stream(stream):
-        yield
+    def lanes(self, count: int) -> list[Lane]:
+        self.sides += [StreamLane(self.device) for _ in range(count - len(self.sides))]
+        return [*self.sides[:count]]
 
 
 def graphs_of(train: TrainConfig, device: torch.device) -> Graphs | None:

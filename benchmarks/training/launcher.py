@@ -14,7 +14,6 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from benchmarks.errors import first_line
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING
 from benchmarks.training.examining import Examiner
-from benchmarks.training.graphs import Graphs, HostReads, Replay, cause
+from benchmarks.training.graphs import Graphs, HostReads, Lane, Replay, cause
 from benchmarks.training.member import Member
 from benchmarks.training.step import learn
 from benchmarks.training.view_table import ViewTable
@@ -109,7 +108,7 @@ class Launcher:
         members: Sequence[Member],
         draws: Sequence[Draw],
         step: int,
-        lanes: Sequence[AbstractContextManager[object]] = (),
+        lanes: Sequence[Lane] = (),
         watched: bool = False,
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
@@ -146,8 +145,10 @@ class Launcher:
         places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
 
         def work() -> None:
-            self._launch(members, places, step, graphs.lanes(len(members)))
-            graphs.join()
+            lanes = graphs.lanes(1 + len(members))
+            self._launch(members, places, step, lanes)
+            for lane in lanes:
+                lane.join()
 
         generators = [member.method.generator for member in members]
         try:

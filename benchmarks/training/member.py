@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,11 @@ from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule
 
-__all__ = ["Classifier", "Member", "Row"]
+__all__ = ["Classifier", "Member", "Row", "Taught"]
+
+# The teacher's features of a batch, None if no method of the cohort needs them. They are asked for as late as can
+# be: until then the teacher may be looking, beside the student.
+Taught = Callable[[], Features | None]
 
 
 class Classifier(nn.Module):
@@ -131,7 +136,7 @@ class Member:
     def step(
         self,
         batch: Batch,
-        teacher: Features | None,
+        taught: Taught,
         precision: torch.autocast,
         step: int,
         compiled: Compiled = NOTHING,
@@ -140,48 +145,50 @@ class Member:
 
         Args:
             batch: images, labels, indices; with several views, one behind the other.
-            teacher: the teacher's features of the batch; None if no method of the cohort needs them.
+            taught: gives the teacher's features of the batch.
             precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
             compiled: what may compute by compiled kernels, in the main training.
         """
         stage = self.stage(step)
-        losses, logits = self.losses(batch, teacher, precision, step, compiled)
+        losses, logits = self.losses(batch, taught, precision, step, compiled)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
 
     def losses(
         self,
         batch: Batch,
-        teacher: Features | None,
+        taught: Taught,
         precision: torch.autocast,
         step: int = 0,
         compiled: Compiled = NOTHING,
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
-            return self._pretraining_losses(batch, teacher, precision), None
-        student, shown = self.judged(batch.images, teacher, precision, compiled)
-        losses = judge(self.method, student, shown, batch.targets, batch.index, self.name in compiled.losses)
+            return self._pretraining_losses(batch, taught, precision), None
+        student, teacher = self.judged(batch.images, taught, precision, compiled)
+        losses = judge(self.method, student, teacher, batch.targets, batch.index, self.name in compiled.losses)
         return losses, student.logits.detach()
 
     def judged(
-        self, images: Tensor, teacher: Features | None, precision: torch.autocast, compiled: Compiled = NOTHING
+        self, images: Tensor, taught: Taught, precision: torch.autocast, compiled: Compiled = NOTHING
     ) -> tuple[Features, Features | None]:
         """What its method judges: the features of student and teacher that it needs, in float32."""
         with precision:
             student = self.classifier.features(images, self.needs, compiled.networks and self.reaches_all)
         if not self.needs:
             return student, None
+        teacher = taught()
         assert teacher is not None
         return student, teacher.for_loss(self.needs)
 
-    def _pretraining_losses(self, batch: Batch, teacher: Features | None, precision: torch.autocast) -> Tensor:
+    def _pretraining_losses(self, batch: Batch, taught: Taught, precision: torch.autocast) -> Tensor:
         stage = self.method.pretraining
         assert stage is not None
-        assert teacher is not None
         with precision:
             student = self.classifier.features(batch.images, stage.needs) if stage.student else None
+        teacher = taught()
+        assert teacher is not None
         terms = self.method.pretrain(student, teacher.for_loss(stage.needs), batch.targets, batch.index)
         return torch.stack([terms[term] for term in stage.terms])
 

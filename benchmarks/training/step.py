@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 
@@ -11,6 +11,7 @@ from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled, look
+from benchmarks.training.graphs import Lane
 from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
 from benchmarks.training.view_table import ViewTable
@@ -49,7 +50,7 @@ def learn(
     precision: torch.autocast,
     step: int,
     table: ViewTable | None = None,
-    lanes: Sequence[AbstractContextManager[object]] = (),
+    lanes: Sequence[Lane] = (),
     compiled: Compiled = NOTHING,
 ) -> None:
     """What of a step happens on the device, under one look of the teacher at each view of the batch.
@@ -57,14 +58,22 @@ def learn(
     It reads no device value, so that it can be recorded and replayed. Arguments as of `train_step`.
 
     Args:
-        lanes: contexts in which the members work, one each; default: one behind the other.
+        lanes: where the teacher works, then the members, one each; default: one behind the other.
     """
     needs = union_of_needs(member.stage(step) for member in members)
-    shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]
-    for member, lane in zip(members, lanes or [nullcontext()] * len(members), strict=True):
+    teaching, *learning = lanes or [Lane()] * (1 + len(members))
+    with teaching:
+        shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]
+    for member, lane in zip(members, learning, strict=True):
         seen = slice(member.num_views)
         with lane:
-            member.step(Batch.join(views[seen]), join_features(shown[seen]), precision, step, compiled)
+            member.step(Batch.join(views[seen]), partial(_taught, teaching, shown[seen]), precision, step, compiled)
+
+
+def _taught(teaching: Lane, shown: Sequence[Features | None]) -> Features | None:
+    """What the teacher shows of several views; who reads it waits until the teacher has looked."""
+    teaching.join()
+    return join_features(shown)
 
 
 def num_views(members: Iterable[Member]) -> int:
