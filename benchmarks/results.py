@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,18 +147,6 @@ class RunFolder:
         return others
 
 
-def run_folder(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> RunFolder:
-    """Where a student's run is kept; with `rerun` the first attempt that is not complete."""
-    parent = output / slug(config.pair.name) / slug(config.label)
-    attempt = 0
-    while True:
-        identifier = run_id(config, teacher_sha256, attempt)
-        folder = RunFolder(parent / identifier, identifier, attempt)
-        if not rerun or folder.result() is None:
-            return folder
-        attempt += 1
-
-
 def find_job(run: RunConfig, student: StudentConfig, teacher_sha256: str | None) -> Job:
     """A student with its folder.
 
@@ -166,8 +156,33 @@ def find_job(run: RunConfig, student: StudentConfig, teacher_sha256: str | None)
         teacher_sha256: of the teacher's weights; None while there is none.
     """
     sha256 = teacher_sha256 if student.needs else None
-    folder = run_folder(Path(run.output), student, sha256, rerun=run.rerun)
-    return Job(student, folder, folder.result())
+    return _choose(Path(run.output), student, sha256, rerun=run.rerun)
+
+
+def _choose(output: Path, config: StudentConfig, teacher_sha256: str | None, rerun: bool) -> Job:
+    """A student with the attempt that counts.
+
+    With `rerun` that is the first that is not complete; else the first, unless a complete one was computed by
+    today's code, or by today's version of the method's own file, and the first was not.
+    """
+    attempts = [Job(config, folder, folder.result()) for folder in _attempts(output, config, teacher_sha256)]
+    if rerun:
+        return attempts[-1]
+    return min(
+        (job for job in attempts if job.result or job is attempts[0]),
+        key=lambda job: (job.of_other_method, job.of_other_code),
+    )
+
+
+def _attempts(output: Path, config: StudentConfig, teacher_sha256: str | None) -> Iterator[RunFolder]:
+    """The folders of a run's attempts, up to the first that is not complete."""
+    parent = output / slug(config.pair.name) / slug(config.label)
+    for attempt in itertools.count():
+        identifier = run_id(config, teacher_sha256, attempt)
+        folder = RunFolder(parent / identifier, identifier, attempt)
+        yield folder
+        if folder.result() is None:
+            return
 
 
 def summarise(
@@ -198,7 +213,7 @@ def student_alone(output: Path, config: StudentConfig) -> float | None:
     alone = dataclasses.replace(config, method=none, train=train, loss=LossConfig().resolve(none))
     top1 = metrics.evaluation(config.data.split, metrics.TOP1_LAST)
     try:
-        result = run_folder(output, alone, None, rerun=False).result()
+        result = _choose(output, alone, None, rerun=False).result
         return None if result is None else result["summary"][top1]
     except (UserError, KeyError):  # a damaged result is reported where it is needed
         return None

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import files, interrupted_at, result
+from commands import files, interrupted_at, result, run_folders
 from faults.__main__ import KILLS
 from faults.damage import SUBJECTS, try_damages
 from studies import SMALL, shown, study
@@ -110,3 +110,26 @@ def test_a_complete_run_of_a_method_that_was_edited_since_says_how_to_run_the_pr
         read_record(path)["config"]["code"]["method_sources"] for path in (tmp_path / "runs").rglob("result.json")
     }
     assert noted == {"0123456789ab", *method_version("none").values()}
+
+
+def test_of_several_attempts_the_one_of_the_present_code_counts(distil, output, monkeypatch, capsys):
+    """So that a run need not be trained again by a version that it was trained by."""
+
+    def folder_of(*words):
+        assert distil("method=none", *words) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("none: /"))
+
+    first = folder_of()
+    edited, later = ({"method_sources": digest * 12} for digest in "ab")
+    monkeypatch.setattr(results, "method_version", lambda name: edited)
+    assert folder_of() == first  # the only one
+    second = folder_of("rerun=true")
+    assert first != second
+    assert folder_of() == second
+    monkeypatch.setattr(results, "method_version", lambda name: later)
+    assert folder_of() == first  # neither
+    monkeypatch.undo()
+    assert folder_of() == first
+    monkeypatch.setattr(results, "code_version", lambda: code_version() | {"sources": "c" * 12})
+    assert folder_of() == first  # another code, but the same method
+    assert len(run_folders(output, "none")) == 2
