@@ -157,8 +157,6 @@ def _of_another_form(method: str, forms: Iterable[str]) -> str:
 
 def _is_measured(scores: Scores, figure: published.Published) -> bool:
     """Whether the runs of its method on its pair, if there are any, are of the form and settings that it is of."""
-    if figure.method not in scores.methods:
-        return True
     columns = [column for column in scores.columns if _same_pair(figure, column)]
     return all(figure.is_of(each) for column in columns for each in scores.configs(figure.method, column))
 
