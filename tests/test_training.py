@@ -27,6 +27,7 @@ from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
 from benchmarks.training.view_table import ViewTable
 from methods import Method
+from methods.schedules import Schedule
 
 CLASSES = 7
 ALL = methods.available()
@@ -179,6 +180,15 @@ def test_learning_rate_falls_after_each_milestone(tmp_path):
 
 # Weights that do not learn in the main training: another classifier is used, or they have learned before.
 AT_REST = {"simkd": ("fc.",), "ft": ("paraphraser.",)}
+
+
+@pytest.mark.parametrize("schedule", [each for each in Schedule if each != Schedule.default])
+def test_no_value_is_read_back_to_make_ready_for_a_step(schedule):
+    """Steps are launched ahead of the device, and would wait for it there."""
+    student = member("dkd", schedule=schedule)  # whose terms warm up
+    with no_host_reads():
+        for step in range(12):
+            student.advance(step)
 
 
 @pytest.mark.parametrize("name", ALL)
