@@ -104,7 +104,7 @@ def test_a_command_line_is_read_as_its_words(words):
 
 
 def test_the_shell_reads_a_command_line_as_its_words():
-    words = ["a b", "method.label='a b'", "it's $HOME", 'a "b\'s"', "`ls`'", "\\'", "!'", "", "a\n'b"]
+    words = ["a b", "method.label='a b'", "it's $HOME", 'a "b\'s"', "`ls`'", "\\'", "'\\", "!'", "", "a\n'b"]
     said = subprocess.run(
         ["sh", "-c", f"printf '%s\\0' {command_line(words)}"], capture_output=True, text=True, check=True
     )
