@@ -65,8 +65,9 @@ def select(
         runs: the table of runs.
         epoch: "last", or "best" of the evaluation, which flatters.
         measure: what of the last epoch's evaluation counts, as it is logged.
-        methods: labels or names of methods to take; all unless given.
-        pairs: likewise.
+        methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8)`, to
+            take; all unless given.
+        pairs: likewise, by name.
         protocol: a part of the protocol's text, which only one must have; all unless given.
 
     Raises:
@@ -84,21 +85,37 @@ def select(
             run_id: f"another protocol: {other}" for run_id, other in fit["protocol"].items() if other != chosen
         }
         fit = fit[fit["protocol"] == chosen]
-    cells = _with_rows(_with_columns(fit))
+    cells = _in_rows(_with_rows(_with_columns(fit)), runs, methods)
     latest, doubles = _one_a_seed(cells)
     excluded = pd.DataFrame(sorted((reasons | doubles).items()), columns=["run_id", "reason"], dtype=object)
     return Selection(latest, excluded)
 
 
 def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> pd.DataFrame:
+    """The runs of these names; where a row is named, all of its label, since rows are not known yet."""
     for kind, wanted, names in (("method", methods, ("label", "method")), ("pair", pairs, ("pair",))):
         if wanted:
             there = {name for column in names for name in runs[column].dropna()}
+            taken = runs[list(names)].isin(set(wanted)).any(axis=1)
             for name in wanted:
                 if name not in there:
-                    raise UserError(f"{kind}s: " + unknown(f"{kind} in these logs", name, sorted(there)))
-            runs = runs[runs[list(names)].isin(set(wanted)).any(axis=1)]
+                    labels = [label for label in there if name.startswith(f"{printable(label)} (")]
+                    if kind == "pair" or not labels:
+                        raise UserError(f"{kind}s: " + unknown(f"{kind} in these logs", name, sorted(there)))
+                    taken |= runs["label"].isin(labels)
+            runs = runs[taken]
     return runs
+
+
+def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Those in the rows that were asked for, by their own names or by those of their runs."""
+    if not methods or cells.empty:
+        return cells
+    known = {*cells["row"], *runs["label"], *runs["method"]}
+    for name in methods:
+        if name not in known:
+            raise UserError("methods: " + unknown("row in these logs", name, sorted(cells["row"].unique())))
+    return cells[cells[["label", "method", "row"]].isin(set(methods)).any(axis=1)]
 
 
 def _last(runs: pd.DataFrame, measure: str) -> pd.Series:

@@ -121,13 +121,17 @@ def _on_several_torches(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _on_edited_methods(runs: pd.DataFrame) -> Iterator[str]:
-    """Which methods were edited between their runs, if any were; older logs may not say."""
-    versions = runs["config"].map(method_code_of).groupby(runs["label"]).nunique()
-    for label in versions.index[versions > 1]:
-        yield (
-            f"{label}: the method's own file was changed between runs, so that each version has a row (code=…); "
-            "rerun=true trains a run again with the present one"
-        )
+    """Which methods were edited between their runs, if any were, oldest first; older logs may not say."""
+    ordered = runs.sort_values("created", kind="stable")
+    versions = ordered["config"].map(method_code_of).dropna()
+    for label, codes in versions.groupby(ordered["label"]):
+        if codes.nunique() > 1:
+            every = ", ".join(codes.unique())
+            yield (
+                f"{label}: the method's own file was changed between runs, so that each version has a row (oldest "
+                f"first: code={every}; methods=[…] takes rows by name); rerun=true trains a run again with the "
+                "present one"
+            )
 
 
 def _on_several_codes(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:

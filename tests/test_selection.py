@@ -215,6 +215,25 @@ def test_methods_and_pairs_are_chosen_by_name_or_label():
         select(logs_of(runs).runs, pairs=["vgg8_vgg13"])
 
 
+def test_a_row_of_several_under_a_label_is_chosen_by_its_name():
+    runs = [
+        *(
+            logged(settings={"temperature": temperature}, top1=70 + temperature, id=f"{temperature}")
+            for temperature in (2.0, 4.0)
+        ),
+        logged("at", top1=60),
+        logged("crd", status="failed"),
+    ]
+    every = {row for _, row in cells(runs)}
+    warm = next(row for row in every if row.startswith("kd (") and "4" in row)
+    assert cells(runs, methods=[warm]) == {("vgg13_vgg8", warm): {0: 74}}
+    assert {row for _, row in cells(runs, methods=[warm, "at", "crd"])} == {warm, "at"}
+    assert {row for _, row in cells(runs, methods=[warm, "kd"])} == every - {"at"}
+    for name in ("kd (temperature=3.0)", "at (p=1)", "k (temperature=4.0)"):
+        with pytest.raises(UserError, match=r"unknown (row|method) in these logs"):
+            select(logs_of(runs).runs, methods=[name])
+
+
 def test_of_no_runs_nothing_is_selected():
     selection = select(logs_of([]).runs)
     assert selection.cells.empty
