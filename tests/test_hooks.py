@@ -144,7 +144,7 @@ def test_interrupted_in_the_stage_before_behind_it_and_in_the_main_training(dist
     for step in (STEPS + 2, 2 * STEPS, 3 * STEPS + 1):
         with interrupted_at(step):
             assert distil(*words) == 143
-        assert f"interrupted at step {step};" in capsys.readouterr().out
+        assert f"interrupted at step {step} and" in capsys.readouterr().out
     assert distil(*words) == 0
     assert f"continued at step {step} of {5 * STEPS}" in capsys.readouterr().out
     check_equal(output, whole, ["kd", "ft", "ab", "mlkd", "simkd"])
