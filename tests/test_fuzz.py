@@ -113,7 +113,6 @@ VALUES = st.one_of(
     st.lists(st.lists(NUMBERS, max_size=3), max_size=3),
     st.dictionaries(st.sampled_from(["ce", "kd", "name", "label", "x"]), PLAIN, max_size=2),
 )
-FINITE = (lambda value: math.isfinite(value), "finite")
 POSITIVE = (lambda value: 0 < value < math.inf, "above 0")
 COUNT = (lambda value: value >= 1, "at least 1")
 PART = (lambda value: 0 <= value < 1, "in [0, 1)")
