@@ -21,6 +21,9 @@ from methods import Method, build, configure
 def load_student(folder: str | Path) -> nn.Module:
     """The student of a complete run as it was evaluated: from normalised images to logits, on the CPU.
 
+    Images are `[B, 3, 32, 32]` in [0, 1], less the `mean` and by the `std` of `benchmarks.data.INFO[NAME]`;
+    `benchmarks.data.load(DataConfig(name=NAME)).evaluation` has those of the test set as bytes, and their targets.
+
     Raises:
         UserError: the run is not complete, or damaged.
     """

@@ -8,8 +8,9 @@ import importlib
 import pkgutil
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -133,7 +134,8 @@ def create(
         config: settings that differ from the method's defaults.
 
     Raises:
-        InvalidSetting: unknown name or setting, a value that cannot work, or a setting that cannot act.
+        InvalidSetting: unknown name or setting, a value that cannot work, or a setting that cannot act; or the
+            networks do not show what the method reads.
     """
     return build(configure(name, **config), student, teacher, num_classes, targets, generator)
 
@@ -157,9 +159,31 @@ def build(
         raise InvalidSetting("\n".join(complaints))
     if generator is None:
         generator = torch.Generator(targets.device).manual_seed(0)
-    context = Context(student, teacher, num_classes, targets, generator)
     # Connectors are initialised on the CPU, so that they are the same on every device.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_initial_seed(generator))
-        method = get(config.name)(config.resolve(student, teacher), context)
+        shown = (_Shown.of_network(student, "student"), _Shown.of_network(teacher, "teacher"))
+        context = Context(*shown, num_classes, targets, generator)
+        method = get(config.name)(config.resolve(*shown), context)
+    for spec in shown:
+        for part in method.needs & _Shown.optional:
+            getattr(spec, part)
     return method.to(targets.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown(FeatureSpec):
+    """Shapes that say so where a part is read that their network did not show."""
+
+    optional: ClassVar[frozenset[str]] = frozenset({"preacts", "final"})
+    whose: str = ""
+
+    @classmethod
+    def of_network(cls, spec: FeatureSpec, whose: str) -> _Shown:
+        return cls(**vars(spec), whose=whose)
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name in _Shown.optional and not value:
+            raise InvalidSetting(f"the method reads {name}, which the {self.whose}'s Features do not show")
+        return value

@@ -255,6 +255,20 @@ def test_the_stage_before_has_terms_of_the_declared_names_and_reads_what_it_decl
     assert all(torch.allclose(terms[term].float(), declared[term]) for term in terms)
 
 
+@every_variant
+@pytest.mark.parametrize("part", ["preacts", "final"])
+def test_what_networks_do_not_show_is_missed_at_once_or_never(part, name, config):
+    """As those of a training loop of one's own may show less."""
+    features = [dataclasses.replace(each, **{part: () if part == "preacts" else None}) for each in pair(name)]
+    try:
+        method = make(name, *features, weights=all_terms(name), **config)
+    except InvalidSetting as error:
+        assert f"reads {part}, which the" in str(error)
+    else:
+        terms_of(method, *features)
+        pretraining_terms_of(method, *features)
+
+
 # Random numbers and state
 @every_variant
 def test_equal_seeds_give_equal_modules_and_terms(name, config):
