@@ -43,10 +43,10 @@ def test_matches_the_definition(connects, sides):
 @pytest.mark.parametrize("connects", ["map", "embedding"])
 def test_the_connector_begins_as_the_authors_does(connects):
     """Normal weights of variance 2 / C, C the teacher's channels."""
-    student, teacher = random_features(embedding=60, seed=1), random_features(embedding=50, seed=2)
+    student, teacher = random_features(embedding=100, seed=1), random_features(embedding=25, seed=2)
     weight = make("srrl", student, teacher, connects=connects).connector[0].weight.detach()
-    assert weight.shape == (50, 60, 1, 1)
-    assert stats.kstest(weight.flatten().numpy(), stats.norm(0, (2 / 50) ** 0.5).cdf).pvalue > 1e-3
+    assert weight.shape == (25, 100, 1, 1)
+    assert stats.kstest(weight.flatten().numpy(), stats.norm(0, (2 / 25) ** 0.5).cdf).pvalue > 1e-3
 
 
 def test_a_connected_map_that_is_the_teachers_costs_nothing():
