@@ -7,10 +7,13 @@ For notebooks::
     logs = analysis.load(["runs", "me/project"])
     logs.runs, logs.history  # pandas
     tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
-    print(tables.render("markdown"))
+    tables  # which a notebook shows; tables.render("latex") is one of the formats of the command
     analysis.select(logs.runs).cells  # which runs share a cell, for figures of one's own
     analysis.save(logs, "logs.parquet")
     analysis.figure(logs, "gain", methods=["kd", "aftkd", "none"])  # a matplotlib Figure
+
+The fields of `Layout` are the keys of the command `analysis.table`, whose `help` explains them; settings of
+`figure` beyond the kind are those of `analysis.plot`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ from methods import unknown
 MOST_NAMED = 3  # cells in a remark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tables:
-    """Tables with what is behind them.
+    """Tables with what is behind them; a notebook shows them.
 
     Attributes:
         tables: one for each protocol and kind of pairs.
@@ -93,6 +94,16 @@ class Tables:
                 return to_csv(self.tables, self.comparisons)
         return formats.text(self.grids)
 
+    def __repr__(self) -> str:
+        return "\n".join([self.render(Format.terminal), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._notes())
+        return "\n".join([*map(formats.html_table, self.grids), f"<ul>{notes}</ul>"])
+
+    def _notes(self) -> list[str]:
+        return [f"note: {remark}" for remark in self.remarks]
+
     def print(self, form: Format) -> None:
         """Print the tables; what is worth knowing goes with them or, beside a format for files, to stderr."""
         if form == Format.terminal:
@@ -100,16 +111,16 @@ class Tables:
         else:
             print(self.render(form), end="")
         out = sys.stdout if form == Format.terminal else sys.stderr
-        for remark in self.remarks:
-            print(f"note: {remark}", file=out)
+        for note in self._notes():
+            print(note, file=out)
 
     def write(self, path: Path, form: Format) -> None:
         """Write the tables and, beside them, `<file>.provenance.json`."""
         content = self.render(form)
         write_json(path.with_name(f"{path.name}.provenance.json"), self.provenance())
         write_text(path, content)
-        for remark in self.remarks:
-            print(f"note: {remark}", file=sys.stderr)
+        for note in self._notes():
+            print(note, file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")
 
 

@@ -898,6 +898,10 @@ def test_the_readme_of_the_package_works_in_a_notebook(exported, tmp_path):
     logs = analysis.load([str(exported)])
     tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
     assert "kd" in tables.render("markdown")
+    assert repr(tables).startswith(tables.render("terminal"))
+    assert tables._repr_html_().count("<table>") == len(tables.grids)
+    assert all(html.escape(remark) in tables._repr_html_() for remark in tables.remarks)
+    assert tables.remarks
     with pytest.raises(ValueError, match="docx"):
         tables.render("docx")
     assert len(analysis.select(logs.runs).cells) == sum(map(len, SCORES.values()))
