@@ -9,7 +9,7 @@ from analysis.cells import BEST, SECOND, Column, Table
 from analysis.grid import MIXED
 from analysis.marks import untested
 from analysis.scores import Scores
-from analysis.settings import Epoch, Layout
+from analysis.settings import Epoch, Figures, Layout
 
 RANK = "mean rank"
 FULL = 240  # epochs of the protocol that published figures are of
@@ -44,6 +44,8 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
         notes.append(f"{name}: mean of the differences, paired by seed")
     if table.aggregates:
         notes += _notes_on_aggregates(layout.baseline, table.aggregates)
+    if layout.published != Figures.none and not table.section("published"):
+        notes.append("published: there are no figures of these methods on these pairs and this evaluation")
     if table.section("published"):
         notes.append(f"published figures: {FULL} epochs; these runs: {' '.join(table.protocol.split()[1:])}")
     return tuple(notes)

@@ -18,7 +18,7 @@ from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import machine_of, method_code_of, torch_of, versions_of
+from analysis.runs import machine_of, method_code_of, printable, torch_of, versions_of
 from analysis.scores import Scores
 from analysis.selection import CELL, Selection, select
 from analysis.settings import Format, Layout
@@ -59,9 +59,7 @@ class Tables:
     @property
     def remarks(self) -> list[str]:
         """What was left out, and what is worth knowing of the runs."""
-        left_out = [
-            f"{run_id} left out: {reason}" for run_id, reason in self.selection.excluded.itertuples(index=False)
-        ]
+        left_out = _on_excluded(self.selection.excluded, self.logs.runs["label"])
         return [*self.logs.notes, *left_out, *self.differences]
 
     @property
@@ -124,6 +122,14 @@ class Tables:
         print(f"{path}, {path.name}.provenance.json")
 
 
+def _on_excluded(excluded: pd.DataFrame, labels: pd.Series) -> Iterator[str]:
+    """Which runs were left out, by reason and label; the first of many are named."""
+    labels = excluded["run_id"].map(labels).fillna("")
+    for (reason, label), runs in excluded.groupby(["reason", labels], sort=False):
+        whose = f" ({printable(str(label))})" if label else ""
+        yield f"{_first(list(runs['run_id']))} left out: {reason}{whose}"
+
+
 def _on_several_torches(runs: pd.DataFrame) -> Iterator[str]:
     """Which versions of torch computed the runs, if several did, as the runs began; older logs may not say."""
     versions = runs.sort_values("created", kind="stable")["config"].map(torch_of).dropna().unique()
@@ -176,7 +182,10 @@ def _on_several_machines(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[st
 
 def _named(places: pd.Index) -> str:
     """Cells in words, the first of many."""
-    names = [f"{row} on {column}" for _, column, row in places]
+    return _first([f"{row} on {column}" for _, column, row in places])
+
+
+def _first(names: Sequence[str]) -> str:
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return ", ".join([*names[:MOST_NAMED], *more])
 

@@ -894,6 +894,29 @@ def test_help_and_mistakes_need_no_heavy_imports():
     assert_light({"torch", "pandas", "scipy", "wandb", "pyarrow", "numpy"}, *lines)
 
 
+def test_runs_that_are_left_out_for_one_reason_are_named_together():
+    runs = [*grid(SCORES), *(logged("at", seed=seed, status="failed", id=f"x{seed}") for seed in range(5, 10))]
+    left_out = [remark for remark in compare(logs_of(runs), Layout()).remarks if "left out" in remark]
+    assert left_out == ["x5, x6, x7, 2 more left out: failed (at)"]
+
+
+def test_the_student_alone_is_missed_only_where_it_is_due():
+    runs = [logged("kd", seed=seed) for seed in range(3)]
+    for methods, rows in (([], ["teacher", "student alone"]), (["kd"], ["teacher"])):
+        table = only(runs, methods=methods)
+        assert [row.name for row in table.section("reference").rows] == rows
+        assert any("no complete run" in note for note in table.notes) == (not methods)
+
+
+def test_that_there_are_no_published_figures_is_said():
+    runs = [logged("sp"), logged("none")]
+    for run in runs:
+        run.config["data"]["name"] = "digits"
+    for published, said in ((Figures.none, False), (Figures.shown, True)):
+        for table in compare(logs_of(runs), Layout(published=published)).tables:
+            assert any("published" in note for note in table.notes) == said
+
+
 def test_the_readme_of_the_package_works_in_a_notebook(exported, tmp_path):
     logs = analysis.load([str(exported)])
     tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
