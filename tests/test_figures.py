@@ -219,6 +219,21 @@ def test_an_ablation_names_what_each_variant_changes():
     assert all(seed == {0: 1.0, 1: 2.0} for seed in points.values())
 
 
+def test_an_ablation_of_an_edited_method_is_against_the_version_that_was_chosen():
+    edited = [*variants(), *variants()[:3]]
+    for k, each in enumerate(edited):
+        each.config["code"]["method_sources"] = ("b" if k < len(variants()) else "a") * 12
+        each.id = str(k)
+    with pytest.raises(NothingToDraw, match=r"several versions: .*aftkd \(code=aaaaaa\), aftkd \(code=bbbbbb\)"):
+        drawn("ablation", edited)
+    chosen = ["aftkd (code=bbbbbb)", "features", "blocks 2"]
+    (axis,) = drawn("ablation", edited, methods=chosen).axes
+    assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]
+    assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
+    with pytest.raises(NothingToDraw, match="default and a variant"):
+        drawn("ablation", edited, methods=chosen[:1])
+
+
 def test_an_ablation_needs_a_default_and_its_variants():
     with pytest.raises(NothingToDraw, match="label: features only"):
         drawn("ablation", grid({("aftkd", VGG): [70.0], ("kd", VGG): [70.0]}))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
-from analysis.selection import settings_of
+from analysis.selection import CODE, settings_of
 from benchmarks.errors import UserError
 from methods import unknown
 
@@ -20,19 +20,20 @@ MOST_NAMED = 2  # settings that a tick names
 def draw(view: View, options: PlotConfig) -> Figure:
     """Raises NothingToDraw where no method was run with its default and variants of it."""
     method = method_with_variants(view, options.method)
-    rows = [row for row, of in view.scores.rows.items() if of == method and row != method]
-    lines = differences.against(view, rows, method)
+    default = _default(view, method)
+    rows = [row for row, of in view.scores.rows.items() if of == method and row != default]
+    lines = differences.against(view, rows, default)
     if not lines:
         raise NothingToDraw(f"no variant of {method} has a seed in common with its default on the same pair")
-    changes = {row: _changes(view, row, method) for row in rows}
+    changes = {row: _changes(view, row, default) for row in rows}
     ticks = {row: _tick(row, changes[row]) for row in sorted(rows, key=lambda row: (changes[row], row))}
-    return differences.draw(view, lines, ticks, method, options.alpha, height=0.36)
+    return differences.draw(view, lines, ticks, default, options.alpha, height=0.36)
 
 
 def method_with_variants(view: View, wanted: str | None) -> str:
     """The method whose variants are asked for, or the only one that has any beside its default."""
     counts = Counter(view.scores.rows.values())
-    found = [method for method, count in counts.items() if count > 1 and method in view.rows]
+    found = [method for method, count in counts.items() if count > len(_defaults(view, method)) > 0]
     if wanted is not None:
         if wanted not in found:
             raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
@@ -47,11 +48,27 @@ def method_with_variants(view: View, wanted: str | None) -> str:
     return found[0]
 
 
-def _changes(view: View, row: str, method: str) -> str:
+def _defaults(view: View, method: str) -> list[str]:
+    """The rows of a method under its own name: one, but of an edited method one for each version of its file."""
+    rows = (row for row, of in view.scores.rows.items() if of == method)
+    return [row for row in rows if row == method or row.startswith(f"{method} ({CODE}=")]
+
+
+def _default(view: View, method: str) -> str:
+    first, *others = _defaults(view, method)
+    if others:
+        names = ", ".join([first, *others])
+        raise NothingToDraw(
+            f"{method} has several versions: choose one, with its variants, by methods=[…]: {names}"
+        )
+    return first
+
+
+def _changes(view: View, row: str, default: str) -> str:
     """The settings in which a variant differs from the default, on the first pair that has both."""
     for column in view.columns:
-        if view.runs_of(row, column) and view.runs_of(method, column):
-            ours, usual = (settings_of(view.config_of(each, column)) for each in (row, method))
+        if view.runs_of(row, column) and view.runs_of(default, column):
+            ours, usual = (settings_of(view.config_of(each, column)) for each in (row, default))
             return named(ours, usual)
     return ""
 
