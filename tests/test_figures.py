@@ -227,11 +227,11 @@ def test_an_ablation_of_an_edited_method_is_against_the_version_that_was_chosen(
     with pytest.raises(NothingToDraw, match=r"several versions: .*aftkd \(code=aaaaaa\), aftkd \(code=bbbbbb\)"):
         drawn("ablation", edited)
     chosen = ["aftkd (code=bbbbbb)", "features", "blocks 2"]
-    (axis,) = drawn("ablation", edited, methods=chosen).axes
+    (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=Kind.ablation)).axes
     assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]
     assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
     with pytest.raises(NothingToDraw, match="default and a variant"):
-        drawn("ablation", edited, methods=chosen[:1])
+        draw(view_of(edited, methods=chosen[:1]), PlotConfig(kind=Kind.ablation))
 
 
 def test_an_ablation_needs_a_default_and_its_variants():
