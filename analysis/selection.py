@@ -65,7 +65,7 @@ def select(
         runs: the table of runs.
         epoch: "last", or "best" of the evaluation, which flatters.
         measure: what of the last epoch's evaluation counts, as it is logged.
-        methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8)`, to
+        methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8.0)`, to
             take; all unless given.
         pairs: likewise, by name.
         protocol: a part of the protocol's text, which only one must have; all unless given.

@@ -111,7 +111,8 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
         for part, leaves in tensors(student).items()
         if any(leaf.grad is not None and leaf.grad.any() for leaf in leaves)
     }
-    assert reached == method.needs - OF_THE_TEACHER.get(name, set())
+    read = method.needs - OF_THE_TEACHER.get(name, set())
+    assert reached == read, f"{name} reads {sorted(reached)} of the student, but its needs name {sorted(read)}"
     if before := sum(pretraining_terms_of(method, student, teacher).values()):
         before.backward()
     for parameter_name, parameter in method.named_parameters():
@@ -304,7 +305,7 @@ def test_the_state_holds_everything_that_the_next_steps_depend_on(name):
 def test_the_global_random_numbers_are_left_alone(name):
     before = torch.get_rng_state()
     terms_of(make(name, *pair(name), weights=all_terms(name)), *pair(name))
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before), f"what {name} draws is to come from self.generator"
 
 
 def test_building_leaves_the_gpus_global_random_numbers_alone(monkeypatch):
@@ -429,6 +430,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
 def test_defaults_are_the_published_ones(name):
     if get(name).reference is None and name not in PUBLISHED:
         pytest.skip("not published yet")
+    assert name in PUBLISHED, f"{name} has a reference: enter the paper's weights and settings in PUBLISHED"
     config = configure(name)
     weights, settings = PUBLISHED[name]
     assert {term: weight for term, weight in config.weights.items() if weight} == weights
