@@ -48,7 +48,7 @@ class Command:
             for the whole command, merged before those typed (Hydra's package `_global_`).
         defaults: options that are chosen unless said otherwise; None: nothing is.
         overview: printed for the bare command; None: it runs.
-        verbs: other things that it does, by the word that is typed first.
+        verbs: other things that it does, by the word that is typed for them, wherever it stands.
         lists: what another command takes several of, with its name: `{"seeds": "benchmarks.suite"}` for `seed`.
     """
 
@@ -80,9 +80,9 @@ def _run(command: Command, arguments: list[str]) -> int:
     if {"--help", "-h", "help"} & set(arguments):
         print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
         return 0
-    run = command.verbs.get(arguments[0]) if arguments else None
-    config, given = compose_config(command, arguments[1:] if run else arguments)
-    return (run or command.run)(config, given)
+    verb = next((word for word in arguments if word in command.verbs), None)
+    config, given = compose_config(command, [word for word in arguments if word != verb])
+    return command.verbs.get(verb or "", command.run)(config, given)
 
 
 def status_of(work: Callable[[], int]) -> int:

@@ -105,8 +105,9 @@ def test_the_studies_of_a_storage_are_listed(refused, tmp_path, capsys):
     with few_digits(), formula(lambda variant, seed: 50.0):
         assert study(*merge(BLOCKS, ["confirm=1"]), f"output={tmp_path}") == 0
     capsys.readouterr()
-    assert shown("list", f"output={tmp_path}") == 0
-    assert capsys.readouterr().out.splitlines()[1:] == ["  mine"]
+    for words in (["list", f"output={tmp_path}"], [f"output={tmp_path}", "list"]):
+        assert shown(*words) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == ["  mine"]
     assert "closest: mine" in refused(shown, "study=min", f"output={tmp_path}")
 
 
