@@ -135,7 +135,7 @@ def coerce_types(config: Any) -> None:
     So equal configurations are equal, whether they were typed, read or made in Python.
 
     Raises:
-        InvalidSetting: no such choice; the message lists them.
+        InvalidSetting: no such choice; the message lists them. Or a word, which is no list of its letters.
     """
     for field in dataclasses.fields(config):
         value = _coerced(field.name, getattr(config, field.name), default_of(field))
@@ -146,6 +146,8 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, StrEnum) and not isinstance(value, type(default)):
         require(value in set(type(default)), f"{name}={value} is none of {', '.join(type(default))}")
         return type(default)(value)
+    if isinstance(default, list):
+        require(not isinstance(value, str), f"{name}={value}: a list is expected, as {[value]}")
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     if isinstance(default, dict) and isinstance(value, dict):

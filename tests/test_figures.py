@@ -401,12 +401,14 @@ def test_unfinished_runs_are_not_drawn_and_the_reason_is_told():
         view_of([logged("kd", VGG, seed, status="interrupted") for seed in range(2)])
 
 
-def test_a_notebook_is_told_what_there_is_where_a_name_is_none():
+def test_a_notebook_is_told_what_would_do():
     logs = logs_of(grid({("kd", VGG): [61.0]}))
     with pytest.raises(UserError, match="closest: gain"):
         analysis.figure(logs, "gian")
     with pytest.raises(ValueError, match="x=tiem is none of parameters, macs, time"):
         analysis.figure(logs, "pareto", x="tiem")
+    with pytest.raises(ValueError, match=r"pairs=vgg13_vgg8: a list is expected, as \['vgg13_vgg8'\]"):
+        analysis.figure(logs, "curves", pairs=VGG)
 
 
 def test_the_best_epoch_is_marked_as_such():
