@@ -165,7 +165,7 @@ def _choose(output: Path, config: StudentConfig, teacher_sha256: str | None, rer
     With `rerun` that is the first that is not complete; else the first, unless a complete one was computed by
     today's code, or by today's version of the method's own file, and the first was not.
     """
-    attempts = [Job(config, folder, folder.result()) for folder in _attempts(output, config, teacher_sha256)]
+    attempts = list(_attempts(output, config, teacher_sha256))
     if rerun:
         return attempts[-1]
     return min(
@@ -174,14 +174,15 @@ def _choose(output: Path, config: StudentConfig, teacher_sha256: str | None, rer
     )
 
 
-def _attempts(output: Path, config: StudentConfig, teacher_sha256: str | None) -> Iterator[RunFolder]:
-    """The folders of a run's attempts, up to the first that is not complete."""
+def _attempts(output: Path, config: StudentConfig, teacher_sha256: str | None) -> Iterator[Job]:
+    """A student in each of its run's attempts, up to the first that is not complete."""
     parent = output / slug(config.pair.name) / slug(config.label)
     for attempt in itertools.count():
         identifier = run_id(config, teacher_sha256, attempt)
         folder = RunFolder(parent / identifier, identifier, attempt)
-        yield folder
-        if folder.result() is None:
+        job = Job(config, folder, folder.result())
+        yield job
+        if job.result is None:
             return
 
 
