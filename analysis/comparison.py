@@ -46,7 +46,7 @@ def comparison_tables(selection: Selection, runs: pd.DataFrame, layout: Layout) 
 
 def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     aggregates = _aggregates(scores, layout.baseline)
-    sections = [_reference(scores, asked=not layout.methods), _methods(scores, layout.alpha, aggregates)]
+    sections = [_reference(scores, due=not layout.methods), _methods(scores, layout.alpha, aggregates)]
     if layout.gain and ALONE in scores.rows:
         name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
         rows = (Row(row, tuple(scores.gain(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
@@ -60,18 +60,18 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     return replace(table, notes=notes_on(table, scores, layout))
 
 
-def _reference(scores: Scores, asked: bool) -> Section:
+def _reference(scores: Scores, due: bool) -> Section:
     """The teacher, whose top-1 alone is logged, and the student alone, which follows no teacher.
 
     Args:
         scores: of the table.
-        asked: whether the student alone is due without any run of it: it is missing then.
+        due: whether the student alone has a row without any run of it: it is missing then.
     """
     alone = [row for row, method in scores.rows.items() if method == ALONE]
     teachers = []
     if scores.measure == Measure.top1:
         teachers = [Row("teacher", tuple(scores.teacher(column) for column in scores.columns))]
-        alone = alone or [ALONE] * asked
+        alone = alone or [ALONE] * due
     students = [
         Row(
             "student alone" if row == ALONE else f"student alone: {row}",
