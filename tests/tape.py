@@ -47,8 +47,14 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        self.done.append(Operation(function, args, kwargs or {}, result))
+        self.note(Operation(function, args, kwargs or {}, result))
         return result
+
+    def note(self, operation: Operation) -> None:
+        self.done.append(operation)
+
+    def lanes(self, count: int) -> list[Lane]:
+        return [Lane()] * count
 
     @torch.no_grad()
     def play(self) -> None:
@@ -75,10 +81,11 @@ class Tracks(Tape):
         self.ahead, self.lane = ahead, MAIN
         self.tracks: dict[int, list[Operation | Wait]] = {MAIN: []}
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = super().__torch_dispatch__(function, types, args, kwargs)
-        self.tracks[self.lane].append(self.done.pop())
-        return result
+    def note(self, operation: Operation) -> None:
+        self.tracks[self.lane].append(operation)
+
+    def lanes(self, count: int) -> list[Lane]:
+        return [Track(self, number) for number in range(count)]
 
     def wait(self, waiting: int, lane: int) -> None:
         self.tracks[waiting].append(Wait(lane, len(self.tracks[lane])))
@@ -142,6 +149,4 @@ class Tapes(Graphs):
         return replay
 
     def lanes(self, count: int) -> list[Lane]:
-        if not isinstance(self.tape, Tracks):
-            return super().lanes(count)
-        return [Track(self.tape, number) for number in range(count)]
+        return self.tape.lanes(count)
