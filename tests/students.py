@@ -134,3 +134,4 @@ TRAIN = TrainConfig(
 )
 WHOLE = 4  # steps of an epoch with a whole batch; a short one follows
 SHORT = School(TRAIN, num_train=4 * WHOLE + 3, classes=5)
+batches, launcher, member, teacher, train = SHORT.batches, SHORT.launcher, SHORT.member, SHORT.teacher, SHORT.teach

@@ -12,7 +12,7 @@ from commands import TINY, InjectedConfig, few_digits, injected, merge, result, 
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from helpers import same_state
 from light import assert_light
-from students import CPU, SHORT, TRAIN
+from students import CPU, TRAIN, batches, launcher, member, teacher, train
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.decomposition import select_decomp_table
 
@@ -28,13 +28,6 @@ from benchmarks.training.layout import place
 from benchmarks.training.step import autocast, teacher_features
 from methods import Method
 
-batches, launcher, member, teacher, train = (
-    SHORT.batches,
-    SHORT.launcher,
-    SHORT.member,
-    SHORT.teacher,
-    SHORT.teach,
-)
 NEEDS = frozenset({"stages", "preacts", "final"})
 FAMILIES = ("vgg8", "wrn_16_1", "resnet8x4", "MobileNetV2", "ShuffleV1", "ShuffleV2")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from commands import TIMES, InjectedConfig, injected
 from helpers import same_state
-from students import CPU, SHORT, TRAIN, WHOLE, Presence
+from students import CPU, SHORT, TRAIN, WHOLE, Presence, batches, launcher, member, teacher, train
 from tape import Operation, Tapes, Tracks, Wait
 
 import methods
@@ -26,13 +26,6 @@ from benchmarks.training.view_table import ViewTable
 from methods import Method
 from methods.schedules import Schedule
 
-batches, launcher, member, teacher, train = (
-    SHORT.batches,
-    SHORT.launcher,
-    SHORT.member,
-    SHORT.teacher,
-    SHORT.teach,
-)
 EVERY = [
     (name, schedule)
     for name in methods.available()
