@@ -53,8 +53,8 @@ class Tape(TorchDispatchMode):
     def note(self, operation: Operation) -> None:
         self.done.append(operation)
 
-    def lanes(self, count: int) -> list[Lane]:
-        return [Lane()] * count
+    def lanes(self, urgency: Sequence[int]) -> list[Lane]:
+        return [Lane()] * len(urgency)
 
     @torch.no_grad()
     def play(self) -> None:
@@ -84,8 +84,8 @@ class Tracks(Tape):
     def note(self, operation: Operation) -> None:
         self.tracks[self.lane].append(operation)
 
-    def lanes(self, count: int) -> list[Lane]:
-        return [Track(self, number) for number in range(count)]
+    def lanes(self, urgency: Sequence[int]) -> list[Lane]:
+        return [Track(self, number) for number in range(len(urgency))]
 
     def wait(self, waiting: int, lane: int) -> None:
         self.tracks[waiting].append(Wait(lane, len(self.tracks[lane])))
@@ -148,5 +148,5 @@ class Tapes(Graphs):
 
         return replay
 
-    def lanes(self, count: int) -> list[Lane]:
-        return self.tape.lanes(count)
+    def lanes(self, urgency: Sequence[int]) -> list[Lane]:
+        return self.tape.lanes(urgency)

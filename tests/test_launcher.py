@@ -19,8 +19,8 @@ from benchmarks.config import Optimizer, Precision
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
 from benchmarks.training.cohort import Observer
-from benchmarks.training.graphs import Graphs, HostReads
-from benchmarks.training.launcher import WARM_UP, Launcher, deviation
+from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
+from benchmarks.training.launcher import WARM_UP, Launcher, deviation, urgency
 from benchmarks.training.step import autocast, teacher_features
 from benchmarks.training.view_table import ViewTable
 from methods import Method
@@ -88,6 +88,29 @@ def test_teacher_and_students_may_work_side_by_side(ahead):
         assert len(waits) == (name != "none")
         for at in waits:
             assert any("convolution" in str(item.function) for item in track[:at] if isinstance(item, Operation))
+
+
+class Asked(Tapes):
+    """Notes how urgent the lanes were said to be."""
+
+    def lanes(self, urgency):
+        self.urgency = urgency
+        return super().lanes(urgency)
+
+
+def test_the_teacher_goes_first_and_then_who_has_most_to_do():
+    tapes = Asked()
+    train([member(name) for name in ("kd", "aftkd", "none", "at")], launcher(tapes))
+    teacher, kd, aftkd, none, at = tapes.urgency
+    assert teacher > aftkd > kd == none == at == 0
+
+
+def test_students_of_about_the_same_length_wait_for_each_other_alike():
+    assert urgency([300]) == [MOST_URGENT, 0]
+    assert urgency([300, 340, 330, 400]) == [MOST_URGENT, 0, 0, 0, 0]
+    assert urgency([100, 150, 230, 120]) == [MOST_URGENT, 0, 0, 1, 0]
+    assert urgency([100, 100, 100, 10_000]) == [MOST_URGENT, 0, 0, 0, MOST_URGENT - 1]
+    assert urgency([0, 0]) == [MOST_URGENT, 0, 0]  # not known
 
 
 def test_looked_up_outputs_are_replayed_too():

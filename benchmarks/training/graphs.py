@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from benchmarks.config import TrainConfig
 from benchmarks.errors import RunFailed, first_line
 
 Replay = Callable[[], object]
+
+MOST_URGENT = 3  # torch's streams have priorities 0 to -3
 
 # Before it, a recording that fails leaves generators and the allocator behind as if it went on.
 SOUND = "2.13"
@@ -48,9 +51,13 @@ class Graphs:
         """
         raise NotImplementedError
 
-    def lanes(self, count: int) -> list[Lane]:
-        """Lanes for parts of the work, which joins all of them in the end."""
-        return [Lane()] * count
+    def lanes(self, urgency: Sequence[int]) -> list[Lane]:
+        """Lanes for parts of the work, which joins all of them in the end.
+
+        Args:
+            urgency: of each part: of 0 where it may wait, up to `MOST_URGENT`.
+        """
+        return [Lane()] * len(urgency)
 
 
 def cause(error: BaseException) -> BaseException:
@@ -61,10 +68,10 @@ def cause(error: BaseException) -> BaseException:
 
 
 class StreamLane(Lane):
-    """A stream of a CUDA device."""
+    """A stream of a CUDA device, whose kernels go before those of streams that are less urgent."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+    def __init__(self, device: torch.device, urgency: int) -> None:
+        self.stream = torch.cuda.Stream(device, priority=-urgency)
         self.here = torch.cuda.stream(self.stream)
 
     def __enter__(self) -> None:
@@ -84,7 +91,8 @@ class CudaGraphs(Graphs):
     def __init__(self, device: torch.device) -> None:
         self.device = device
         # The same for every recording: libraries keep memory for each stream that they have seen.
-        self.stream, self.sides = torch.cuda.Stream(device), list[StreamLane]()
+        self.stream = torch.cuda.Stream(device)
+        self.sides = defaultdict[int, list[StreamLane]](list)  # by urgency
 
     def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
         graph = torch.cuda.CUDAGraph()
@@ -102,9 +110,12 @@ class CudaGraphs(Graphs):
             ) from error
         return graph.replay
 
-    def lanes(self, count: int) -> list[Lane]:
-        self.sides += [StreamLane(self.device) for _ in range(count - len(self.sides))]
-        return [*self.sides[:count]]
+    def lanes(self, urgency: Sequence[int]) -> list[Lane]:
+        for level, count in Counter(urgency).items():
+            sides = self.sides[level]
+            sides += [StreamLane(self.device, level) for _ in range(count - len(sides))]
+        free = {level: iter(sides) for level, sides in self.sides.items()}
+        return [next(free[level]) for level in urgency]
 
 
 def graphs_of(train: TrainConfig, device: torch.device) -> Graphs | None:
@@ -113,7 +124,7 @@ def graphs_of(train: TrainConfig, device: torch.device) -> Graphs | None:
 
 
 class HostReads(TorchDispatchMode):
-    """Notes in `found` the first operation that needs the host, which cannot be recorded.
+    """Notes in `found` the first operation that needs the host, which cannot be recorded, and counts all.
 
     It reads a value, has a shape that depends on one, or moves a tensor from Python or between devices.
     """
@@ -138,8 +149,10 @@ class HostReads(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: str | None = None
+        self.count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
         name = function.name().split(".")[0]
         indexed = name in ("aten::index", "aten::index_put", "aten::index_put_")
         masked = indexed and any(each is not None and each.dtype == torch.bool for each in args[1])
@@ -149,6 +162,19 @@ class HostReads(TorchDispatchMode):
         if self.found is None and (masked or moved or name in self.NEEDING):
             self.found = f"{name} in {_place(traceback.extract_stack()[:-1])}"
         return result
+
+
+class WatchedLane(Lane):
+    """Where everything else is; `length` is how many operations were done in it, as `reads` sees them."""
+
+    def __init__(self, reads: HostReads) -> None:
+        self.reads, self.length, self._began = reads, 0, 0
+
+    def __enter__(self) -> None:
+        self._began = self.reads.count
+
+    def __exit__(self, *error: object) -> None:
+        self.length += self.reads.count - self._began
 
 
 def _place(calls: Sequence[traceback.FrameSummary]) -> str:

@@ -25,7 +25,7 @@ from benchmarks.errors import first_line
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING
 from benchmarks.training.examining import Examiner
-from benchmarks.training.graphs import Graphs, HostReads, Lane, Replay, cause
+from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads, Lane, Replay, WatchedLane, cause
 from benchmarks.training.member import Member
 from benchmarks.training.step import learn
 from benchmarks.training.view_table import ViewTable
@@ -81,6 +81,7 @@ class Launcher:
         self._launched = 0  # steps since that was decided
         self._recording: Recording | None = None
         self._proved = False
+        self._lengths: dict[str, int] = {}  # operations of a step, by member
 
     def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
         """One step of every member.
@@ -145,7 +146,7 @@ class Launcher:
         places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
 
         def work() -> None:
-            lanes = graphs.lanes(1 + len(members))
+            lanes = graphs.lanes(urgency([self._lengths.get(member.name, 0) for member in members]))
             self._launch(members, places, step, lanes)
             for lane in lanes:
                 lane.join()
@@ -165,7 +166,9 @@ class Launcher:
         after = states(members, step)
         load(members, before, step)
         with HostReads() as reads:  # beside the training, as it is: watching changes a sum's last bits
-            self._launch(members, draws, step, watched=True)
+            lanes = [WatchedLane(reads) for _ in (self.teacher, *members)]
+            self._launch(members, draws, step, lanes, watched=True)
+        self._lengths = {member.name: lane.length for member, lane in zip(members, lanes[1:], strict=True)}
         if reads.found:
             self._give_up(f"{reads.found} needs the host within a step")
         else:
@@ -179,6 +182,16 @@ class Launcher:
                 self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
         if not self._proved:
             load(members, after, step)
+
+
+def urgency(lengths: Sequence[int]) -> list[int]:
+    """Of the teacher, for whom all students wait, then of students with steps of so many operations.
+
+    The step is over when the last student is ready: one with much more to do than the others goes before them.
+    """
+    mean = sum(lengths) / len(lengths)
+    ahead = [int(2 * (length / mean - 1)) if mean else 0 for length in lengths]
+    return [MOST_URGENT, *(min(max(0, each), MOST_URGENT - 1) for each in ahead)]
 
 
 def states(members: Sequence[Member], step: int) -> list[dict[str, Any]]:
