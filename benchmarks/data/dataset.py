@@ -69,13 +69,13 @@ class Augmentation:
         crops = rows * self.offsets + columns
         return 2 * crops + torch.randint(0, 2, (num_data,), generator=generator) if self.flip else crops
 
-    def windows(self, side: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns of every crop in the padded image, `[num_crops, side]` each."""
+    def windows(self, side: int) -> Tensor:
+        """Where in the padded image, row behind row, the pixels of each crop are, `[num_crops, side · side]`."""
         crops, along = torch.arange(self.num_crops)[:, None], torch.arange(side)
         offset, flipped = crops // (1 + self.flip), crops % (1 + self.flip)
         rows = offset // self.offsets + along
         columns = offset % self.offsets + torch.where(flipped.bool(), along.flip(0), along)
-        return rows, columns
+        return (rows[:, :, None] * (side + 2 * self.padding) + columns[:, None, :]).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ class Normalise:
         self.scale, self.shift = 1 / (255 * std), mean / std
 
     def __call__(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
-        return images.float() * self.scale - self.shift
+        return images.contiguous(memory_format=torch.channels_last) * self.scale - self.shift
 
 
 class TrainBatches:
@@ -201,10 +200,11 @@ class TrainBatches:
     ) -> None:
         split = data.train.to(device)
         self.augmentation = data.augmentation
-        self.padded = F.pad(split.images, [self.augmentation.padding] * 4)
+        padded = F.pad(split.images, [self.augmentation.padding] * 4)
+        self.padded = padded.contiguous(memory_format=torch.channels_last)  # so that it is a list of pixels
         self.targets = split.targets
         self.side = split.images.shape[-1]
-        self.rows, self.columns = (places.to(device) for places in self.augmentation.windows(self.side))
+        self.windows = self.augmentation.windows(self.side).to(device)
         self.normalise = Normalise(data, device)
         self.batch_size, self.seed, self.device = batch_size, seed, device
         full = -(-len(split) // batch_size)
@@ -232,9 +232,11 @@ class TrainBatches:
     def batch(self, draw: Draw) -> Batch:
         """The batch of these samples; reads no device value."""
         index, crop = draw.index, draw.crop
-        # One gather crops, flips and lays out: [B, H, W, C], seen as [B, C, H, W].
-        rows, columns = self.rows[crop][:, :, None], self.columns[crop][:, None, :]
-        images = self.padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+        _, channels, height, width = self.padded.shape
+        # One gather of pixels crops, flips and lays out: [B, H, W, C], seen as [B, C, H, W].
+        chosen = self.windows[crop] + height * width * index[:, None]
+        pixels = self.padded.permute(0, 2, 3, 1).view(-1, channels).index_select(0, chosen.flatten())
+        images = pixels.view(-1, self.side, self.side, channels).permute(0, 3, 1, 2)
         return Batch(self.normalise(images), self.targets[index], index, crop)
 
     def first(self, size: int) -> Draw:
