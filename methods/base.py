@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from methods.config import MethodConfig
-from methods.features import Features, FeatureSpec
+from methods.config import MethodConfig, StageConfig
+from methods.features import Features, FeatureSpec, of_stages
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig, covariant=True)
 
@@ -121,6 +121,23 @@ class Method(nn.Module, Generic[ConfigT]):
     def terms(self) -> tuple[str, ...]:
         """Names of the terms with weight, `ce` (the harness's own) included."""
         return self.config.terms
+
+    @property
+    def stages_read(self) -> tuple[Collection[int], Collection[int]] | None:
+        """Stages of the student and of the teacher whose maps `forward` reads; None: it may read any.
+
+        The maps of others may be empty, since showing them costs passes over memory.
+        """
+        pairs = self.config.stages if isinstance(self.config, StageConfig) else None
+        return None if pairs is None else ({s for s, _ in pairs}, {t for _, t in pairs})
+
+    @property
+    def needs_of_both(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What `forward` reads of the student's and of the teacher's features: `needs`, only of `stages_read`."""
+        if self.stages_read is None:
+            return self.needs, self.needs
+        student, teacher = (of_stages(self.needs, stages) for stages in self.stages_read)
+        return student, teacher
 
     def prepare(self, teacher: Network, student: Network) -> None:
         """Read of the networks themselves what features do not show, before the first step.

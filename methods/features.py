@@ -5,7 +5,7 @@ Legend: B batch, C channels, H W height and width of a map, D embedding, K class
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:  # configurations refer to shapes, and readers of logs use the
     from torch import Tensor
 
 MapShape = tuple[int, int, int]  # C, H, W
+
+BY_STAGE = frozenset({"stages", "preacts"})  # the parts of `Features` that are a map for each stage
+
+
+def of_stages(needs: frozenset[str], stages: Collection[int]) -> frozenset[str]:
+    """`needs` without the maps of other stages: `{"logits", "stages"}` of 2 is `{"logits", "stages.2"}`."""
+    return needs - BY_STAGE | {f"{part}.{stage}" for part in needs & BY_STAGE for stage in stages}
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,26 @@ class Features:
         """The parts that a method declared in `needs`, as float32 for its loss.
 
         Maps that were not declared are left out, so a method that reads them without saying so fails at its
-        first step instead of silently costing every cohort their computation.
+        first step instead of silently costing every cohort their computation. Where some stages were, as
+        `of_stages` names them, those between are empty.
         """
         declared = Features(
-            stages=self.stages if "stages" in needs else (),
-            preacts=self.preacts if "preacts" in needs else (),
+            stages=_declared(self.stages, "stages", needs),
+            preacts=_declared(self.preacts, "preacts", needs),
             embedding=self.embedding,
             logits=self.logits,
             final=self.final if "final" in needs else None,
         )
         return declared.map(lambda part: part.float())
+
+
+def _declared(maps: tuple[Tensor, ...], part: str, needs: frozenset[str]) -> tuple[Tensor, ...]:
+    if part in needs:
+        return maps
+    declared = [f"{part}.{stage}" in needs for stage in range(len(maps))]
+    if not any(declared):
+        return ()
+    return tuple(each if shown else each.new_empty(0) for each, shown in zip(maps, declared, strict=True))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -104,6 +105,11 @@ class FitNet(Method[FitNetConfig]):
             BatchNorm(teacher[0]),
             nn.ReLU() if rectified else nn.Identity(),
         )
+
+    @property
+    def stages_read(self) -> tuple[Collection[int], Collection[int]]:
+        assert self.config.teacher_stage is not None  # resolved
+        return {self.config.stage}, {self.config.teacher_stage}
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)

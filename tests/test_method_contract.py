@@ -36,6 +36,7 @@ from methods import (
     get,
     register,
 )
+from methods.features import BY_STAGE
 from methods.schedules import LossConfig, LossWeights
 
 NAMES = methods.available()
@@ -106,12 +107,13 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
     total = sum(terms_of(method, student, teacher).values(), torch.zeros(()))
     if total.requires_grad:
         total.backward()
+    read = {need for need in method.needs_of_both[0] if need.split(".")[0] not in OF_THE_TEACHER.get(name, ())}
     reached = {
-        part
+        part if part in method.needs_of_both[0] or part not in BY_STAGE else f"{part}.{stage}"
         for part, leaves in tensors(student).items()
-        if any(leaf.grad is not None and leaf.grad.any() for leaf in leaves)
+        for stage, leaf in enumerate(leaves)
+        if leaf.grad is not None and leaf.grad.any()
     }
-    read = method.needs - OF_THE_TEACHER.get(name, set())
     assert reached == read, f"{name} reads {sorted(reached)} of the student, but its needs name {sorted(read)}"
     if before := sum(pretraining_terms_of(method, student, teacher).values()):
         before.backward()
@@ -208,9 +210,9 @@ def test_gives_the_same_from_the_parts_that_it_declares(name, config):
     every = frozenset({"logits", "embedding", "stages", "preacts", "final"})
     student, teacher = (features.for_loss(every) for features in pair(name))
     methods_ = [make(name, student, teacher, weights=all_terms(name), **config) for _ in range(2)]
-    needs = methods_[0].needs
-    assert needs <= every
-    declared = terms_of(methods_[0], student.for_loss(needs), teacher.for_loss(needs))
+    assert methods_[0].needs <= every
+    ours, theirs = methods_[0].needs_of_both
+    declared = terms_of(methods_[0], student.for_loss(ours), teacher.for_loss(theirs))
     assert same_state(declared, terms_of(methods_[1], student, teacher))
 
 

@@ -342,6 +342,35 @@ def test_a_method_that_writes_into_the_teachers_features_is_refused(distil, outp
     assert not files(output)
 
 
+class Straying(Method[InjectedConfig]):
+    """Says that it reads one stage, and reads what a test says."""
+
+    needs = frozenset({"stages"})
+    stages_read = {1}, {1}
+    read = staticmethod(lambda maps: maps[1])
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": self.read(student.stages).square().mean()}
+
+
+@pytest.mark.parametrize(
+    ("read", "stage"), [(lambda maps: maps[-1], "3"), (lambda maps: maps[1:][0], "2"), (list, "0")]
+)
+def test_a_method_that_reads_another_stage_than_it_says_is_refused(
+    read, stage, distil, output, capsys, monkeypatch
+):
+    monkeypatch.setattr(Straying, "read", staticmethod(read))
+    with injected(Straying):
+        assert distil("methods=[injected,kd]") == 2
+    assert f"method injected reads stages[{stage}], a stage that its stages_read" in capsys.readouterr().err
+    assert not files(output)
+
+
+def test_a_method_is_shown_the_stage_that_it_says_it_reads(distil):
+    with injected(Straying):
+        assert distil("methods=[injected,kd]") == 0
+
+
 class Idle(Method[InjectedConfig]):
     needs = frozenset({"logits"})
 

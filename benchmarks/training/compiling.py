@@ -17,12 +17,13 @@ from torch import Tensor
 
 from benchmarks.models import Network
 from methods import Features, Method
+from methods.features import BY_STAGE
 
 # Of one function, for all networks, methods and shapes that a process may meet: by itself torch gives up at eight,
 # without a word.
 MOST_VERSIONS = 100_000
 
-MAPS = frozenset({"stages", "preacts", "final"})  # the parts of features that are computed for who needs them only
+MAPS = BY_STAGE | {"final"}  # the parts of features that are computed for who needs them only
 
 Result = TypeVar("Result")
 
@@ -59,11 +60,20 @@ def look(network: Network, images: Tensor, needs: frozenset[str], compiles: bool
         needs: parts of the features.
         compiles: by compiled kernels.
     """
-    return (_compiled(_look) if compiles else _look)(network, images, needs & MAPS)
+    return (_compiled(_look) if compiles else _look)(network, images, maps_of(needs))
+
+
+def maps_of(needs: frozenset[str]) -> frozenset[str]:
+    """The maps among these parts of features, whole parts and those of a stage."""
+    return frozenset(need for need in needs if _part(need) in MAPS)
+
+
+def _part(need: str) -> str:
+    return need.partition(".")[0]
 
 
 def _look(network: Network, images: Tensor, needs: frozenset[str]) -> Features:
-    return network.features(images, preacts="preacts" in needs).for_loss(needs)
+    return network.features(images, preacts="preacts" in map(_part, needs)).for_loss(needs)
 
 
 def judge(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.data import Batch
 from benchmarks.errors import first_line
 from benchmarks.models import Network
-from benchmarks.training.compiling import MAPS, NOTHING, Compiled, judge, look
+from benchmarks.training.compiling import NOTHING, Compiled, judge, look, maps_of
 from benchmarks.training.device import begin_peak
 from benchmarks.training.member import Classifier, Member
 from benchmarks.training.step import join_features, teacher_features, union_of_needs
@@ -66,13 +66,13 @@ class Examiner:
 
     def _look_well(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> bool:
         looks: dict[tuple[str, int, frozenset[str]], Network] = {
-            ("student", member.num_views, member.needs & MAPS): member.network
+            ("student", member.num_views, maps_of(member.own_needs)): member.network
             for member in members
             if step >= 0 and member.reaches_all
         }
         needs = union_of_needs(member.stage(step) for member in members)
         if self.teacher is not None and needs:
-            looks["teacher", 1, needs & MAPS] = self.teacher
+            looks["teacher", 1, maps_of(needs)] = self.teacher
         for key in looks.keys() - self._looks:
             who, num_views, parts = key
             images = Batch.join(views[:num_views]).images
@@ -185,8 +185,9 @@ def _shown(
     found = {name: _vector(tensors) for name, tensors in parts.items() if tensors}
     if learning:
         random = torch.Generator().manual_seed(0)
-        mix = [torch.randn(part.shape, generator=random).to(part) / part.numel() ** 0.5 for part in shown.tensors()]
-        found["gradients"] = _vector(torch.autograd.grad(shown.tensors(), learning, mix))
+        whole = [part for part in shown.tensors() if part.numel()]
+        mix = [torch.randn(part.shape, generator=random).to(part) / part.numel() ** 0.5 for part in whole]
+        found["gradients"] = _vector(torch.autograd.grad(whole, learning, mix))
         found["running statistics"] = _vector(_memories(network).values())
     return found
 

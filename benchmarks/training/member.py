@@ -74,7 +74,8 @@ class Member:
         self.stopped = False  # an observer of the cohort has seen enough of it
         parameters = [each for each in self.classifier.parameters() if each.requires_grad]
         base = {term: method.config.weights[term] for term in method.terms}
-        self.main = Stage(method.needs, base, schedule, parameters, train)
+        self.own_needs, needs = method.needs_of_both
+        self.main = Stage(needs, base, schedule, parameters, train)
         self.pretraining: Stage | None = None
         self.pretraining_epochs = 0
         if stage := method.pretraining:
@@ -91,7 +92,7 @@ class Member:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its method reads of the networks' features in the main training."""
+        """What its method reads of the teacher's features in the main training; of its own, `own_needs`."""
         return self.main.needs
 
     @property
@@ -175,7 +176,7 @@ class Member:
     ) -> tuple[Features, Features | None]:
         """What its method judges: the features of student and teacher that it needs, in float32."""
         with precision:
-            student = self.classifier.features(images, self.needs, compiled.networks and self.reaches_all)
+            student = self.classifier.features(images, self.own_needs, compiled.networks and self.reaches_all)
         if not self.needs:
             return student, None
         teacher = taught()

@@ -20,7 +20,7 @@ class Stage:
     """The main training, or the stage before it.
 
     Args:
-        needs: parts of the features that its losses read.
+        needs: parts of the teacher's features that its losses read.
         weights: of its loss terms.
         schedule: factors on the weights.
         parameters: what may learn.

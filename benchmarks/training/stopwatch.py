@@ -115,7 +115,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
 
     def student() -> None:
         with loop.precision:
-            logits = look(member.network, batch.images, member.needs, compiles).logits
+            logits = look(member.network, batch.images, member.own_needs, compiles).logits
         member.main.optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits, batch.targets).backward()
 

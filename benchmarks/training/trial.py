@@ -7,7 +7,7 @@ what it draws comes from its own stream of random numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, require
 from methods import Features, Method
+from methods.features import BY_STAGE
 
 
 @contextlib.contextmanager
@@ -97,7 +98,25 @@ class _Declared(Features):
     def __getattribute__(self, name: str) -> Any:
         if name in Features.__dataclass_fields__ and name not in self.needs:
             raise UserError(f"method {self.of} reads {name}, which its needs, {_braced(self.needs)}, do not name")
-        return super().__getattribute__(name)
+        value = super().__getattribute__(name)
+        return _Maps(value, f"method {self.of} reads {name}") if name in BY_STAGE else value
+
+
+class _Maps(Sequence[Tensor]):
+    """Maps by stage, of which those that a method does not say that it reads are empty."""
+
+    def __init__(self, maps: tuple[Tensor, ...], what: str) -> None:
+        self.maps, self.what = maps, what
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, key: Any) -> Any:
+        numbers = range(len(self))[key]
+        for stage in (numbers,) if isinstance(numbers, int) else numbers:
+            known = self.maps[stage].numel() > 0
+            require(known, f"{self.what}[{stage}], a stage that its stages_read do not name")
+        return self.maps[key]
 
 
 def _braced(names: Iterable[str]) -> str:
