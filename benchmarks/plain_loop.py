@@ -74,6 +74,7 @@ class PlainLoop:
         teacher: frozen; it is laid out as torch does by default. None where the method needs none.
         device: of the training.
         num_workers: of the DataLoader; None: as many as serve best here, by trial, which trains a little.
+        loaders: endless batches by their number of views, to be shared with other loops; default: its own.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class PlainLoop:
         teacher: Network | None,
         device: torch.device,
         num_workers: int | None = None,
+        loaders: dict[int, Iterator[Any]] | None = None,
     ) -> None:
         self.config, self.data, self.device, train = config, data, device, config.train
         self.student = _default_layout(build_network(config.pair.student, data.num_classes, config.seed, device))
@@ -109,7 +111,8 @@ class PlainLoop:
         self.step = 0
         self.method.epoch(0)
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
-        self.batches = self._endless(self.num_workers)
+        loaders = {} if loaders is None else loaders
+        self.batches = loaders.setdefault(self.method.num_views, self._endless(self.num_workers))
 
     def _endless(self, num_workers: int) -> Iterator[Any]:
         loader = DataLoader(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -21,6 +23,7 @@ from benchmarks.distillation import Distillation
 from benchmarks.errors import require
 from benchmarks.files import check_writable, write_json
 from benchmarks.identity import code_version, environment
+from benchmarks.models import Network
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, check_workers
 from benchmarks.protocol import resolve
@@ -50,7 +53,9 @@ class ThroughputConfig(RunConfig):
 
     repeats: int = option(5, "rounds; in each, all loops are measured in turn")
     steps: int = option(10, "training steps of a loop in each round")
-    workers: int | None = option(None, "of the plain loop's DataLoader; default: the best number, found by trial")
+    workers: int | None = option(
+        None, "of the plain loops' DataLoader; default: the best number for the first method, found by trial"
+    )
     out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")
 
 
@@ -81,16 +86,22 @@ class Throughput:
         self.teacher, plain_teacher = (
             frozen(build_network(config.pair.teacher, self.dataset.num_classes, 0, self.device)) for _ in range(2)
         )
-        self.plain = {
-            student.label: PlainLoop(student, self.specs, self.dataset, plain_teacher, self.device, config.workers)
-            for student in self.students
-        }
+        self.plain = self._plain_loops(plain_teacher)
         alone = {student.label: self._members([student]) for student in self.students}
         together = self._members(self.students)
         ready_to_teach(self.teacher, train)
         self.table = empty_table(config, self.teacher, self.batches)
         self.alone = {label: self._loop(f"{label} alone", members) for label, members in alone.items()}
         self.cohort = self._loop("the cohort", together)
+
+    def _plain_loops(self, teacher: Network) -> dict[str, PlainLoop]:
+        """One for each student, on the same workers: forks of a process that uses a GPU take seconds to end."""
+        loops: dict[str, PlainLoop] = {}
+        workers, loaders = self.config.workers, dict[int, Iterator[Any]]()
+        for student in self.students:
+            loop = PlainLoop(student, self.specs, self.dataset, teacher, self.device, workers, loaders)
+            loops[student.label], workers = loop, loop.num_workers
+        return loops
 
     def _members(self, students: list[StudentConfig]) -> list[Member]:
         members = [
@@ -106,6 +117,11 @@ class Throughput:
             self.notices.setdefault(name, []).append(notice)
 
         return Loop(self.teacher, members, self.batches, self.config.train, say, self.table)
+
+    @property
+    def workers(self) -> int:
+        """Of the plain loops' DataLoader."""
+        return next(iter(self.plain.values())).num_workers
 
     def rounds(self) -> Rounds:
         """Measure all loops in turn, after one round that does not count."""
@@ -179,8 +195,7 @@ def _print_rates(console: Console, bench: Throughput, rounds: Rounds) -> None:
         )
     console.print(table)
     console.print("ratios to the method's own plain loop: median over the rounds, and their range")
-    workers = {label: loop.num_workers for label, loop in bench.plain.items()}
-    console.print(f"DataLoader workers of the plain loops: {', '.join(f'{k} {v}' for k, v in workers.items())}")
+    console.print(f"DataLoader workers of the plain loops: {bench.workers}")
 
 
 def _rate(times: list[float], batch_size: int) -> str:
@@ -230,7 +245,7 @@ def _write(path: Path, bench: Throughput, rounds: Rounds, shares: dict[str, dict
         {
             "config": plain(bench.config),
             "seconds_of_a_step": {"plain": rounds.plain, "alone": rounds.alone, "cohort": rounds.cohort},
-            "workers": {label: loop.num_workers for label, loop in bench.plain.items()},
+            "workers": bench.workers,
             "parts": shares,
             "notices": bench.notices,
             "environment": environment(bench.device),

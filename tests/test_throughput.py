@@ -192,6 +192,13 @@ def test_the_plain_loop_computes_the_same_loss(bench, label):
     assert loss == pytest.approx((losses * member.main.weights).sum().item(), rel=1e-4)
 
 
+def test_plain_loops_share_their_workers_and_no_batch(bench):
+    kd, aftkd, mlkd = bench.plain.values()
+    assert kd.batches is aftkd.batches is not mlkd.batches  # which takes several views
+    ours, theirs = (set(loop.next_batch()[2].tolist()) for loop in (kd, aftkd))
+    assert not ours & theirs
+
+
 def test_the_plain_loop_of_a_student_alone_asks_no_teacher(bench, monkeypatch):
     student = dataclasses.replace(bench.students[0], method=methods.configure("none"))
     monkeypatch.setattr(bench.teacher, "features", None)
