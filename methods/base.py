@@ -93,6 +93,10 @@ class Method(nn.Module, Generic[ConfigT]):
 
     #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts", "final"}.
     needs: frozenset[str] = frozenset()
+    #: Numbers of the stages of the student and of the teacher, 0 the stem, whose maps `forward` reads; None: it may
+    #: read any. Maps of others are empty, since showing them costs passes over memory. Default: the stages that a
+    #: `StageConfig` matches.
+    stages_read: tuple[Collection[int], Collection[int]] | None = None
     #: Augmented views of each image in a batch. `forward` and the cross entropy get them one behind the other, as a
     #: batch of num_views · B; labels and indices are repeated.
     num_views: int = 1
@@ -112,6 +116,8 @@ class Method(nn.Module, Generic[ConfigT]):
         super().__init__()
         self.config = config
         self.generator = context.generator
+        if self.stages_read is None and isinstance(config, StageConfig) and config.stages is not None:
+            self.stages_read = {s for s, _ in config.stages}, {t for _, t in config.stages}
 
     def active(self, term: str) -> bool:
         """Whether `term` carries weight; one that does not need not be computed."""
@@ -123,21 +129,15 @@ class Method(nn.Module, Generic[ConfigT]):
         return self.config.terms
 
     @property
-    def stages_read(self) -> tuple[Collection[int], Collection[int]] | None:
-        """Stages of the student and of the teacher whose maps `forward` reads; None: it may read any.
-
-        The maps of others may be empty, since showing them costs passes over memory.
-        """
-        pairs = self.config.stages if isinstance(self.config, StageConfig) else None
-        return None if pairs is None else ({s for s, _ in pairs}, {t for _, t in pairs})
-
-    @property
     def needs_of_both(self) -> tuple[frozenset[str], frozenset[str]]:
-        """What `forward` reads of the student's and of the teacher's features: `needs`, only of `stages_read`."""
-        if self.stages_read is None:
+        """What is to be shown to it of the student's and of the teacher's features: `needs`, only of `stages_read`.
+
+        Where the epoch may change what it reads, or it takes part in prediction, that is everything.
+        """
+        if self.stages_read is None or self.heeds_epochs or not self.needs:
             return self.needs, self.needs
         student, teacher = (of_stages(self.needs, stages) for stages in self.stages_read)
-        return student, teacher
+        return self.needs if self.predicts else student, teacher or frozenset({"logits"})
 
     def prepare(self, teacher: Network, student: Network) -> None:
         """Read of the networks themselves what features do not show, before the first step.

@@ -358,7 +358,7 @@ class _Staged(Protocol[T]):
 
 @dataclass(frozen=True)
 class StageConfig(DistillConfig):
-    """A method that compares maps stage by stage."""
+    """A method that compares maps stage by stage; of others it is shown none (`Method.stages_read`)."""
 
     stages: list[list[int]] | None = option(
         None, "pairs [student stage, teacher stage], 0 the stem; default: all but the stem, by position"

@@ -22,12 +22,18 @@ def of_stages(needs: frozenset[str], stages: Collection[int]) -> frozenset[str]:
     return needs - BY_STAGE | {f"{part}.{stage}" for part in needs & BY_STAGE for stage in stages}
 
 
+def joined(needs: frozenset[str]) -> frozenset[str]:
+    """The same parts of features, without the stages of those that are there as a whole."""
+    return frozenset(need for need in needs if "." not in need or need.partition(".")[0] not in needs)
+
+
 @dataclass(frozen=True)
 class Features:
     """One network's view of a batch.
 
     Attributes:
-        stages: maps after each resolution block, stem first, `[B, C_l, H_l, W_l]`.
+        stages: maps after each resolution block, stem first, `[B, C_l, H_l, W_l]`; a method is shown empty ones for
+            the stages that it does not read (`Method.stages_read`).
         preacts: the same before their last activation; `()` unless asked for.
         embedding: pooled penultimate vector `[B, D]`.
         logits: `[B, K]`.
@@ -63,8 +69,8 @@ class Features:
         `of_stages` names them, those between are empty.
         """
         declared = Features(
-            stages=_declared(self.stages, "stages", needs),
-            preacts=_declared(self.preacts, "preacts", needs),
+            stages=_needed(self.stages, "stages", needs),
+            preacts=_needed(self.preacts, "preacts", needs),
             embedding=self.embedding,
             logits=self.logits,
             final=self.final if "final" in needs else None,
@@ -72,13 +78,13 @@ class Features:
         return declared.map(lambda part: part.float())
 
 
-def _declared(maps: tuple[Tensor, ...], part: str, needs: frozenset[str]) -> tuple[Tensor, ...]:
+def _needed(maps: tuple[Tensor, ...], part: str, needs: frozenset[str]) -> tuple[Tensor, ...]:
     if part in needs:
         return maps
-    declared = [f"{part}.{stage}" in needs for stage in range(len(maps))]
-    if not any(declared):
+    needed = [f"{part}.{stage}" in needs for stage in range(len(maps))]
+    if not any(needed):
         return ()
-    return tuple(each if shown else each.new_empty(0) for each, shown in zip(maps, declared, strict=True))
+    return tuple(each if shown else each.new_empty(0) for each, shown in zip(maps, needed, strict=True))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ negative values (Wide ResNet, MobileNetV2) cannot be met from behind a ReLU, so 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -98,6 +97,7 @@ class FitNet(Method[FitNetConfig]):
         if not self.active("hint"):
             return
         assert config.teacher_stage is not None  # resolved
+        self.stages_read = {config.stage}, {config.teacher_stage}
         student, teacher = context.student.stages[config.stage], context.teacher.stages[config.teacher_stage]
         rectified = config.activation == Activation.relu
         self.regressor = nn.Sequential(
@@ -105,11 +105,6 @@ class FitNet(Method[FitNetConfig]):
             BatchNorm(teacher[0]),
             nn.ReLU() if rectified else nn.Identity(),
         )
-
-    @property
-    def stages_read(self) -> tuple[Collection[int], Collection[int]]:
-        assert self.config.teacher_stage is not None  # resolved
-        return {self.config.stage}, {self.config.teacher_stage}
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)

@@ -151,6 +151,7 @@ class FT(Method[FTConfig]):
         self.pretraining = Pretraining(
             config.pretraining, ("paraphrase",), frozenset({"stages"}), student=False, lr=config.paraphraser_lr
         )
+        self.stages_read = {len(context.student.stages) - 1}, {len(context.teacher.stages) - 1}
         channels = context.teacher.stages[-1][0]
         num_factors = max(1, int(channels * config.rate))
         self.paraphraser = Paraphraser(channels, num_factors)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Context, Method, Reference
-from methods.config import BrokenMethod, InvalidSetting, MethodConfig, dead_settings, default_of, unknown
+from methods.config import BrokenMethod, InvalidSetting, MethodConfig, dead_settings, default_of, require, unknown
 from methods.features import FeatureSpec
 
 _METHODS: dict[str, type[Method[Any]]] = {}
@@ -168,6 +168,10 @@ def build(
     for spec in shown:
         for part in method.needs & _Shown.optional:
             getattr(spec, part)
+    for spec, stages in zip(shown, method.stages_read or ((), ()), strict=True):
+        last = len(spec.stages) - 1
+        for stage in stages:
+            require(0 <= stage <= last, f"stages_read: the {spec.whose} has stages 0 to {last}, not {stage}")
     return method.to(targets.device)
 
 

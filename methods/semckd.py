@@ -117,6 +117,7 @@ class SemCKD(Method[SemCKDConfig]):
         if not self.active("semckd"):
             return
         ours, theirs = context.student.stages[1:], context.teacher.stages[1:]
+        self.stages_read = range(1, 1 + len(ours)), range(1, 1 + len(theirs))
         self.queries = nn.ModuleList(Similarities(config.batch_size) for _ in ours)
         self.keys = nn.ModuleList(Similarities(config.batch_size) for _ in theirs)
         self.projections = nn.ModuleList(

@@ -233,9 +233,11 @@ def test_stands_the_trial_and_is_itself_afterwards(all_of_them, name, config):
 def test_a_term_without_weight_is_not_computed(name, term):
     if set(all_terms(name)) <= {"ce", term}:
         pytest.skip("its only term: without it there is no distillation")
-    method = make(name, *pair(name), weights=all_terms(name) | {term: 0.0})
+    shown = [features.map(torch.Tensor.float) for features in pair(name)]
+    method = make(name, *shown, weights=all_terms(name) | {term: 0.0})
     assert term not in method.terms
-    assert set(terms_of(method, *pair(name))) == set(all_terms(name)) - {"ce", term}
+    declared = [each.for_loss(needs) for each, needs in zip(shown, method.needs_of_both, strict=True)]
+    assert set(terms_of(method, *declared)) == set(all_terms(name)) - {"ce", term}
 
 
 PRETRAINING = [(name, config) for name, config in ALL_VARIANTS if make(name, *pair(name), **config).pretraining]

@@ -1,5 +1,6 @@
 """`benchmarks.run` end to end, in this process, on a configuration of seconds."""
 
+import dataclasses
 import gc
 import json
 
@@ -354,7 +355,14 @@ class Straying(Method[InjectedConfig]):
 
 
 @pytest.mark.parametrize(
-    ("read", "stage"), [(lambda maps: maps[-1], "3"), (lambda maps: maps[1:][0], "2"), (list, "0")]
+    ("read", "stage"),
+    [
+        (lambda maps: maps[-1], "3"),
+        (lambda maps: maps[1:][0], "2"),
+        (lambda maps: list(maps)[1], "0"),
+        (lambda maps: (maps + maps)[1], "0"),
+        (lambda maps: list(reversed(maps))[2], "3"),
+    ],
 )
 def test_a_method_that_reads_another_stage_than_it_says_is_refused(
     read, stage, distil, output, capsys, monkeypatch
@@ -366,9 +374,51 @@ def test_a_method_that_reads_another_stage_than_it_says_is_refused(
     assert not files(output)
 
 
-def test_a_method_is_shown_the_stage_that_it_says_it_reads(distil):
+@pytest.mark.parametrize("stages", [({1}, {1}), ({1}, ()), (range(1, 3), {3})], ids=str)
+def test_a_method_is_shown_the_stages_that_it_says_it_reads(distil, stages, monkeypatch):
+    monkeypatch.setattr(Straying, "stages_read", stages)
     with injected(Straying):
         assert distil("methods=[injected,kd]") == 0
+
+
+def test_a_method_that_reads_any_stage_may_do_with_the_maps_as_with_any_tuple(distil, monkeypatch):
+    monkeypatch.setattr(Straying, "stages_read", None)
+    monkeypatch.setattr(Straying, "read", staticmethod(lambda maps: (maps + maps)[0]))
+    with injected(Straying):
+        assert distil("methods=[injected]") == 0
+
+
+@pytest.mark.parametrize(("stages", "whose"), [(({-1}, {1}), "student"), (({1}, {1, 4}), "teacher")])
+def test_a_stage_that_there_is_not_cannot_be_read(distil, output, stages, whose, monkeypatch, capsys):
+    monkeypatch.setattr(Straying, "stages_read", stages)
+    with injected(Straying):
+        assert distil("methods=[injected]") == 2
+    assert f"stages_read: the {whose} has stages 0 to 3" in capsys.readouterr().err
+    assert not files(output)
+
+
+class Roving(Straying):
+    """Reads another stage in each epoch."""
+
+    def epoch(self, e):
+        self.stage = 1 + max(e, 0)
+
+    def forward(self, student, teacher, target, index):
+        return {"injected": student.stages[self.stage].square().mean()}
+
+
+class Predicting(Straying):
+    """Reads another stage where it takes part in prediction."""
+
+    def predict(self, student):
+        return dataclasses.replace(student, logits=student.logits + student.stages[2].mean())
+
+
+@pytest.mark.parametrize("cls", [Roving, Predicting])
+def test_a_method_whose_reading_may_change_is_shown_all_stages(distil, output, cls):
+    with injected(cls):
+        assert distil("methods=[injected]", "train.epochs=2") == 0
+    assert all(row["train/loss/injected"] > 0 for row in result(output, "injected")["history"])
 
 
 class Idle(Method[InjectedConfig]):

@@ -7,9 +7,9 @@ what it draws comes from its own stream of random numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -99,24 +99,33 @@ class _Declared(Features):
         if name in Features.__dataclass_fields__ and name not in self.needs:
             raise UserError(f"method {self.of} reads {name}, which its needs, {_braced(self.needs)}, do not name")
         value = super().__getattribute__(name)
-        return _Maps(value, f"method {self.of} reads {name}") if name in BY_STAGE else value
+        hidden = name in BY_STAGE and not all(each.numel() for each in value)
+        return _Maps.of(value, f"method {self.of} reads {name}") if hidden else value
 
 
-class _Maps(Sequence[Tensor]):
-    """Maps by stage, of which those that a method does not say that it reads are empty."""
+class _Maps(tuple[Tensor, ...]):
+    """Maps by stage, some of them empty, which a method must not read."""
 
-    def __init__(self, maps: tuple[Tensor, ...], what: str) -> None:
-        self.maps, self.what = maps, what
+    what: str
 
-    def __len__(self) -> int:
-        return len(self.maps)
+    @classmethod
+    def of(cls, maps: tuple[Tensor, ...], what: str) -> Self:
+        found = cls(maps)
+        found.what = what
+        return found
 
     def __getitem__(self, key: Any) -> Any:
-        numbers = range(len(self))[key]
-        for stage in (numbers,) if isinstance(numbers, int) else numbers:
-            known = self.maps[stage].numel() > 0
-            require(known, f"{self.what}[{stage}], a stage that its stages_read do not name")
-        return self.maps[key]
+        found, numbers = super().__getitem__(key), range(len(self))[key]
+        read = [(numbers, found)] if isinstance(numbers, int) else zip(numbers, found, strict=True)
+        for stage, each in read:
+            require(each.numel() > 0, f"{self.what}[{stage}], a stage that its stages_read do not name")
+        return found
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[stage] for stage in range(len(self)))
+
+    def __add__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*self, *other)
 
 
 def _braced(names: Iterable[str]) -> str:
