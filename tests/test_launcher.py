@@ -18,6 +18,7 @@ import methods
 from benchmarks.config import Optimizer, Precision
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
+from benchmarks.training import step
 from benchmarks.training.cohort import Observer
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
 from benchmarks.training.launcher import WARM_UP, Launcher, deviation, urgency
@@ -100,9 +101,9 @@ class Asked(Tapes):
 
 def test_the_teacher_goes_first_and_then_who_has_most_to_do():
     tapes = Asked()
-    train([member(name) for name in ("kd", "aftkd", "none", "at")], launcher(tapes))
-    teacher, kd, aftkd, none, at = tapes.urgency
-    assert teacher > aftkd > kd == none == at == 0
+    train([member(name) for name in ("kd", "aftkd", "ft", "at")], launcher(tapes), range(-1, 1))
+    teacher, kd, aftkd, ft, at = tapes.urgency
+    assert teacher > aftkd > kd == ft == at == 0
 
 
 def test_students_of_about_the_same_length_wait_for_each_other_alike():
@@ -110,7 +111,7 @@ def test_students_of_about_the_same_length_wait_for_each_other_alike():
     assert urgency([300, 340, 330, 400]) == [MOST_URGENT, 0, 0, 0, 0]
     assert urgency([100, 150, 230, 120]) == [MOST_URGENT, 0, 0, 1, 0]
     assert urgency([100, 100, 100, 10_000]) == [MOST_URGENT, 0, 0, 0, MOST_URGENT - 1]
-    assert urgency([0, 0]) == [MOST_URGENT, 0, 0]  # not known
+    assert urgency([]) == [MOST_URGENT]  # the last of them has failed
 
 
 def test_looked_up_outputs_are_replayed_too():
@@ -298,6 +299,38 @@ def test_replays_that_do_something_else_are_found_out_and_do_not_count(harm, det
     train([replayed], launcher(Wrong(replayed, harm), said))
     assert ["off by" in reason for reason in said] == [True] * found
     assert same_state(launched.state(0), replayed.state(0)) == found
+
+
+class WrongLater(Wrong):
+    """Whose first recording is right."""
+
+    def record(self, work, generators):
+        return super().record(work, generators) if self.recorded else Tapes.record(self, work, generators)
+
+
+def test_a_step_of_the_main_training_is_proved_after_one_of_the_stage_before():
+    said = []
+    launched, replayed = member("ft"), member("ft")
+    train([launched], launcher(), range(-1, 2))
+    train([replayed], launcher(WrongLater(replayed, forget_momentum), said), range(-1, 2))
+    assert ["off by" in reason for reason in said] == [True]
+    assert same_state(launched.state(0), replayed.state(0))
+
+
+def test_a_teacher_shows_the_same_after_a_student_has_left(monkeypatch):
+    """Else its compiled kernels would be made anew."""
+    shown, members, launch = [], [member(name) for name in ("fitnet", "at", "fsp")], launcher()
+
+    def watched(teacher, needs, *rest, **named):
+        shown.append(needs)
+        return teacher_features(teacher, needs, *rest, **named)
+
+    monkeypatch.setattr(step, "teacher_features", watched)
+    train(members, launch, range(-1, 1))
+    train(members[:1], launch, [1])
+    before, main = shown[: WHOLE + 1], shown[WHOLE + 1 :]
+    assert set(before) == {members[2].pretraining.needs}
+    assert set(main) == {members[0].needs | members[1].needs}
 
 
 def test_a_device_that_cannot_record_launches_and_says_why():

@@ -20,7 +20,7 @@ from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled, judge, look, maps_of
 from benchmarks.training.device import begin_peak
 from benchmarks.training.member import Classifier, Member
-from benchmarks.training.step import join_features, teacher_features, union_of_needs
+from benchmarks.training.step import join_features, teacher_features
 from methods import Features
 
 # How far compiled kernels may be from float64: so many times as far as torch's own, and a constant. Networks may
@@ -49,14 +49,20 @@ class Examiner:
         self._looks: set[tuple[str, int, frozenset[str]]] = set()  # who looks well, at how many views, for what
         self._losses: dict[str, bool] = {}  # which students' are right
 
-    def __call__(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> Compiled:
-        """What may use compiled kernels in this step: all networks or none, and which students' losses."""
+    def __call__(
+        self, members: Sequence[Member], views: Sequence[Batch], step: int, needs: frozenset[str]
+    ) -> Compiled:
+        """What may use compiled kernels in this step: all networks or none, and which students' losses.
+
+        Args:
+            members, views, step: as of `learn`.
+            needs: what the teacher shows in the step.
+        """
         if not self.compiles:
             return NOTHING
-        self._networks = self._networks and self._look_well(members, views, step)
+        self._networks = self._networks and self._look_well(members, views, step, needs)
         new = [member for member in members if step >= 0 and member.name not in self._losses]
         if new:
-            needs = union_of_needs(members)
             taught = [
                 teacher_features(self.teacher, needs, view, self.precision, compiles=self._networks)
                 for view in views
@@ -64,13 +70,14 @@ class Examiner:
             self._losses |= {member.name: self._judges_well(member, views, taught) for member in new}
         return Compiled(self._networks, frozenset(name for name, right in self._losses.items() if right))
 
-    def _look_well(self, members: Sequence[Member], views: Sequence[Batch], step: int) -> bool:
+    def _look_well(
+        self, members: Sequence[Member], views: Sequence[Batch], step: int, needs: frozenset[str]
+    ) -> bool:
         looks: dict[tuple[str, int, frozenset[str]], Network] = {
             ("student", member.num_views, maps_of(member.own_needs)): member.network
             for member in members
             if step >= 0 and member.reaches_all
         }
-        needs = union_of_needs(member.stage(step) for member in members)
         if self.teacher is not None and needs:
             looks["teacher", 1, maps_of(needs)] = self.teacher
         for key in looks.keys() - self._looks:

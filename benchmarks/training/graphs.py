@@ -165,7 +165,7 @@ class HostReads(TorchDispatchMode):
 
 
 class WatchedLane(Lane):
-    """Where everything else is; `length` is how many operations were done in it, as `reads` sees them."""
+    """No lane of its own: counts in `length` the operations that are done in it, as `reads` sees them."""
 
     def __init__(self, reads: HostReads) -> None:
         self.reads, self.length, self._began = reads, 0, 0

@@ -5,7 +5,8 @@ augmentation, teacher, students, losses, optimisers. It reads a step's samples w
 everything else where it lies on the device. What Python decides (who trains, in which stage, at which rate, what a
 method sets when an epoch begins) is in it as it was, so another one is made where that changes.
 
-Before a training is replayed at all, one step is done both ways from the same state, and must come out alike.
+Before a training is replayed at all, and before the stage that may precede it, one step is done both ways from the
+same state, and must come out alike.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from benchmarks.training.compiling import NOTHING
 from benchmarks.training.examining import Examiner
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads, Lane, Replay, WatchedLane, cause
 from benchmarks.training.member import Member
-from benchmarks.training.step import learn
+from benchmarks.training.step import learn, union_of_needs
 from benchmarks.training.view_table import ViewTable
 
 WARM_UP = 2  # steps launched before one is recorded: in them libraries choose kernels and optimisers make buffers
@@ -80,7 +81,9 @@ class Launcher:
         self._decided: object = None  # what the recording holds, or will
         self._launched = 0  # steps since that was decided
         self._recording: Recording | None = None
-        self._proved = False
+        # The main training, and the stage before it, apart:
+        self._proved: set[bool] = set()
+        self._shown: dict[bool, frozenset[str]] = {}  # by the teacher, also where who needed it has left
         self._lengths: dict[str, int] = {}  # operations of a step, by member
 
     def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
@@ -114,8 +117,10 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         # What torch has met under watch it never compiles.
-        compiled = self.examine(members, views, step) if self._whole(draws) and not watched else NOTHING
-        learn(members, self.teacher, views, self.precision, step, self.table, lanes, compiled)
+        learning = [member.stage(step) for member in members]
+        self._shown[step < 0] = needs = union_of_needs(learning, self._shown.get(step < 0, frozenset()))
+        compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
+        learn(members, self.teacher, views, self.precision, step, needs, self.table, lanes, compiled)
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""
@@ -130,7 +135,7 @@ class Launcher:
         self.say(f"note: steps are launched one by one, not replayed as a CUDA graph: {reason}")
 
     def _replay(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
-        if not self._proved:
+        if (step < 0) not in self._proved:
             self._prove(graphs, members, draws, step)
             return
         self._recording = self._recording or self._record(graphs, members, draws, step)
@@ -177,19 +182,19 @@ class Launcher:
         if self._recording:
             self._recording(draws)
             off, part = max(map(deviation, before, after, states(members, step)))
-            self._proved = off <= (0 if torch.are_deterministic_algorithms_enabled() else TOLERANCE)
-            if not self._proved:
-                self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
-        if not self._proved:
-            load(members, after, step)
+            if off <= (0 if torch.are_deterministic_algorithms_enabled() else TOLERANCE):
+                self._proved.add(step < 0)
+                return
+            self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
+        load(members, after, step)
 
 
 def urgency(lengths: Sequence[int]) -> list[int]:
-    """Of the teacher, for whom all students wait, then of students with steps of so many operations.
+    """How urgent the teacher is, for whom all students wait, and each student, with so many operations in a step.
 
     The step is over when the last student is ready: one with much more to do than the others goes before them.
     """
-    mean = sum(lengths) / len(lengths)
+    mean = sum(lengths) / max(1, len(lengths))
     ahead = [int(2 * (length / mean - 1)) if mean else 0 for length in lengths]
     return [MOST_URGENT, *(min(max(0, each), MOST_URGENT - 1) for each in ahead)]
 

@@ -16,6 +16,7 @@ from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
 from benchmarks.training.view_table import ViewTable
 from methods import Features
+from methods.features import joined
 
 
 def train_step(
@@ -40,7 +41,8 @@ def train_step(
     """
     for member in members:
         member.advance(step)
-    learn(members, teacher, views, precision, step, table, compiled=compiled)
+    needs = union_of_needs(member.stage(step) for member in members)
+    learn(members, teacher, views, precision, step, needs, table, compiled=compiled)
 
 
 def learn(
@@ -49,6 +51,7 @@ def learn(
     views: Sequence[Batch],
     precision: torch.autocast,
     step: int,
+    needs: frozenset[str],
     table: ViewTable | None = None,
     lanes: Sequence[Lane] = (),
     compiled: Compiled = NOTHING,
@@ -58,9 +61,9 @@ def learn(
     It reads no device value, so that it can be recorded and replayed. Arguments as of `train_step`.
 
     Args:
+        needs: what the teacher shows.
         lanes: where the teacher works, then the members, one each; default: one behind the other.
     """
-    needs = union_of_needs(member.stage(step) for member in members)
     teaching, *learning = lanes or [Lane()] * (1 + len(members))
     with teaching:
         shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]
@@ -127,9 +130,9 @@ def join_features(views: Sequence[Features | None]) -> Features | None:
     )
 
 
-def union_of_needs(learners: Iterable[Member | Stage]) -> frozenset[str]:
-    """Parts of the features that any of the methods reads, in the main training or in the given stages."""
-    return frozenset[str]().union(*(learner.needs for learner in learners))
+def union_of_needs(learners: Iterable[Member | Stage], also: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Parts of a teacher's features that any of the methods reads, in the main training or in the given stages."""
+    return joined(also.union(*(learner.needs for learner in learners)))
 
 
 def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:

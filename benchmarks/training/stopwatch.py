@@ -58,7 +58,7 @@ class Loop:
     @cached_property
     def compiled(self) -> Compiled:
         """What computes by compiled kernels."""
-        return self.launch.examine(self.members, self.views(), step=0)
+        return self.launch.examine(self.members, self.views(), 0, self.needs)
 
     def look_ahead(self, num_steps: int) -> None:
         """Let the teacher look at the views of the next steps, which it then need not in them."""
