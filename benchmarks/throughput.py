@@ -30,6 +30,7 @@ from benchmarks.protocol import resolve
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.device import device_name
 from benchmarks.training.folding import ready_to_teach
+from benchmarks.training.kernels import KINDS, OTHERS, Share, by_kind, kernels, total
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, launched_step, matrix_product_peak, operations, parts, seconds
@@ -56,6 +57,7 @@ class ThroughputConfig(RunConfig):
     workers: int | None = option(
         None, "of the plain loops' DataLoader; default: the best number for the first method, found by trial"
     )
+    kernels: bool = option(False, "also where a step's time goes kernel by kernel, by torch's profiler")
     out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")
 
 
@@ -168,11 +170,12 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     rounds = bench.rounds()
     _print_rates(console, bench, rounds)
     shares = _print_parts(console, bench, rounds)
+    found = _print_kernels(console, bench) if config.kernels else {}
     for name, notices in bench.notices.items():
         for notice in notices:
             console.print(f"note: {name}: {notice.removeprefix('note: ')}")
     if config.out:
-        _write(Path(config.out), bench, rounds, shares)
+        _write(Path(config.out), bench, rounds, shares, found)
         console.print(f"raw figures: {config.out}")
     return 0
 
@@ -239,7 +242,36 @@ def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[st
     return figures
 
 
-def _write(path: Path, bench: Throughput, rounds: Rounds, shares: dict[str, dict[str, float]]) -> None:
+def _print_kernels(console: Console, bench: Throughput) -> dict[str, dict[str, Share]]:
+    """What each loop does in a step, by kinds of kernels; returns it by their names."""
+    loops = bench.alone | {f"cohort of {len(bench.students)}": bench.cohort}
+    found = {name: kernels(loop, bench.config.steps) for name, loop in loops.items()}
+    kinds = {name: by_kind(each) for name, each in found.items()}
+    table = make_table()
+    table.add_column("kernels of a step, ms (number)")
+    for name in loops:
+        table.add_column(name, justify="right")
+    for kind in (*KINDS, OTHERS):
+        cells = [_share(each.get(kind)) for each in kinds.values()]
+        if any(cells):
+            table.add_row(kind, *cells)
+    table.add_row("all", *(_share(total(each.values())) for each in kinds.values()))
+    console.print(table)
+    console.print("sums over the kernels, of which those of a cohort may pass side by side, and each longer for it")
+    return found
+
+
+def _share(share: Share | None) -> str:
+    return "" if share is None else f"{1000 * share.seconds:.3f} ({share.count:.0f})"
+
+
+def _write(
+    path: Path,
+    bench: Throughput,
+    rounds: Rounds,
+    shares: dict[str, dict[str, float]],
+    found: dict[str, dict[str, Share]],
+) -> None:
     write_json(
         path,
         {
@@ -247,6 +279,7 @@ def _write(path: Path, bench: Throughput, rounds: Rounds, shares: dict[str, dict
             "seconds_of_a_step": {"plain": rounds.plain, "alone": rounds.alone, "cohort": rounds.cohort},
             "workers": bench.workers,
             "parts": shares,
+            "kernels": {loop: {name: vars(each) for name, each in by.items()} for loop, by in found.items()},
             "notices": bench.notices,
             "environment": environment(bench.device),
             "code": code_version(),

@@ -21,6 +21,7 @@ from benchmarks.throughput import Throughput
 from benchmarks.training import compiling, examining, step, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.evaluate import evaluate
+from benchmarks.training.kernels import Share, by_kind, kind_of
 from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations, seconds
 from benchmarks.workbench import open_workbench
@@ -167,6 +168,42 @@ def test_the_plain_loop_finds_its_workers_where_no_cores_are_assigned(monkeypatc
     """As on macOS."""
     monkeypatch.delattr("os.sched_getaffinity")
     assert 1 <= most_workers() <= 16
+
+
+def test_kernels_are_told_by_kind_and_written_by_name(capsys, tmp_path):
+    out = tmp_path / "raw.json"
+    assert run("kernels=true", f"out={out}") == 0
+    printed, raw = capsys.readouterr().out, json.loads(out.read_text())
+    assert {"kd", "aftkd", "cohort of 2"} == set(raw["kernels"])
+    for found in raw["kernels"].values():
+        by_kinds = by_kind({name: Share(**each) for name, each in found.items()})
+        assert {"convolutions", "batch norms", "optimiser", "matrix products"} <= set(by_kinds)
+        conv = by_kinds["convolutions"]
+        assert f"{1000 * conv.seconds:.3f} ({conv.count:.0f})" in printed
+    counts = {loop: sum(each["count"] for each in found.values()) for loop, found in raw["kernels"].items()}
+    # Of the networks' forward and backward passes the teacher's, once instead of twice, is a small part.
+    assert counts["kd"] < counts["aftkd"] < counts["cohort of 2"] < counts["kd"] + counts["aftkd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32", "convolutions"),
+        (
+            "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_32x32_128x1_nn_align2>",
+            "matrix products",
+        ),
+        ("triton_poi_fused__native_batch_norm_legit_functional_convolution_backward_5", "compiled by torch"),
+        ("void cudnn::bn_fw_tr_1C11_kernel_NCHW<float>", "batch norms"),
+        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<TensorListMetadata>", "optimiser"),
+        ("Memcpy DtoD (Device -> Device)", "copies and fillings"),
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("aten::addmm", "matrix products"),
+        ("aten::relu", "others"),
+    ],
+)
+def test_kernels_have_a_kind(name, kind):
+    assert kind_of(name) == kind
 
 
 def test_where_the_figures_cannot_be_written_nothing_is_measured(monkeypatch, capsys, tmp_path):
