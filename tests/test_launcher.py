@@ -16,12 +16,14 @@ from tape import Operation, Tapes, Tracks, Wait
 
 import methods
 from benchmarks.config import Optimizer, Precision
+from benchmarks.data import EvaluationBatches
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
 from benchmarks.training import step
-from benchmarks.training.cohort import Observer
+from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
 from benchmarks.training.launcher import WARM_UP, Launcher, deviation, urgency
+from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, teacher_features
 from benchmarks.training.view_table import ViewTable
 from methods import Method
@@ -111,7 +113,6 @@ def test_students_of_about_the_same_length_wait_for_each_other_alike():
     assert urgency([300, 340, 330, 400]) == [MOST_URGENT, 0, 0, 0, 0]
     assert urgency([100, 150, 230, 120]) == [MOST_URGENT, 0, 0, 1, 0]
     assert urgency([100, 100, 100, 10_000]) == [MOST_URGENT, 0, 0, 0, MOST_URGENT - 1]
-    assert urgency([]) == [MOST_URGENT]  # the last of them has failed
 
 
 def test_looked_up_outputs_are_replayed_too():
@@ -411,6 +412,19 @@ def test_a_training_is_the_same_replayed_and_continued(tmp_path, monkeypatch):
             assert {key: ours[key] for key in ours if key not in TIMES} == {
                 key: theirs[key] for key in theirs if key not in TIMES
             }
+
+
+def test_a_training_goes_on_where_the_stage_before_it_has_lost_all_its_students(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohorts, "graphs_of", lambda train, device: Tapes())
+    failing, alone, beside = member("ft", pretraining=1.0), member("kd"), member("kd")
+    with torch.no_grad():
+        next(failing.method.paraphraser.parameters()).fill_(math.nan)
+    seats = [Seat(each, Checkpoints(tmp_path / each.name)) for each in (failing, beside)]
+    for name, these in (("beside", seats), ("alone", [Seat(alone, Checkpoints(tmp_path / "alone"))])):
+        Cohort(teacher(), these, batches(), EvaluationBatches(SHORT.data, CPU), TRAIN, []).run()
+        assert len(these[-1].member.history) == TRAIN.epochs, name
+    assert "of the pre-training" in seats[0].failure
+    assert same_state(alone.network.state_dict(), beside.network.state_dict())
 
 
 def test_observers_hear_why_steps_are_not_replayed(tmp_path, monkeypatch):

@@ -162,6 +162,9 @@ class Cohort:
         begin_peak(self.batches.device)
         with Interruption() as interruption:
             for epoch in range(self.step // self.batches.steps_per_epoch, self.train.epochs):
+                if not self.learning(epoch):  # all that the stage before the main training was for have left
+                    self.step = (epoch + 1) * self.batches.steps_per_epoch
+                    continue
                 started, done_before = time.perf_counter(), self.step
                 self._began, self._spent = started - self._spent, 0.0
                 self._train_epoch(epoch, interruption)

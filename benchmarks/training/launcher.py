@@ -116,9 +116,9 @@ class Launcher:
         watched: bool = False,
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
+        stages = [member.stage(step) for member in members]
+        self._shown[step < 0] = needs = union_of_needs(stages, self._shown.get(step < 0, frozenset()))
         # What torch has met under watch it never compiles.
-        learning = [member.stage(step) for member in members]
-        self._shown[step < 0] = needs = union_of_needs(learning, self._shown.get(step < 0, frozenset()))
         compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
         learn(members, self.teacher, views, self.precision, step, needs, self.table, lanes, compiled)
 
@@ -151,7 +151,7 @@ class Launcher:
         places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
 
         def work() -> None:
-            lanes = graphs.lanes(urgency([self._lengths.get(member.name, 0) for member in members]))
+            lanes = graphs.lanes(urgency([self._lengths[member.name] for member in members]))
             self._launch(members, places, step, lanes)
             for lane in lanes:
                 lane.join()
@@ -194,8 +194,8 @@ def urgency(lengths: Sequence[int]) -> list[int]:
 
     The step is over when the last student is ready: one with much more to do than the others goes before them.
     """
-    mean = sum(lengths) / max(1, len(lengths))
-    ahead = [int(2 * (length / mean - 1)) if mean else 0 for length in lengths]
+    mean = sum(lengths) / len(lengths)
+    ahead = [int(2 * (length / mean - 1)) for length in lengths]
     return [MOST_URGENT, *(min(max(0, each), MOST_URGENT - 1) for each in ahead)]
 
 
