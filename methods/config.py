@@ -310,14 +310,19 @@ def match_stages(student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
     ]
 
 
+def check_stage(setting: str, stage: int, spec: FeatureSpec, who: str) -> None:
+    """Refuse a stage that a network does not have."""
+    last = len(spec.stages) - 1
+    require(0 <= stage <= last, f"{setting}: the {who} has stages 0 to {last}, not {stage}")
+
+
 def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: FeatureSpec) -> None:
     """Refuse a stage map with stages that do not exist or that run against each other."""
     require(bool(stages), "stages=[] matches no stage: give at least one pair")
     for pair in stages:
         require(len(pair) == 2, f"stages: {pair} is not a pair [student stage, teacher stage]")
-        for stage, spec, who in ((pair[0], student, "student"), (pair[1], teacher, "teacher")):
-            last = len(spec.stages) - 1
-            require(0 <= stage <= last, f"stages: the {who} has stages 0 to {last}, not {stage}")
+        check_stage("stages", pair[0], student, "student")
+        check_stage("stages", pair[1], teacher, "teacher")
     for earlier, later in itertools.pairwise(stages):
         require(
             earlier[0] < later[0] and earlier[1] < later[1],

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from methods.base import Context, Method, Reference
-from methods.config import BrokenMethod, InvalidSetting, MethodConfig, dead_settings, default_of, require, unknown
+from methods.config import (
+    BrokenMethod,
+    InvalidSetting,
+    MethodConfig,
+    check_stage,
+    dead_settings,
+    default_of,
+    unknown,
+)
 from methods.features import FeatureSpec
 
 _METHODS: dict[str, type[Method[Any]]] = {}
@@ -169,9 +177,8 @@ def build(
         for part in method.needs & _Shown.optional:
             getattr(spec, part)
     for spec, stages in zip(shown, method.stages_read or ((), ()), strict=True):
-        last = len(spec.stages) - 1
         for stage in stages:
-            require(0 <= stage <= last, f"stages_read: the {spec.whose} has stages 0 to {last}, not {stage}")
+            check_stage("stages_read", stage, spec, spec.whose)
     return method.to(targets.device)
 
 
