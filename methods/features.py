@@ -22,9 +22,14 @@ def of_stages(needs: frozenset[str], stages: Collection[int]) -> frozenset[str]:
     return needs - BY_STAGE | {f"{part}.{stage}" for part in needs & BY_STAGE for stage in stages}
 
 
+def part_of(need: str) -> str:
+    """The part of `Features` that a need, of a stage perhaps, belongs to."""
+    return need.partition(".")[0]
+
+
 def joined(needs: frozenset[str]) -> frozenset[str]:
     """The same parts of features, without the stages of those that are there as a whole."""
-    return frozenset(need for need in needs if "." not in need or need.partition(".")[0] not in needs)
+    return frozenset(need for need in needs if "." not in need or part_of(need) not in needs)
 
 
 @dataclass(frozen=True)

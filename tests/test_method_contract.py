@@ -36,7 +36,7 @@ from methods import (
     get,
     register,
 )
-from methods.features import BY_STAGE
+from methods.features import BY_STAGE, part_of
 from methods.schedules import LossConfig, LossWeights
 
 NAMES = methods.available()
@@ -107,7 +107,7 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
     total = sum(terms_of(method, student, teacher).values(), torch.zeros(()))
     if total.requires_grad:
         total.backward()
-    read = {need for need in method.needs_of_both[0] if need.split(".")[0] not in OF_THE_TEACHER.get(name, ())}
+    read = {need for need in method.needs_of_both[0] if part_of(need) not in OF_THE_TEACHER.get(name, ())}
     reached = {
         part if part in method.needs_of_both[0] or part not in BY_STAGE else f"{part}.{stage}"
         for part, leaves in tensors(student).items()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.models import Network
 from methods import Features, Method
-from methods.features import BY_STAGE
+from methods.features import BY_STAGE, part_of
 
 # Of one function, for all networks, methods and shapes that a process may meet: by itself torch gives up at eight,
 # without a word.
@@ -65,15 +65,11 @@ def look(network: Network, images: Tensor, needs: frozenset[str], compiles: bool
 
 def maps_of(needs: frozenset[str]) -> frozenset[str]:
     """The maps among these parts of features, whole parts and those of a stage."""
-    return frozenset(need for need in needs if _part(need) in MAPS)
-
-
-def _part(need: str) -> str:
-    return need.partition(".")[0]
+    return frozenset(need for need in needs if part_of(need) in MAPS)
 
 
 def _look(network: Network, images: Tensor, needs: frozenset[str]) -> Features:
-    return network.features(images, preacts="preacts" in map(_part, needs)).for_loss(needs)
+    return network.features(images, preacts="preacts" in map(part_of, needs)).for_loss(needs)
 
 
 def judge(

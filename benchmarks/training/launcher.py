@@ -83,7 +83,7 @@ class Launcher:
         self._recording: Recording | None = None
         # The main training, and the stage before it, apart:
         self._proved: set[bool] = set()
-        self._shown: dict[bool, frozenset[str]] = {}  # by the teacher, also where who needed it has left
+        self._shown = defaultdict[bool, frozenset[str]](frozenset)  # by the teacher, also for who has left
         self._lengths: dict[str, int] = {}  # operations of a step, by member
 
     def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
@@ -117,7 +117,7 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         stages = [member.stage(step) for member in members]
-        self._shown[step < 0] = needs = union_of_needs(stages, self._shown.get(step < 0, frozenset()))
+        self._shown[step < 0] = needs = union_of_needs(stages, self._shown[step < 0])
         # What torch has met under watch it never compiles.
         compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
         learn(members, self.teacher, views, self.precision, step, needs, self.table, lanes, compiled)
