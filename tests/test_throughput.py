@@ -10,14 +10,14 @@ from commands import TINY, few_digits, merge
 from tape import Tapes
 
 import methods
-from benchmarks import costs, throughput
+from benchmarks import costs, rounds, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
 from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
-from benchmarks.throughput import Throughput
+from benchmarks.rounds import Throughput
 from benchmarks.training import compiling, examining, step, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.evaluate import evaluate
@@ -79,7 +79,7 @@ def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys,
 
     within = False
     monkeypatch.setattr(step, "teacher_features", teacher_features_watched)
-    monkeypatch.setattr(throughput, "seconds", timed)
+    monkeypatch.setattr(rounds, "seconds", timed)
     out = tmp_path / "raw.json"
     words = merge(WORDS, ["methods=[kd,dkd]", "teacher.views=logits", "train.batch_size=16", f"out={out}"])
     with few_digits():
