@@ -22,8 +22,8 @@ from benchmarks.config import Device, Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.training import compiling, examining
 from benchmarks.training.build import frozen
+from benchmarks.training.deviation import deviation
 from benchmarks.training.examining import Examiner, losses_objection, network_objection
-from benchmarks.training.launcher import deviation
 from benchmarks.training.layout import place
 from benchmarks.training.step import autocast, teacher_features
 from methods import Method

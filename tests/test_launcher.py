@@ -21,8 +21,9 @@ from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
 from benchmarks.training import step
 from benchmarks.training.cohort import Cohort, Observer, Seat
+from benchmarks.training.deviation import deviation
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
-from benchmarks.training.launcher import WARM_UP, Launcher, deviation, urgency
+from benchmarks.training.launcher import WARM_UP, Launcher, urgency
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import autocast, teacher_features
 from benchmarks.training.view_table import ViewTable
@@ -72,6 +73,19 @@ def test_a_cohort_is_replayed_as_one_and_each_member_as_if_alone():
         assert same_state(each.state(0), alone.state(0)), each.name
 
 
+def test_students_whose_stage_before_the_training_is_shorter_are_proved_as_they_join():
+    def together():
+        return [member("ab", pretraining=1.0), member("ft", pretraining=0.5), member("kd")]
+
+    tapes, said, launched, replayed = Asked(), [], together(), together()
+    train(launched, launcher(), range(-2, 1))
+    train(replayed, launcher(tapes, said), range(-2, 1))
+    assert not said
+    assert tapes.lanes_asked == [2, 3, 4]
+    for one, other in zip(launched, replayed, strict=True):
+        assert same_state(one.state(0), other.state(0)), one.name
+
+
 TEACHING = 0  # the teacher's lane
 
 
@@ -96,8 +110,13 @@ def test_teacher_and_students_may_work_side_by_side(ahead):
 class Asked(Tapes):
     """Notes how urgent the lanes were said to be."""
 
+    def __init__(self):
+        super().__init__()
+        self.lanes_asked = []
+
     def lanes(self, urgency):
         self.urgency = urgency
+        self.lanes_asked.append(len(urgency))
         return super().lanes(urgency)
 
 
@@ -316,6 +335,15 @@ def test_a_step_of_the_main_training_is_proved_after_one_of_the_stage_before():
     train([replayed], launcher(WrongLater(replayed, forget_momentum), said), range(-1, 2))
     assert ["off by" in reason for reason in said] == [True]
     assert same_state(launched.state(0), replayed.state(0))
+
+
+def test_who_joins_is_not_replayed_unproved():
+    said = []
+    launched, replayed = ([member("ab", pretraining=1.0), member("ft", pretraining=0.5)] for _ in range(2))
+    train(launched, launcher(), range(-2, 1))
+    train(replayed, launcher(WrongLater(replayed[1], draw_once_more), said), range(-2, 1))
+    assert ["off by" in reason for reason in said] == [True]
+    assert same_state(launched[1].state(0), replayed[1].state(0))
 
 
 def test_a_teacher_shows_the_same_after_a_student_has_left(monkeypatch):

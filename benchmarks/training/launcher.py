@@ -5,26 +5,23 @@ augmentation, teacher, students, losses, optimisers. It reads a step's samples w
 everything else where it lies on the device. What Python decides (who trains, in which stage, at which rate, what a
 method sets when an epoch begins) is in it as it was, so another one is made where that changes.
 
-Before a training is replayed at all, and before the stage that may precede it, one step is done both ways from the
-same state, and must come out alike.
+Before a student's training is replayed at all, and before the stage that may precede it, one step is done both ways
+from the same state, and must come out alike.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.data import Draw, TrainBatches
 from benchmarks.errors import first_line
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING
+from benchmarks.training.deviation import deviation, load, states
 from benchmarks.training.examining import Examiner
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads, Lane, Replay, WatchedLane, cause
 from benchmarks.training.member import Member
@@ -50,6 +47,15 @@ class Recording:
             place.index.copy_(draw.index)
             place.crop.copy_(draw.crop)
         self.replay()
+
+
+@dataclass
+class Decision:
+    """What Python decided of steps that are alike, how many of them were launched, and a recording of one."""
+
+    by: tuple[object, ...]
+    launched: int = 0
+    recording: Recording | None = None
 
 
 class Launcher:
@@ -78,13 +84,10 @@ class Launcher:
         self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
         self.graphs, self.say = graphs, say
         self.examine = Examiner(teacher, precision, say, compiles)
-        self._decided: object = None  # what the recording holds, or will
-        self._launched = 0  # steps since that was decided
-        self._recording: Recording | None = None
-        # The main training, and the stage before it, apart:
-        self._proved: set[bool] = set()
-        self._shown = defaultdict[bool, frozenset[str]](frozenset)  # by the teacher, also for who has left
-        self._lengths: dict[str, int] = {}  # operations of a step, by member
+        self._decision = Decision(())
+        # The main training, and the stage before it (where `step < 0`), apart:
+        self._proved: dict[tuple[bool, str], int] = {}  # operations of a member's step that was done both ways
+        self._needs = defaultdict[bool, frozenset[str]](frozenset)  # of the teacher, also those of who has left
 
     def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
         """One step of every member.
@@ -101,7 +104,7 @@ class Launcher:
         elif self._warm(members, step):
             self._replay(self.graphs, members, draws, step)
         else:
-            self._launched += 1
+            self._decision.launched += 1
             self._launch(members, draws, step)
 
     def _whole(self, draws: Sequence[Draw]) -> bool:
@@ -117,41 +120,44 @@ class Launcher:
     ) -> None:
         views = [self.batches.batch(draw) for draw in draws]
         stages = [member.stage(step) for member in members]
-        self._shown[step < 0] = needs = union_of_needs(stages, self._shown[step < 0])
+        self._needs[step < 0] = needs = union_of_needs(stages, self._needs[step < 0])
         # What torch has met under watch it never compiles.
         compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
         learn(members, self.teacher, views, self.precision, step, needs, self.table, lanes, compiled)
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""
-        decided = [member.decided(step) for member in members]
-        if decided != self._decided:
-            self._recording = None  # its memory goes back before another is made
-            self._decided, self._launched = decided, 0
-        return self._launched == WARM_UP
+        by = tuple(member.decided(step) for member in members)
+        if by != self._decision.by:
+            self._decision.recording = None  # its memory goes back before another is made
+            self._decision = Decision(by)
+        return self._decision.launched == WARM_UP
 
     def _give_up(self, reason: str) -> None:
-        self.graphs, self._recording = None, None
+        self.graphs, self._decision.recording = None, None
         self.say(f"note: steps are launched one by one, not replayed as a CUDA graph: {reason}")
 
     def _replay(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
-        if (step < 0) not in self._proved:
+        lengths = [self._proved.get((step < 0, member.name), 0) for member in members]
+        if not all(lengths):  # also where a member joins those whose steps are replayed
             self._prove(graphs, members, draws, step)
-            return
-        self._recording = self._recording or self._record(graphs, members, draws, step)
-        if self._recording:
-            self._recording(draws)
+        elif recording := self._decision.recording or self._record(graphs, members, draws, step, lengths):
+            self._decision.recording = recording
+            recording(draws)
         else:
             self._launch(members, draws, step)
 
     def _record(
-        self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int
+        self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int, lengths: Sequence[int]
     ) -> Recording | None:
-        """Record a step, which does nothing yet; None, and why is said, where the device refuses."""
+        """Record a step, which does nothing yet; None, and why is said, where the device refuses.
+
+        `lengths`: how many operations it has for each member.
+        """
         places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
 
         def work() -> None:
-            lanes = graphs.lanes(urgency([self._lengths[member.name] for member in members]))
+            lanes = graphs.lanes(urgency(lengths))
             self._launch(members, places, step, lanes)
             for lane in lanes:
                 lane.join()
@@ -173,17 +179,18 @@ class Launcher:
         with HostReads() as reads:  # beside the training, as it is: watching changes a sum's last bits
             lanes = [WatchedLane(reads) for _ in (self.teacher, *members)]
             self._launch(members, draws, step, lanes, watched=True)
-        self._lengths = {member.name: lane.length for member, lane in zip(members, lanes[1:], strict=True)}
+        lengths = [lane.length for lane in lanes[1:]]
         if reads.found:
             self._give_up(f"{reads.found} needs the host within a step")
         else:
             load(members, before, step)
-            self._recording = self._record(graphs, members, draws, step)
-        if self._recording:
-            self._recording(draws)
+            self._decision.recording = self._record(graphs, members, draws, step, lengths)
+        if self._decision.recording:
+            self._decision.recording(draws)
             off, part = max(map(deviation, before, after, states(members, step)))
             if off <= (0 if torch.are_deterministic_algorithms_enabled() else TOLERANCE):
-                self._proved.add(step < 0)
+                names = [(step < 0, member.name) for member in members]
+                self._proved |= dict(zip(names, lengths, strict=True))
                 return
             self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
         load(members, after, step)
@@ -197,56 +204,3 @@ def urgency(lengths: Sequence[int]) -> list[int]:
     mean = sum(lengths) / len(lengths)
     ahead = [int(2 * (length / mean - 1)) for length in lengths]
     return [MOST_URGENT, *(min(max(0, each), MOST_URGENT - 1) for each in ahead)]
-
-
-def states(members: Sequence[Member], step: int) -> list[dict[str, Any]]:
-    """Copies of everything that the members' next steps depend on."""
-    return [copy.deepcopy(member.state(step)) for member in members]
-
-
-def load(members: Sequence[Member], states: Sequence[dict[str, Any]], step: int) -> None:
-    """Go to these states, and keep them."""
-    for member, state in zip(members, states, strict=True):
-        member.load(copy.deepcopy(state), step)  # an optimiser goes on in what it is given
-
-
-def deviation(
-    start: Mapping[str, Any], launched: Mapping[str, Any], replayed: Mapping[str, Any]
-) -> tuple[float, str]:
-    """How far two steps from one state end from each other, in lengths of the launched one, and in which part.
-
-    Measured part by part: the means that batch norms keep move farther than weights do. Whole numbers, such as a
-    generator's state, must be the same.
-    """
-    parts = [dict(_parts(state)) for state in (start, launched, replayed)]
-    return max((_distance(*(each[name] for each in parts)), name) for name in parts[0])
-
-
-def _parts(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """A state's tensors by what they are, all weights of a network, say, in one vector each."""
-    found = defaultdict(list)
-    for name, tensor in _named(state):
-        first, *_, last = name.split(".")
-        found[f"{first}.{last}"].append(tensor.detach().flatten())
-    for name, tensors in found.items():
-        yield name, torch.cat(tensors)
-
-
-def _named(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    for key, value in state.items():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping):
-            yield from _named(value, f"{prefix}{key}.")
-
-
-def _distance(start: Tensor, launched: Tensor, replayed: Tensor) -> float:
-    same = launched.isfinite() & replayed.isfinite()
-    if not (torch.equal(launched.isfinite(), replayed.isfinite()) and launched.shape == replayed.shape):
-        return math.inf
-    if torch.equal(launched[same], replayed[same]):
-        return 0.0
-    if not launched.is_floating_point() or launched.shape != start.shape:
-        return math.inf
-    apart, length = (replayed - launched)[same].double().norm(), (launched - start)[same].double().norm()
-    return float(apart / length)
