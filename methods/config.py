@@ -386,18 +386,6 @@ class StageConfig(DistillConfig):
 
 
 @dataclass(frozen=True)
-class LastStageConfig(StageConfig):
-    """A method that compares the last stages unless told otherwise."""
-
-    stages: list[list[int]] | None = option(
-        None, "pairs [student stage, teacher stage], 0 the stem; default: the last stages"
-    )
-
-    def default_stages(self, student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
-        return super().default_stages(student, teacher)[-1:]
-
-
-@dataclass(frozen=True)
 class PreactConfig(StageConfig):
     """A method that compares maps before their last activation."""
 

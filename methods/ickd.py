@@ -5,10 +5,10 @@ arXiv:2202.03680; ICKD-C, its form for classification. Which channels of a map a
 is to be the same in both networks: with F the map of one sample, `[C, H·W]`, its channels' correlations are F
 Fᵀ, `[C, C]`, each row brought to unit length, and their squared differences are the loss.
 
-As in the authors' code for CIFAR-100 the student's last stage goes through a 1 × 1 convolution and batch norm
-to the teacher's channels, be there as many or not, and the squares are summed over a row, then averaged over
-rows and batch, which their weight of 2.5 is for. A channel that is 0 everywhere correlates with none: its row
-is 0.
+As in the authors' code for CIFAR-100 the maps are those that are pooled to the embedding; the student's goes
+through a 1 × 1 convolution and batch norm to the teacher's channels, be there as many or not; and the squares
+are summed over a row, then averaged over rows and batch, which their weight of 2.5 is for. A channel that is 0
+everywhere correlates with none: its row is 0.
 
 No `[C, C]` matrix is needed where the positions are fewer. Rows i of F Fᵀ and G Gᵀ have the inner product f_iᵀ
 (Fᵀ G) g_i, which is also (f_iᵀ Fᵀ) G g_i, and such products give the rows' lengths and the angle between them.
@@ -16,15 +16,12 @@ No `[C, C]` matrix is needed where the positions are fewer. Rows i of F Fᵀ and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.base import Context, Method, Reference
-from methods.config import LastStageConfig, Search, option
+from methods.config import DistillConfig, Search, option
 from methods.connectors import conv_bn
 from methods.features import Features
 from methods.kd import kd_term
@@ -70,7 +67,7 @@ def ickd_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ICKDConfig(LastStageConfig):
+class ICKDConfig(DistillConfig):
     name: str = option("ickd", "inter-channel correlation")
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "ickd": 2.5},
@@ -83,7 +80,7 @@ class ICKDConfig(LastStageConfig):
 @register(
     "ickd",
     ICKDConfig,
-    summary="correlations between the channels of the last stage",
+    summary="correlations between the channels of the last map",
     reference=Reference(
         "Exploring inter-channel correlation for diversity-preserved knowledge distillation",
         "Liu et al.",
@@ -94,20 +91,19 @@ class ICKDConfig(LastStageConfig):
     knowledge="relations",
 )
 class ICKD(Method[ICKDConfig]):
-    """Term `ickd`: `ickd_loss` of the connected student's map and the teacher's, summed over the matched stages."""
+    """Term `ickd`: `ickd_loss` of the connected student's final map and the teacher's."""
 
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"logits", "final"})
 
     def __init__(self, config: ICKDConfig, context: Context) -> None:
         super().__init__(config, context)
-        matched = config.matched(context.student, context.teacher) if self.active("ickd") else []
-        connectors = nn.ModuleList([conv_bn(ours[0], theirs[0]) for ours, theirs in matched])
-        self.connectors = cast("Sequence[nn.Sequential]", connectors)
+        if self.active("ickd"):
+            self.connector = conv_bn(context.student.embedding, context.teacher.embedding)
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("ickd"):
-            pairs = zip(self.connectors, self.config.matched(student, teacher), strict=True)
-            losses = [ickd_loss(connect(ours), theirs) for connect, (ours, theirs) in pairs]
-            terms["ickd"] = torch.stack(losses).sum()
+            assert student.final is not None
+            assert teacher.final is not None
+            terms["ickd"] = ickd_loss(self.connector(student.final), teacher.final)
         return terms

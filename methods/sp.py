@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import LastStageConfig, Search, option
-from methods.features import Features
+from methods.config import Search, StageConfig, option
+from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.registry import register
 from methods.relations import gram, unit_vectors
@@ -40,7 +40,7 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SPConfig(LastStageConfig):
+class SPConfig(StageConfig):
     name: str = option("sp", "similarity-preserving distillation")
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "sp": 3000.0},
@@ -48,6 +48,12 @@ class SPConfig(LastStageConfig):
         source="RepDistiller's script: beta = 3000",
         search={"sp": Search(300.0, 30000.0, log=True)},
     )
+    stages: list[list[int]] | None = option(
+        None, "pairs [student stage, teacher stage], 0 the stem; default: the last stages"
+    )
+
+    def default_stages(self, student: FeatureSpec, teacher: FeatureSpec) -> list[list[int]]:
+        return super().default_stages(student, teacher)[-1:]
 
 
 @register(

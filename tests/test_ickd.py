@@ -87,19 +87,15 @@ def test_gradient_is_that_of_the_definition():
     assert torch.autograd.gradcheck(lambda x: ickd_loss(x, teacher), student)
 
 
-def test_compares_the_connected_last_stages_unless_told_otherwise():
+def test_compares_the_connected_map_that_is_pooled_to_the_embedding():
     student, teacher = student_features(), teacher_features()
-    for config, pairs in (({}, [(3, 3)]), ({"stages": [[1, 2], [2, 3]]}, [(1, 2), (2, 3)])):
-        method = make("ickd", student, teacher, **config)
-        assert [tuple(pair) for pair in method.config.stages] == pairs
-        randomise(method)
-        expected = 0.0
-        for connector, (s, t) in zip(method.connectors, pairs, strict=True):
-            expected += reference(connected(connector, student.stages[s].numpy()), teacher.stages[t].numpy())
-        assert terms_of(method, student, teacher)["ickd"].item() == pytest.approx(expected, rel=1e-9)
+    method = make("ickd", student, teacher)
+    randomise(method)
+    expected = reference(connected(method.connector, student.final.numpy()), teacher.final.numpy())
+    assert terms_of(method, student, teacher)["ickd"].item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_has_a_connector_where_widths_agree_too():
     features = random_features()
     method = make("ickd", features, features)
-    assert [parameter.shape for parameter in method.parameters()] == [(5, 5, 1, 1), (5,), (5,)]
+    assert [parameter.shape for parameter in method.parameters()] == [(7, 7, 1, 1), (7,), (7,)]
