@@ -8,11 +8,11 @@ those below the label: the term `mcd` (masked correlation) is the divergence ove
 teacher gives less than to the label; the label and what is at least as probable to the teacher are left out of
 both networks. Both carry the square of their temperature.
 
-Where the teacher is right these are DKD's terms, `tckd` at the temperature of `scd`, and `nckd`. Where it finds
-nothing less probable than the label, `mcd` has nothing to say. Weights, temperatures and the warm-up of both
-terms over 20 of the 240 epochs are those of the authors' configurations, which are the same for all pairs. With
-standardised logits their command takes 2 for both temperatures and 9 times both weights: set all four. Its
-deviation is the unbiased one, here the biased one of `standardise`.
+Where the teacher is right these are DKD's terms `tckd` and `nckd`. Where it finds nothing less probable than the
+label, `mcd` has nothing to say. Weights and temperatures are those of the command in the authors' README, which
+takes one temperature for both terms (`--same-t`; their code's own default for `scd` is 1), and the warm-up of
+both terms over 20 of the 240 epochs that of their code. With standardised logits it takes 2 for both temperatures
+and 9 times both weights: set all four. Its deviation is the unbiased one, here the biased one of `standardise`.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class RLDConfig(DistillConfig):
     weights: dict[str, float] = option(
         {"ce": 1.0, "scd": 1.0, "mcd": 8.0},
         "weight of each loss term: alpha is that of scd, beta that of mcd",
-        source="the authors' configuration: alpha = 1, beta = 8",
+        source="the authors' command for vgg13_vgg8: alpha = 1, beta = 8",
         search={"scd": Search(0.1, 10.0, log=True), "mcd": Search(0.5, 20.0, log=True)},
     )
-    temperature: float = temperature_of("mcd", default=4.0, source="the authors' configuration: T = 4")
+    temperature: float = temperature_of("mcd", default=4.0, source="the authors' command: T = 4")
     confidence_temperature: float = option(
-        1.0,
+        4.0,
         "temperature of the class probabilities in scd",
-        source="the authors' configuration: 1",
+        source="the authors' command: that of mcd",
         search=Search(1.0, 8.0),
         **acts_with("scd"),
     )

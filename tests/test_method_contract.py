@@ -422,7 +422,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     "nkd": ({"ce": 1, "target": 1, "others": 3.5}, {"temperature": 3}),
     "rld": (
         {"ce": 1, "scd": 1, "mcd": 8},
-        {"temperature": 4, "confidence_temperature": 1, "warm_up": 20 / 240},
+        {"temperature": 4, "confidence_temperature": 4, "warm_up": 20 / 240},
     ),
     "sdd": ({"ce": 0.1, "sdd": 0.9}, {"temperature": 4, "scales": [1, 2, 4], "beta": 2}),
     "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
