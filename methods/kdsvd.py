@@ -9,6 +9,10 @@ teacher's k, with its sign. Both are multiplied by the teacher's singular value,
 k, so that a vector counts as it does in the map. As in RepDistiller: k = 1, the squared difference summed over
 entries and pairs of stages, averaged over the batch.
 
+Which of a teacher's two singular vectors, v or −v, is taken changes these relations. Here it is the one whose
+largest entry is positive; RepDistiller takes what LAPACK gives, whose signs differ from stage to stage and make
+the loss up to some times larger.
+
 Vectors over channels need stages of equal width, so the paper's form serves few pairs of networks. mdistiller's
 method of this name is another one: the matrix is channels × rows of the map by its columns (`matrix=columns`),
 and its vectors, over columns, need maps of equal side only; the larger is pooled here. The weight is
@@ -37,7 +41,9 @@ from methods.maps import pool_to_smaller
 from methods.registry import register
 
 EXHAUSTED = 1e-6  # what is left of a trace of 1 where the rest is rounding
-SQUARINGS = 5  # of the Gram matrix: singular values a tenth apart are separated to 0.9^64 = 0.1 %
+# Squarings of the Gram matrix. After 5, singular values a tenth apart are separated to 0.9^64 = 0.1 %, which is
+# enough for the first, far ahead of the others in maps behind ReLUs. The lower ones lie close together.
+SQUARINGS, SQUARINGS_OF_MORE = 5, 12
 EXTRA = 3  # vectors of the student beyond the teacher's, to choose from
 
 
@@ -46,12 +52,13 @@ class Matrix(StrEnum):
     columns = "columns"
 
 
-def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
+def leading_eigenvectors(symmetric: Tensor, count: int, squarings: int) -> Tensor:
     """Unit eigenvectors of the largest eigenvalues, their largest entry positive.
 
     Args:
         symmetric: positive semi-definite, `[B, n, n]`, of trace 1 (or 0).
         count: how many.
+        squarings: of the matrix, for each.
 
     Returns:
         `[B, n, count]`, in descending order; 0 where the matrix is exhausted.
@@ -59,17 +66,17 @@ def leading_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
     vectors = []
     for _ in range(count):
         symmetric = symmetric * (_trace(symmetric) > EXHAUSTED)
-        vector = _leading(symmetric)
+        vector = _leading(symmetric, squarings)
         vectors.append(vector)
         value = (symmetric @ vector * vector).sum(dim=1, keepdim=True)
         symmetric = symmetric - value * vector @ vector.transpose(1, 2)
     return torch.cat(vectors, dim=2)
 
 
-def _leading(symmetric: Tensor) -> Tensor:
+def _leading(symmetric: Tensor, squarings: int) -> Tensor:
     """The first eigenvector, `[B, n, 1]`: the columns of a high power all point along it."""
     power = symmetric
-    for _ in range(SQUARINGS):
+    for _ in range(squarings):
         power = power @ power / _nonzero(_trace(power)).square()
     largest = power.diagonal(dim1=1, dim2=2).argmax(dim=1)
     return F.normalize(power[torch.arange(len(power), device=power.device), :, largest], dim=1)[:, :, None]
@@ -85,12 +92,12 @@ def _nonzero(trace: Tensor) -> Tensor:
     return torch.where(trace > 0, trace, 1.0)
 
 
-def right_singular_vectors(matrix: Tensor, count: int) -> Tensor:
+def right_singular_vectors(matrix: Tensor, count: int, squarings: int) -> Tensor:
     """The leading right singular vectors of `[B, N, M]`: `[B, M, count]`, of unit length."""
     _, rows, columns = matrix.shape
     if columns <= rows:
-        return leading_eigenvectors(_scaled_gram(matrix.transpose(1, 2)), count)
-    left = leading_eigenvectors(_scaled_gram(matrix), count)  # the smaller problem with the same answer
+        return leading_eigenvectors(_scaled_gram(matrix.transpose(1, 2)), count, squarings)
+    left = leading_eigenvectors(_scaled_gram(matrix), count, squarings)  # the smaller problem with the same answer
     return F.normalize(matrix.transpose(1, 2) @ left, dim=1)
 
 
@@ -206,6 +213,8 @@ class KDSVD(Method[KDSVDConfig]):
         else:
             student, teacher = (x.flatten(2).transpose(1, 2) for x in (student, teacher))
         count = self.config.vectors
-        vectors = right_singular_vectors(teacher, count)
+        squarings = SQUARINGS if count == 1 else SQUARINGS_OF_MORE
+        vectors = right_singular_vectors(teacher, count, squarings)
         values = F.normalize((teacher @ vectors).norm(dim=1, keepdim=True), dim=2)
-        return align(right_singular_vectors(student, count + EXTRA), vectors) * values, vectors * values
+        candidates = right_singular_vectors(student, count + EXTRA, squarings)
+        return align(candidates, vectors) * values, vectors * values
