@@ -109,6 +109,10 @@ class CATKDConfig(DistillConfig):
                 1 <= self.resolution <= side,
                 f"resolution={self.resolution} must be from 1 to {side}, the smaller side of the final maps",
             )
+            require(
+                not (self.normalise and self.resolution == 1),
+                "resolution=1 with normalise=true leaves nothing to compare: a cell alone becomes 1 or -1",
+            )
             check_classes(student, teacher)
         return super().resolve(student, teacher)
 
