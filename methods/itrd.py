@@ -13,8 +13,8 @@ As in the authors' code standard deviations are the unbiased ones while correlat
 so that c_k is at most (B − 1) / B, which keeps the logarithm finite; `mi` takes the student's embedding behind
 the layer where the widths differ, and as it is where they agree. The weights are those of the command in their
 README (the script's own defaults are 0.05 for `mi` and α = 1.5); which ones their tables took for which pair is
-not public. Deviations: a channel that does not vary in a batch is uncorrelated, and a sample whose embedding is
-zero has the cosine 0 with all, where that code divides by 0.
+not public. Deviation: a channel that does not vary in a batch is uncorrelated, where that code divides by 0. A
+sample whose embedding is zero has the cosine 0 with all, as there, but counts in the mean.
 """
 
 from __future__ import annotations

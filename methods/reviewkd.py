@@ -9,9 +9,9 @@ squared differences of the maps and of their averages over 4 × 4, 2 × 2 and 1 
 over the sum of weights.
 
 As in the authors' code: levels are the stages but for the stem, and the embedding as a map of 1 × 1; the
-student's maps are those behind the activation, the teacher's those before it; the fusion has min(512, width of
-the student's embedding) channels. `WEIGHT` holds their weights by pair; to take 5, that of most, for the others
-is this project's choice.
+student's maps are its stages as they are, behind their activation where they have one, and the teacher's those
+before it; the fusion has min(512, width of the student's embedding) channels. `WEIGHT` holds their weights by
+pair; to take 5, that of most, for the others is this project's choice.
 
 The term warms up over 20 of the 240 epochs: here step by step, from the first on; there epoch by epoch, by
 min(1, e / 20) for e counted from 0, so that the first epoch is without it. They train in batches of 128 from a

@@ -8,7 +8,9 @@ Reductions are those of RepDistiller and the authors' code: averages over all B�
 a sample with itself included, which are 0 on both sides. Distances and angles follow from the inner products of
 the embeddings, so no tensor of B² D values is made; squared distances are in float64, because the angles at
 samples that are near divide what a cancellation leaves of them. At samples that coincide there is no angle and no
-gradient, where these codes have one of about 10¹². The two terms have the weights 25 and 50 of these codes.
+gradient, where these codes have one of about 10¹². The two terms have the weights 25 and 50 of these codes; the
+authors' classification script has them for embeddings of unit length, beside soft targets. As RepDistiller's, ours
+keep their length.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ parameters count.
 
 The projector is the paper's bottleneck of a 1×1, a 3×3 and a 1×1 convolution, each with batch norm and ReLU,
 with half of the teacher's channels between. Where sides differ the larger map is pooled.
+
+Deviation: where a network widens its last stage by a 1 × 1 convolution before the pooling (MobileNetV2,
+ShuffleNetV2), the authors' projector reads the student's map before that, and the convolution is dropped; here it
+reads the map behind it, which stays.
 """
 
 from __future__ import annotations
