@@ -92,13 +92,14 @@ def _method(name: str) -> Iterator[str]:
         )
     config = method.config_class
     yield from _of_pairs(config.by_pair)
-    for switch, by_pair in config.by_pair_with.items():
-        yield from _of_pairs(by_pair, f" with method.{switch}=true")
+    for (name, value), by_pair in config.by_pair_with.items():
+        yield from _of_pairs(by_pair, f" with method.{name}={str(value).lower()}")
 
 
 def _of_pairs(by_pair: Mapping[str, Mapping[str, Any]], condition: str = "") -> Iterator[str]:
     for pair, settings in by_pair.items():
-        yield f"  for {pair}{condition}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
+        which = pair or ("any other pair" if len(by_pair) > 1 else "any pair")
+        yield f"  for {which}{condition}: " + " ".join(f"method.{key}={value}" for key, value in settings.items())
 
 
 def _fields(config: type, prefix: str, values: Any, sections: Container[str] = ()) -> Iterator[str]:

@@ -43,14 +43,13 @@ def repeat(student: StudentConfig, teacher: TeacherConfig | None, attempt: int =
 
 
 def usual_method(method: MethodConfig, pair: str) -> MethodConfig:
-    """A method as it is for a pair where no more is said than the switches that the pair's settings depend on.
+    """A method as it is for a pair where no more is said than the fields that the pair's settings depend on.
 
-    They are off in it: a switch that is on has to be said.
+    These have their defaults in it: another value has to be said.
     """
-    switches = {switch: getattr(method, switch) for switch in method.by_pair_with}
-    usual = configure(method.name, **switches).for_pair(pair, ())
-    off: dict[str, Any] = dict.fromkeys(switches, False)
-    return dataclasses.replace(usual, **off)
+    fields = {name: method.__dataclass_fields__[name] for name, _ in method.by_pair_with}
+    usual = configure(method.name, **{name: getattr(method, name) for name in fields}).for_pair(pair, ())
+    return dataclasses.replace(usual, **{name: default_of(field) for name, field in fields.items()})
 
 
 def beyond_usual(student: StudentConfig, specs: Specs) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,7 @@ entropy, on the suite's shuffled batches. The weight 100 is from an example scri
 
 RepDistiller's method of this name is another one (`form=adjacent`): both embeddings, each behind a *trained*
 linear layer of 128, and the mean, over the batch's neighbours in the order of its samples, of the inner product
-of their absolute differences. Layers that map everything to 0 bring it to 0. Its weight there is 0.02: `{name:
-cc, form: adjacent, weights: {cc: 0.02}}`.
+of their absolute differences. Layers that map everything to 0 bring it to 0. Its weight is 0.02, as there.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -68,18 +68,19 @@ def _by_kernel(config: CCConfig) -> bool:
 
 @dataclass(frozen=True)
 class CCConfig(DistillConfig):
+    by_pair_with: ClassVar = {("form", Form.adjacent): {"": {"weights.cc": 0.02}}}
+
     name: str = option("cc", "correlation congruence")
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "cc": 100.0},
         "weight of each loss term",
         source="AberHu's Knowledge-Distillation-Zoo, its example for CIFAR-10: lambda_kd = 100; "
         "form=adjacent, RepDistiller: beta = 0.02",
-        search={"cc": Search(10.0, 1000.0, log=True)},
+        search={"cc": Search(0.01, 1000.0, log=True)},
     )
     form: Form = option(
         Form.kernel,
-        "kernel (the paper's) or adjacent (RepDistiller's)",
-        search=Search(choices=tuple(Form)),
+        "kernel (the paper's) or adjacent (RepDistiller's, whose weights differ by orders)",
         **acts_with("cc"),
     )
     gamma: float = option(

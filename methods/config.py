@@ -189,9 +189,9 @@ class MethodConfig:
     #: Settings that the paper chose pair by pair, as `{pair: {"weights.kd": 1.0}}`: they stand between the
     #: defaults and what the user sets. Only who knows a pair's name can apply them: see `for_pair`.
     by_pair: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    #: The same for a variant, whose settings count instead while the field that switches to it is true:
-    #: `{field: by_pair}`.
-    by_pair_with: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    #: The same for a variant, whose settings count instead while a field has a value: `{(field, value): by_pair}`,
+    #: where the pair "" is any that has no settings of its own.
+    by_pair_with: ClassVar[Mapping[tuple[str, Any], Mapping[str, Mapping[str, Any]]]] = {}
 
     name: str = option("???", "the method")
     label: str = option("", "name of this variant in tables; part of the run's identity")
@@ -208,8 +208,9 @@ class MethodConfig:
     def for_pair(self, pair: str, given: Collection[str]) -> Self:
         """With the paper's settings for a pair, but for those in `given` and those that cannot act."""
         config = self
-        tables = (table for switch, table in self.by_pair_with.items() if getattr(self, switch))
-        for key, value in next(tables, self.by_pair).get(pair, {}).items():
+        tables = (table for (field, value), table in self.by_pair_with.items() if getattr(self, field) == value)
+        by_pair = next(tables, self.by_pair)
+        for key, value in by_pair.get(pair, by_pair.get("", {})).items():
             name, _, term = key.partition(".")
             if {name, key}.isdisjoint(given) and acts(self, name):
                 setting: dict[str, Any] = {name: {**config.weights, term: value} if term else value}

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,8 @@ def translator(channels: int, num_factors: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class FTConfig(PretrainedConfig):
+    by_pair_with: ClassVar = {("factor", Factor.spatial): {"": {"weights.ft": 200.0}}}
+
     name: str = option("ft", "factor transfer")
     weights: dict[str, float] = option(
         {"ce": 1.0, "kd": 0.0, "ft": 500.0},

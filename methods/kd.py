@@ -90,7 +90,7 @@ def compared_logits(config: Softened, student: Features, teacher: Features) -> t
 @dataclass(frozen=True)
 class KDConfig(DistillConfig):
     by_pair_with: ClassVar = {
-        "standardise": {
+        ("standardise", True): {
             pair: {"temperature": temperature, "weights.kd": weight}
             for pair, (temperature, weight) in STANDARDISED.items()
         }

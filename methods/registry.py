@@ -105,7 +105,9 @@ def get(name: str) -> type[Method[Any]]:
 
 
 def configure(name: str, **settings: Any) -> MethodConfig:
-    """A method's configuration: its defaults, changed by `settings` (`weights` may name some of the terms).
+    """A method's configuration: its defaults, or those of a variant, changed by `settings`.
+
+    `weights` may name some of the terms.
 
     Raises:
         InvalidSetting: an unknown method or setting.
@@ -115,9 +117,9 @@ def configure(name: str, **settings: Any) -> MethodConfig:
     for key in settings:
         if key not in fields:
             raise InvalidSetting(unknown(f"setting of {name}", key, fields))
-    if "weights" in settings:
-        settings["weights"] = default_of(fields["weights"]) | settings["weights"]
-    return cls(**settings)
+    weights = settings.pop("weights", {})
+    config = cls(**settings, weights=default_of(fields["weights"]) | weights)
+    return config.for_pair("", {*settings, *(f"weights.{term}" for term in weights)})
 
 
 def create(

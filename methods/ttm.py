@@ -9,8 +9,7 @@ KD's divergence, less T − 1 times a Rényi entropy of the student, which penal
 `weighted=true` is WTTM (section 4): each sample is weighted by the sum of the teacher's powers, U = Σ pᵞ, from 1
 for a certain teacher to K^(1−γ) for one that knows nothing, hence by a far smaller β. The authors tuned γ and β
 pair by pair: `TUNED` and `TUNED_WEIGHTED` hold their tables 8 and 9. For other pairs γ and β are those of
-vgg13_vgg8, this project's choice; there WTTM's β has to be said: `{name: ttm, weighted: true, weights: {ttm:
-2.25}}`.
+vgg13_vgg8, this project's choice.
 
 Powers are taken of log-probabilities, which do not underflow as the probabilities of the authors' code may.
 """
@@ -88,7 +87,7 @@ def _settings(tuned: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, A
 @dataclass(frozen=True)
 class TTMConfig(MethodConfig):
     by_pair: ClassVar = _settings(TUNED)
-    by_pair_with: ClassVar = {"weighted": _settings(TUNED_WEIGHTED)}
+    by_pair_with: ClassVar = {("weighted", True): _settings(TUNED_WEIGHTED | {"": TUNED_WEIGHTED["vgg13_vgg8"]})}
 
     name: str = option("ttm", "transformed teacher matching")
     weights: dict[str, float] = option(

@@ -95,8 +95,10 @@ def test_help_of_a_method_shows_its_fields_defaults_and_sources(name, capsys):
         assert cls.reference.url in shown
         assert cls.reference.title in " ".join(shown.split())
     by_pair = {"": cls.config_class.by_pair}
-    by_pair |= {f" with method.{key}=true": table for key, table in cls.config_class.by_pair_with.items()}
-    assert all(f"  for {pair}{when}: method." in shown for when, table in by_pair.items() for pair in table)
+    for (switch, value), table in cls.config_class.by_pair_with.items():
+        by_pair[f" with method.{switch}={str(value).lower()}"] = table
+    named = [(pair or "any", when) for when, table in by_pair.items() for pair in table]
+    assert all(re.search(f"  for {pair}( other)?( pair)?{when}: method.", shown) for pair, when in named)
     section = shown[shown.index(f"\n  {name}: ") :]
     for field in dataclasses.fields(cls.config_class):
         if field.name == "name":

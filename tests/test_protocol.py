@@ -188,17 +188,17 @@ def test_a_papers_settings_for_a_pair_stand_between_defaults_and_what_is_typed()
 
 
 VARIANTS_BY_PAIR = [(name, {}) for name in available() if get(name).config_class.by_pair] + [
-    (name, {switch: True}) for name in available() for switch in get(name).config_class.by_pair_with
+    (name, dict([variant])) for name in available() for variant in get(name).config_class.by_pair_with
 ]
 
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS_BY_PAIR)
-def test_a_papers_settings_are_for_pairs_and_fields_that_there_are(name: str, variant: dict[str, bool]) -> None:
+def test_a_papers_settings_are_for_pairs_and_fields_that_there_are(name: str, variant: dict[str, Any]) -> None:
     config = get(name).config_class
-    by_pair = config.by_pair_with[next(iter(variant))] if variant else config.by_pair
+    by_pair = config.by_pair_with[next(iter(variant.items()))] if variant else config.by_pair
     for pair, settings in by_pair.items():
         changed = configure(name, **variant).for_pair(pair, ())
-        assert pair in PAIRS
+        assert pair in PAIRS or (variant and pair == "")
         assert settings
         for key, value in settings.items():
             field, _, term = key.partition(".")
@@ -213,6 +213,17 @@ def test_a_pairs_settings_are_those_of_the_variant() -> None:
     assert weight() == 45
     assert weight("method.weighted=true") == 2.25
     assert weight("method.weighted=true", "method.weights.ttm=45") == 45  # the other variant's, but typed
+
+
+def test_a_variants_settings_are_there_on_any_pair() -> None:
+    assert configure("cc", form="adjacent").weights["cc"] == 0.02
+    assert configure("cc", form="adjacent", weights={"cc": 100}).weights["cc"] == 100  # given
+    _, (variant,) = resolved("methods=[{name: cc, form: adjacent}]", "pair=vgg13_vgg8")
+    assert variant.method.weights["cc"] == 0.02
+    _, (variant,) = resolved(
+        "method=ttm", "method.weighted=true", "pair=custom", "pair.teacher=vgg13", "pair.student=resnet8"
+    )
+    assert variant.method.weights["ttm"] == 2.25
 
 
 def test_what_is_typed_of_a_method_replaces_its_defaults() -> None:

@@ -75,7 +75,7 @@ def test_the_defaults_come_first(space):
 @pytest.mark.parametrize("name", [name for name in registry.available() if name != "none"])
 def test_every_default_is_in_its_range(name):
     variants = [({}, pair) for pair in ("", *configure(name).by_pair)]
-    variants += [({key: True}, pair) for key, table in configure(name).by_pair_with.items() for pair in table]
+    variants += [(dict([key]), pair) for key, table in configure(name).by_pair_with.items() for pair in table]
     for variant, pair in variants:
         check_ranges(configure(name, **variant).for_pair(pair, ()))
     for pair in ("", *configure(name).by_pair):
