@@ -77,6 +77,9 @@ class Display(Observer):
         epoch = f"pre-training {row[metrics.EPOCH]:.0f}/{member.pretraining_epochs}"
         self._print(epoch, member.name, row)
 
+    def on_failure(self, member: Member, failure: str) -> None:
+        self.console.print(f"{member.name} leaves: {failure}", style="yellow")
+
     def on_notice(self, notice: str) -> None:
         self.console.print(notice, style="yellow")
 

@@ -170,6 +170,10 @@ class Distillation:
         done = [job.config.label for job in complete]
         students = [student for student in self.students if student.label not in done]
         bench.rehearse("distillation", students, self.specs)
+        self.rehearse_teacher(bench)
+
+    def rehearse_teacher(self, bench: Workbench) -> None:
+        """The same of the teacher, where it is to be trained."""
         if self.needs_teacher and self.teacher is None:
             bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 
@@ -192,7 +196,7 @@ class Distillation:
         with contextlib.ExitStack() as stack:
             for job in jobs:
                 self._lock(job, stack)
-            waiting = [job for job in jobs if job.result is None and not job.taken]
+            waiting = [job for job in jobs if not (job.result or job.failure or job.taken)]
             for job in waiting:
                 bench.discard_damaged(Checkpoints(job.folder.path))
             for group in by_shared_step(waiting):
@@ -206,9 +210,14 @@ class Distillation:
                 raise
             job.taken = True
         job.result = job.folder.result()  # another process may have finished it
+        job.failure = None if self.run.rerun or job.result else job.folder.failure()
+        if job.failure:
+            warning = f"warning: {job.config.label} failed before under this code; rerun=true tries it again"
+            self.console.print(warning, style="yellow")
 
     def _train_cohort(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
         for job in jobs:
+            job.folder.forget_failure()
             job.code_before = job.folder.remember_code(job.code)
             if job.code_before:
                 versions = ", ".join(version["sources"] for version in job.code_before)
@@ -232,8 +241,7 @@ class Distillation:
         ):
             observers = [recorder, *observers]
             bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, observers, table, taught)
-            for job, seat in zip(jobs, seats, strict=True):
-                recorder.finish(job, seat)
+            _finish(recorder, [(job, seat) for job, seat in zip(jobs, seats, strict=True) if seat.trains])
 
     def _views(
         self, members: Sequence[Member], teacher: Network | None, batches: TrainBatches
@@ -246,6 +254,23 @@ class Distillation:
     def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
         evaluation = EvaluationBatches(bench.dataset, self.device)
         return Artifacts(teacher, evaluation, autocast(self.run.train, self.device))
+
+
+def _finish(recorder: Recorder, trained: Sequence[tuple[Job, Seat]]) -> None:
+    """Write every student's result, also where that fails for another.
+
+    Raises:
+        RunFailed: the first that did, about its student.
+    """
+    failed = []
+    for job, seat in trained:
+        try:
+            recorder.finish(job, seat)
+        except RunFailed as error:
+            error.student = job.config.label
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def by_shared_step(jobs: Sequence[Job]) -> list[list[Job]]:

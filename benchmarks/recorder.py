@@ -49,7 +49,7 @@ class Recorder(Observer):
         teacher_top1: float | None,
         artifacts: Artifacts | None = None,
     ) -> None:
-        self.run, self.jobs = run, jobs
+        self.run, self.jobs = run, {job.config.label: job for job in jobs}
         self.members = {member.name: member for member in members}
         self.teacher, self.teacher_top1 = teacher, teacher_top1
         self.artifacts = artifacts
@@ -79,7 +79,7 @@ class Recorder(Observer):
             "unusual": as_overrides(beyond_usual(job.config, specs_of(self.run.pair, self._num_classes))),
             "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(job),
-            "cohort": [each.config.label for each in self.jobs],  # whose time and memory the history shows
+            "cohort": list(self.jobs),  # whose time and memory the history shows
             "tracking": plain(self.run.tracking),
             "output": self.run.output,
             "code": job.code | ({"before": job.code_before} if job.code_before else {}),
@@ -122,8 +122,8 @@ class Recorder(Observer):
             self._track(dataclasses.replace(tracking, mode=Mode.offline))
 
     def _track(self, config: TrackingConfig) -> None:
-        for job in self.jobs:
-            self.trackers[job.config.label] = self._tracker(job, config)
+        for label, job in self.jobs.items():
+            self.trackers[label] = self._tracker(job, config)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,21 +147,20 @@ class Recorder(Observer):
     def on_notice(self, notice: str) -> None:
         self.notices.append(notice)
 
+    def on_failure(self, member: Member, failure: str) -> None:
+        job = self.jobs[member.name]
+        job.failure = failure
+        job.folder.remember_failure(failure)
+        self.trackers[member.name].finish(FAILED, {"failure": failure})
+
     def on_stop(self, member: Member) -> None:
         self.trackers[member.name].finish(
             STOPPED, summarise(member.history, self.run.data.split, None, member.pretraining_history)
         )
 
     def finish(self, job: Job, seat: Seat) -> None:
-        """Write a student's result, or note its failure; one that was stopped leaves its W&B run alone."""
-        tracker = self.trackers[job.config.label]
-        job.failure = seat.failure
-        job.folder.remember_failure(seat.failure)
-        if seat.failure:
-            tracker.finish(FAILED, {"failure": seat.failure})
-        if not seat.trains:
-            return
-        member = seat.member
+        """Write the result of a student that trained to the end."""
+        tracker, member = self.trackers[job.config.label], seat.member
         history, pretraining = member.history, member.pretraining_history
         teacher_top1 = self.teacher_top1 if job.config.needs else None
         summary = summarise(history, self.run.data.split, teacher_top1, pretraining)

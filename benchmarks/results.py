@@ -127,12 +127,13 @@ class RunFolder:
         except (OSError, ValueError, KeyError):  # it did not, or nobody can tell
             return None
 
-    def remember_failure(self, failure: str | None) -> None:
-        """Note why the run failed, or that it is tried again."""
-        if failure is None:
-            (self.path / FAILURE).unlink(missing_ok=True)
-        else:
-            write_record(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
+    def remember_failure(self, failure: str) -> None:
+        """Note why the run failed, and under which code."""
+        write_record(self.path / FAILURE, {"failure": failure, "sources": code_version()["sources"]})
+
+    def forget_failure(self) -> None:
+        """Let the run be tried again."""
+        (self.path / FAILURE).unlink(missing_ok=True)
 
     def remember_code(self, now: dict[str, str]) -> list[dict[str, str]]:
         """Note the code that begins or continues the run; the other versions that trained it before."""

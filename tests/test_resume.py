@@ -104,6 +104,42 @@ def test_interrupted_again_and_again(distil, lines, output, uninterrupted):
     check_equal(output, uninterrupted)
 
 
+def test_who_diverged_is_noted_at_once_and_not_tried_again(distil, lines, output, capsys):
+    words = merge(lines, ["methods=[crd,{name: kd, label: boom, weights: {ce: 1e30}}]"])
+    with interrupted_at(10):
+        assert distil(*words) == 143
+    assert "boom leaves: the loss term" in capsys.readouterr().out
+    assert files(run_folder(output, "boom")) == {".lock", "code.json", "failure.json"}
+    assert distil(*words) == 1
+    shown = capsys.readouterr()
+    assert f"continued at step 10 of {NUM_STEPS}" in shown.out
+    assert "boom failed before under this code" in shown.out
+    assert "boom leaves" not in shown.out
+    assert "boom: the loss term" in shown.err
+    assert result(output, "crd")["status"] == "complete"
+    assert distil(*words, "rerun=true") == 1
+    assert "boom leaves" in capsys.readouterr().out
+
+
+def test_where_one_result_cannot_be_written_the_others_are(
+    distil, lines, output, monkeypatch, uninterrupted, capsys
+):
+    finish = recorder.Recorder.finish
+
+    def write(self, job, seat):
+        if job.config.label == "crd":
+            raise RunFailed("no space left")
+        finish(self, job, seat)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "finish", write)
+        assert distil(*lines) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert result(output, "aftkd")["status"] == "complete"
+    assert distil(*lines) == 0
+    check_equal(output, uninterrupted)
+
+
 def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output):
     with at_step(2, lambda display: time.sleep(1)), interrupted_at(2):
         assert distil("method=none") == 143
@@ -287,6 +323,17 @@ def test_a_foreign_checkpoint_is_named(distil, output, capsys):
     assert len(shown.splitlines()) <= 8
     path.unlink()
     assert distil("method=none") == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_a_checkpoint_is_not_blamed_for_too_little_memory(error, tmp_path):
+    def load(state):
+        raise error
+
+    kept = Checkpoints(tmp_path)
+    kept.save(1, {"value": 1})
+    with pytest.raises(error):
+        kept.restore(1, torch.device("cpu"), load)
 
 
 def test_a_checkpoint_that_does_not_read_back_is_not_relied_upon(tmp_path, monkeypatch):

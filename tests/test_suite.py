@@ -32,6 +32,7 @@ from benchmarks import status
 from benchmarks.cli import main
 from benchmarks.config import RunConfig
 from benchmarks.errors import RunFailed
+from benchmarks.recorder import Recorder
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
 from benchmarks.training.cohort import Cohort
@@ -202,6 +203,22 @@ def test_a_method_that_diverges_harms_no_other_and_is_not_tried_again(suite, out
     (run_folder(output, "boom") / "failure.json").unlink()
     assert suite(f"methods=[kd,{BOOM},none]") == 1
     assert trained[-1] == ["boom"]
+
+
+def test_whose_result_cannot_be_written_is_the_only_one_that_failed(suite, output, monkeypatch, capsys):
+    finish = Recorder.finish
+
+    def write(self, job, seat):
+        if job.config.label == "none":
+            raise RunFailed("no space left")
+        finish(self, job, seat)
+
+    monkeypatch.setattr(Recorder, "finish", write)
+    assert suite("methods=[none,kd]") == 1
+    shown = capsys.readouterr()
+    assert "none: no space left" in " ".join(shown.err.split())
+    assert "1 complete, 1 failed" in show(output, capsys) + shown.out
+    assert result(output, "kd")["status"] == "complete"
 
 
 class Buggy(Method[InjectedConfig]):

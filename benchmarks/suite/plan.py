@@ -194,7 +194,7 @@ class Plan:
         for cell in self.all_cells():
             if cell.task in after:
                 cell.look()
-            if cell.task == task.name:
+            if cell.task == task.name and not cell.complete:
                 cell.failure = report.failures.get(cell.variant.label, cell.failure)
 
     @cached_property

@@ -48,6 +48,9 @@ class Observer:
     def on_pretraining_epoch(self, member: Member, row: Row) -> None:
         """After an epoch of the stage before it, for each student that has one."""
 
+    def on_failure(self, member: Member, failure: str) -> None:
+        """After a student has left because of what went wrong in its training."""
+
     def on_stop(self, member: Member) -> None:
         """After a student was stopped and has left."""
 
@@ -216,9 +219,8 @@ class Cohort:
 
     def _end_epoch(self, epoch: int, trained: float, num_steps: int) -> None:
         for seat in self.learning(epoch):
-            seat.failure = seat.member.failure(epoch)
-            if seat.failure:  # the same would come of its checkpoints again
-                seat.checkpoints.delete()
+            if failure := seat.member.failure(epoch):
+                self._expel(seat, failure)
         self._check_teacher()
         learned = self.learning(epoch)
         rows = [self._row(seat.member, epoch) for seat in learned]
@@ -238,6 +240,12 @@ class Cohort:
         for seat in learned:
             if seat.member.stopped:
                 self._dismiss(seat)
+
+    def _expel(self, seat: Seat, failure: str) -> None:
+        seat.failure = failure
+        seat.checkpoints.delete()  # the same would come of them again
+        for observer in self.observers:
+            observer.on_failure(seat.member, failure)
 
     def _dismiss(self, seat: Seat) -> None:
         seat.checkpoints.delete()

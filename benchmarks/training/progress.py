@@ -79,6 +79,8 @@ class Checkpoints:
             if content is None:
                 raise ValueError("its checksum does not match")
             load(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
+        except (MemoryError, torch.OutOfMemoryError):  # the file is not to blame
+            raise
         except Exception as error:  # a foreign state shows itself in almost any of them
             raise UserError(
                 f"{path} cannot be continued from ({first_line(error)}).\n  Delete it to start this run afresh."
