@@ -52,6 +52,8 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path):
         entry("f", failure="its process ended by signal 9"),
         entry("g", impossible="no such stage", folder=None, task=None),
         entry("h"),
+        entry("i"),
+        sources="x",
     )
     complete(tmp_path, "a", 74.25)
     for label in "bc":
@@ -59,6 +61,7 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path):
     (tmp_path / "pair" / "c" / "0" / "checkpoint-00000010.pt").touch()
     (tmp_path / "pair" / "c" / "0" / ".lock").touch()  # of a process that has died
     write_record(tmp_path / "pair" / "d" / "0" / "failure.json", {"failure": "ce is not finite", "sources": "x"})
+    write_record(tmp_path / "pair" / "i" / "0" / "failure.json", {"failure": "a bug, mended", "sources": "w"})
     progress(tmp_path)
     with FileLock(tmp_path / "pair" / "b" / "0" / ".lock"):
         (row,) = reader.read().rows
@@ -72,6 +75,7 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path):
         "f": (State.failed, None, "its process ended by signal 9"),
         "g": (State.impossible, None, "no such stage"),
         "h": (State.waiting, None, ""),
+        "i": (State.waiting, None, ""),
     }
     assert (row.progress, row.images_per_s, row.seconds_left) == (0.75, 50.0, 8.0)
     (row,) = reader.read().rows  # its process has gone

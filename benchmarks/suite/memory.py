@@ -47,7 +47,7 @@ def bytes_of(student: StudentConfig) -> int:
     targets = torch.arange(info.num_train) % info.num_classes
     method = build(student.method, *specs_of(student.pair, info.num_classes), info.num_classes, targets)
     state, activations = _network(student.pair.student, info.num_classes)
-    return state + _state(method) + MARGIN * activations * student.train.batch_size
+    return state + _state(method) + MARGIN * activations * method.num_views * student.train.batch_size
 
 
 def _state(module: nn.Module) -> int:

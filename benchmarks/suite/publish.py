@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.files import write_record
 from benchmarks.hashing import short_hash
+from benchmarks.identity import code_version
 from benchmarks.suite.plan import Cell, Plan, task_of_teacher
 from benchmarks.suite.states import PLAN
 from benchmarks.suite.work import TEACHER, Task
@@ -20,6 +21,7 @@ def publish(plan: Plan) -> None:
     content = {
         "title": plan.title,
         "workers": plan.workers,
+        "sources": code_version()["sources"],
         "tasks": {task.name: _effort(plan, task) for task in plan.tasks},
         "rows": [*_teachers(plan), *_cohorts(plan)],
     }

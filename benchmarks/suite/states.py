@@ -137,11 +137,13 @@ class Reader:
     def __init__(self, plan: Path, output: Path) -> None:
         self.plan, self.output = plan, output
         self._ended: dict[Path, Run] = {}  # what no longer changes
+        self._sources: str | None = None  # version of the code that made the plan
 
     def read(self) -> Grid:
         """The grid as it is now."""
         content = record_at(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
         progress = {name: record_at(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
+        self._sources = content.get("sources")
         rows = tuple(self._row(row, progress) for row in content["rows"])
         return Grid(content["title"], rows, _seconds_left(content, rows, progress))
 
@@ -169,7 +171,8 @@ class Reader:
             return Run(label, State.training, progress.get("top1", {}).get(label))
         if run["failure"]:
             return Run(label, State.failed, note=run["failure"])
-        if folder is not None and (failure := record_at(folder / FAILURE)):
+        failure = (record_at(folder / FAILURE) if folder else None) or {}
+        if failure and failure.get("sources") == self._sources:
             return Run(label, State.failed, note=str(failure.get("failure")))
         begun = folder is not None and any(folder.glob("checkpoint-*"))
         return Run(label, State.interrupted if begun else State.waiting)
