@@ -97,6 +97,7 @@ class Parity:
     def __init__(self, config: ParityConfig, variants: Sequence[Variant], bench: Workbench) -> None:
         self.config, self.variants, self.bench = config, list(variants), bench
         self.ways = ways(config)
+        self.asked = Distillation(config, variants, bench.console)  # in the way that was asked for
         self.jobs: dict[str, list[Job]] = {way.name: [] for way in (Way(PLAIN), *self.ways)}
 
     def distillation(self, way: Way, seed: int) -> Distillation:
@@ -120,6 +121,7 @@ class Parity:
             todo = [each for each in todo if not all(job.result for job in each.jobs())]
             if todo:
                 self.bench.rehearse(f"{way.name}, {len(todo)} times", todo[0].students, todo[0].specs)
+        self.asked.rehearse_teacher(self.bench)
 
     def train(self) -> None:
         """Train whatever is not complete, seed by seed.
@@ -128,6 +130,8 @@ class Parity:
             RunFailed: a student failed.
             Interrupted: by a signal; everything but what the plain loop was at is saved.
         """
+        if self.asked.needs_teacher:  # the fastest way: a teacher is the same for all
+            self.asked.prepare_teacher(self.bench)
         for seed in self.seeds:
             for way in self.ways:
                 self.bench.console.print(f"{way.name}, seed {seed}", style="bold")

@@ -88,7 +88,7 @@ class Workbench:
         self, dataset: DataSet, device: torch.device, console: Console, checkpoint: CheckpointConfig
     ) -> None:
         self.dataset, self.device, self.console, self.checkpoint = dataset, device, console, checkpoint
-        self._measured: dict[str, Measured] = {}  # by the SHA-256 of a teacher's weights
+        self._measured: dict[tuple[str, str], Measured] = {}  # by the SHA-256 of a teacher's weights and precision
 
     def batches(self, config: StudentConfig) -> TrainBatches:
         """The batches of a student's seed."""
@@ -167,16 +167,17 @@ class Workbench:
         Raises:
             UserError: it is far below.
         """
-        if teacher.sha256 in self._measured:
-            return self._measured[teacher.sha256]
+        key = teacher.sha256, train.precision
+        if key in self._measured:
+            return self._measured[key]
         network = teacher.load(self.dataset.num_classes, self.device)
         evaluation = EvaluationBatches(self.dataset, self.device)
         logits = logits_of(network, evaluation, autocast(train, self.device))
         top1 = figures(logits, evaluation.split.targets)["top1"]
         self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
         teachers.check_accuracy(teacher, top1, evaluation.name)
-        self._measured[teacher.sha256] = Measured(top1, logits)
-        return self._measured[teacher.sha256]
+        self._measured[key] = Measured(top1, logits)
+        return self._measured[key]
 
     def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.

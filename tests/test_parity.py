@@ -15,6 +15,7 @@ from benchmarks.config import Precision
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.words import signed
+from benchmarks.workbench import Workbench
 
 WORDS = (*TINY, "methods=[kd]", "repeats=2", "workers=0")
 
@@ -48,6 +49,16 @@ def test_it_compares_a_plain_loop_with_ours_and_writes_every_figure(compare, cap
     assert [len(runs) for runs in raw["runs"].values()] == [4, 4]
     assert all(raw["code"].items() <= run["code"].items() for runs in raw["runs"].values() for run in runs)
     assert raw["environment"]["libraries"]["torch"] == torch.__version__
+
+
+def test_a_missing_teacher_is_trained_in_the_way_that_was_asked_for(compare, monkeypatch, tmp_path):
+    plans = []
+    train_teacher = Workbench.train_teacher
+    monkeypatch.setattr(
+        Workbench, "train_teacher", lambda bench, plan: plans.append(plan) or train_teacher(bench, plan)
+    )
+    assert compare("train.precision=bf16", "repeats=1", f"teacher.root={tmp_path / 'store'}") == 0
+    assert [plan.train.precision for plan in plans] == [Precision.bf16]
 
 
 def test_what_is_complete_is_not_trained_again(compare, capsys, monkeypatch):

@@ -46,6 +46,17 @@ def bench(tmp_path):
         return Throughput(config, distillation, open_workbench(config, make_console()))
 
 
+def test_parts_are_measured_of_whole_batches(tmp_path):
+    words = merge(WORDS, ["methods=[kd]", f"output={tmp_path}"])
+    config, variants = resolve(*compose_config(throughput.COMMAND, words))
+    with few_digits(train=40):  # two batches of 16, and one of 8
+        bench = Throughput(
+            config, Distillation(config, variants, make_console()), open_workbench(config, make_console())
+        )
+    loop = bench.alone["kd"]
+    assert [len(loop.views()[0].targets) for _ in range(5)] == [16] * 5
+
+
 def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
     out = tmp_path / "figures" / "raw.json"
     assert run(f"out={out}") == 0

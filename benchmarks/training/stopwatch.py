@@ -76,8 +76,10 @@ class Loop:
             self.launch(self.members, draws, step=0)
 
     def views(self) -> list[Batch]:
-        """The next step's batch in its views."""
-        return [self.batches.batch(draw) for draw in next(self.draws)]
+        """The next whole batch in its views."""
+        size = self.batches.batch_size
+        draws = next(draws for draws in self.draws if draws[0].index.numel() == size)
+        return [self.batches.batch(draw) for draw in draws]
 
     def look(self, views: Sequence[Batch]) -> None:
         """The teacher's part of it."""
