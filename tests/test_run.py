@@ -2,7 +2,10 @@
 
 import dataclasses
 import gc
+import inspect
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -27,6 +30,8 @@ from torch import nn
 import methods
 from benchmarks import published
 from benchmarks.models import Network
+from benchmarks.models.network import _NETWORKS, NetworkEntry
+from benchmarks.models.resnet import NARROW, ResNet
 from benchmarks.workbench import Workbench
 from methods import Method
 
@@ -515,6 +520,37 @@ def test_a_method_that_forgets_its_needs_is_refused(distil, capsys):
         assert distil("methods=[injected]") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert all(fragment in line for fragment in ("method injected", "{injected}", "needs"))
+
+
+class Misshapen(Idle):
+    def forward(self, student, teacher, target, index):
+        return {"injected": (student.logits - teacher.logits[:, 1:]).square().mean()}
+
+
+def test_an_error_of_torchs_in_a_method_is_told_with_its_place(distil, output, capsys):
+    with injected(Misshapen):
+        assert distil("methods=[injected]") == 2
+    what, where = capsys.readouterr().err.splitlines()
+    assert "injected cannot serve the pair" in what
+    line = Path(__file__).read_text().splitlines().index(inspect.getsource(Misshapen).splitlines()[-1]) + 1
+    assert where.strip() == f"{__file__}, line {line}"
+    assert not files(output)
+
+
+class Dropping(ResNet):
+    """With dropout before its classifier."""
+
+    def features(self, images, preacts=False):
+        shown = super().features(images, preacts)
+        return dataclasses.replace(shown, logits=nn.functional.dropout(shown.logits, 0.1, self.training))
+
+
+def test_a_network_that_draws_random_numbers_is_refused(distil, output, monkeypatch, capsys):
+    monkeypatch.setitem(_NETWORKS, "dropping", NetworkEntry(partial(Dropping, 8, NARROW), 0.05))
+    assert distil("methods=[none,kd]", "pair.student=dropping") == 2
+    shown = capsys.readouterr().err
+    assert "network dropping draws torch's global random numbers" in shown
+    assert not files(output)
 
 
 class Bug(Idle):

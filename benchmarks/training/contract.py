@@ -6,7 +6,9 @@ and it measures how long a step takes on this machine.
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +28,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features
-from benchmarks.training.trial import on_trial
+from benchmarks.training.trial import global_draws, on_trial
 from benchmarks.variants import Specs, StudentConfig
 from methods import Features, InvalidSetting
 
@@ -101,6 +103,7 @@ def _check_stage(
     shown = teacher_features(teacher, member.stage(step).needs, batch, precision)
     versions = [tensor._version for tensor in _tensors(shown)]
     member.begin_epoch(step, student.train.lr)
+    drawn = global_draws(batch.targets)
     try:
         losses, _ = member.losses(batch, lambda: shown, precision, step)
         learning = _learners(losses)
@@ -111,12 +114,24 @@ def _check_stage(
         raise
     except (RuntimeError, ValueError, InvalidSetting) as error:
         what = f"{member.name} cannot serve the pair {student.pair.name} in batches of {size}"
-        raise UserError(f"{what}: {first_line(error)}") from error
+        raise UserError(f"{what}: {first_line(error)}{_place(error, member)}") from error
+    if not torch.equal(global_draws(batch.targets), drawn):
+        raise UserError(
+            f"network {student.pair.student} draws torch's global random numbers (dropout, say): they would differ "
+            "alone and in a cohort, and no seed sets them and no checkpoint keeps them"
+        )
     if [tensor._version for tensor in _tensors(shown)] != versions:
         raise RunFailed(f"{member.name} writes into the teacher's features, which other students read")
     if teacher is not None and before is not None:
         _check_frozen(member.name, teacher, before)
     return learning
+
+
+def _place(error: Exception, member: Member) -> str:
+    """Where in the file of its method an error arose, if it did there."""
+    file = getattr(sys.modules.get(type(member.method).__module__), "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"\n  {file}, line {lines[-1]}" if lines else ""
 
 
 def _tensors(features: Features | None) -> tuple[Tensor, ...]:

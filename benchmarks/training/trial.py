@@ -53,10 +53,10 @@ def _tried(
         student: Features | None, teacher: Features | None, target: Tensor, index: Tensor
     ) -> dict[str, Tensor]:
         shown = (each and _Declared(**vars(each), of=method.name, needs=needs) for each in (student, teacher))
-        before = _global_draws(target)
+        before = global_draws(target)
         terms: dict[str, Tensor] = losses(*shown, target, index)
         require(
-            torch.equal(_global_draws(target), before),
+            torch.equal(global_draws(target), before),
             f"method {method.name} draws torch's global random numbers, which no seed sets here and no checkpoint "
             "keeps: give its draws generator=self.generator",
         )
@@ -66,7 +66,7 @@ def _tried(
     return call
 
 
-def _global_draws(target: Tensor) -> Tensor:
+def global_draws(target: Tensor) -> Tensor:
     """Where torch's global random numbers stand on the device of a batch."""
     return torch.cuda.get_rng_state(target.device) if target.is_cuda else torch.get_rng_state()
 
