@@ -138,8 +138,9 @@ class Distillation:
                 note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
                 self.console.print(note, style="yellow")
             if job.of_other_code:
-                what = "method's own file; rerun=true runs the present one" if job.of_other_method else "code"
-                warning = f"warning: {job.config.label} was run by another version of the {what}"
+                what = " and ".join(job.other_files) or "code"
+                way_out = "; rerun=true runs the present one" if job.other_files else ""
+                warning = f"warning: {job.config.label} was run by another version of the {what}{way_out}"
                 self.console.print(warning, style="yellow")
 
     def announce(self) -> None:

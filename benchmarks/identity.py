@@ -10,7 +10,8 @@ import platform
 import re
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 import methods
+from benchmarks import data, models
 from benchmarks.config import plain
 from benchmarks.hashing import short_hash
 from benchmarks.variants import StudentConfig
@@ -77,14 +79,29 @@ def method_version(name: str) -> dict[str, str]:
 
     Comments, docstrings and layout do not count. Nothing where there are no files, as in a notebook.
     """
-    classes = [
-        cls for cls in methods.get(name).__mro__ if issubclass(cls, methods.Method) and cls is not methods.Method
-    ]
+    return _version_of("method_sources", _modules(methods.get(name), methods.Method))
+
+
+@cache
+def network_version(network: str, data_name: str) -> dict[str, str]:
+    """The same of a student's network and its data set."""
+    build, load = models.entry(network).build, data.INFO[data_name].load
+    build = build.func if isinstance(build, partial) else build
+    of_network = _modules(build, models.Network) if isinstance(build, type) else [build.__module__]
+    return _version_of("network_sources", [*of_network, load.__module__])
+
+
+def _modules(cls: type, base: type) -> list[str]:
+    """Those that define a class and what it extends, up to `base`."""
+    return [each.__module__ for each in cls.__mro__ if issubclass(each, base) and each is not base]
+
+
+def _version_of(what: str, modules: Iterable[str]) -> dict[str, str]:
     try:
-        texts = [inspect.getsource(sys.modules[cls.__module__]) for cls in classes]
+        texts = [inspect.getsource(sys.modules[module]) for module in modules]
     except (OSError, TypeError, KeyError):
         return {}
-    return {"method_sources": short_hash([_meaning(ast.parse(text)) for text in dict.fromkeys(texts)], 12)}
+    return {what: short_hash([_meaning(ast.parse(text)) for text in dict.fromkeys(texts)], 12)}
 
 
 def _meaning(node: Any) -> Any:

@@ -16,7 +16,7 @@ from benchmarks import metrics
 from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
-from benchmarks.identity import code_version, method_version, run_id, slug
+from benchmarks.identity import code_version, method_version, network_version, run_id, slug
 from benchmarks.variants import StudentConfig
 from methods import ALONE, configure
 from methods.schedules import LossConfig
@@ -25,6 +25,8 @@ from methods.schedules import LossConfig
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
 # The student's weights in a run's folder, and those of a method that takes part in its prediction.
 STUDENT, METHOD = "student.safetensors", "method.safetensors"
+# Hashes of a run's own files, and what these are called.
+OWN_FILES = {"method_sources": "method's own file", "network_sources": "network's or data set's own file"}
 # What a look at a run's state may hold its lock for.
 BRIEFLY = 0.2  # seconds
 
@@ -55,18 +57,19 @@ class Job:
 
     @property
     def code(self) -> dict[str, str]:
-        """The code that trains it today, that of its method told apart."""
-        return code_version() | method_version(self.config.method.name)
+        """The code that trains it today; that of its method, and of its network and data set, told apart."""
+        own = network_version(self.config.pair.student, self.config.data.name)
+        return code_version() | method_version(self.config.method.name) | own
 
     @property
     def of_other_code(self) -> bool:
         """Whether its result was computed by other sources than today's."""
-        return self._differs("sources") or self.of_other_method
+        return self._differs("sources") or bool(self.other_files)
 
     @property
-    def of_other_method(self) -> bool:
-        """Whether its method's own code was another; False where that was not noted."""
-        return self._differs("method_sources")
+    def other_files(self) -> list[str]:
+        """Which of the run's own files were other ones, as words; none where that was not noted."""
+        return [words for key, words in OWN_FILES.items() if self._differs(key)]
 
     def _differs(self, key: str) -> bool:
         noted = None if self.result is None else self.result["config"]["code"].get(key)
@@ -164,14 +167,14 @@ def _choose(output: Path, config: StudentConfig, teacher_sha256: str | None, rer
     """A student with the attempt that counts.
 
     With `rerun` that is the first that is not complete; else the first, unless a complete one was computed by
-    today's code, or by today's version of the method's own file, and the first was not.
+    today's code, or by today's version of the run's own files, and the first was not.
     """
     attempts = list(_attempts(output, config, teacher_sha256))
     if rerun:
         return attempts[-1]
     return min(
         (job for job in attempts if job.result or job is attempts[0]),
-        key=lambda job: (job.of_other_method, job.of_other_code),
+        key=lambda job: (bool(job.other_files), job.of_other_code),
     )
 
 

@@ -112,6 +112,18 @@ def test_a_complete_run_of_a_method_that_was_edited_since_says_how_to_run_the_pr
     assert noted == {"0123456789ab", *method_version("none").values()}
 
 
+def test_a_complete_run_of_a_network_that_was_edited_since_says_so(distil, monkeypatch, capsys):
+    assert distil("method=none") == 0
+    monkeypatch.setattr(results, "network_version", lambda *names: {"network_sources": "0123456789ab"})
+    assert distil("method=none") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "another version of the network's or data set's own file; rerun=true" in shown
+    assert distil("method=none", "rerun=true") == 0
+    capsys.readouterr()
+    assert distil("method=none") == 0
+    assert "another version" not in capsys.readouterr().out
+
+
 def test_of_several_attempts_the_one_of_the_present_code_counts(distil, output, monkeypatch, capsys):
     """So that a run need not be trained again by a version that it was trained by."""
 

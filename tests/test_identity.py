@@ -315,6 +315,15 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
     return hashed
 
 
+def test_networks_and_data_sets_have_versions_of_their_own() -> None:
+    versions = [
+        identity.network_version(network, name)["network_sources"]
+        for network, name in itertools.product(("vgg8", "vgg13", "resnet8", "MobileNetV2"), ("cifar100", "digits"))
+    ]
+    assert versions[:2] == versions[2:4]  # of one file
+    assert len(set(versions)) == 6
+
+
 def test_the_version_of_a_method_is_that_of_what_its_file_does(own: Callable[[str], str]) -> None:
     same = [
         OWN,

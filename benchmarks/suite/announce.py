@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -41,8 +42,9 @@ def _remarks(plan: Plan) -> Iterator[str]:
     """What whoever reads the results should know."""
     jobs = [cell.job for cell in plan.all_cells() if cell.job is not None]
     if stale := sum(job.of_other_code for job in jobs):
-        edited = sum(job.of_other_method for job in jobs)
-        own = f", {edited} of them by another version of the method's own file" if edited else ""
+        edited = [job.other_files for job in jobs if job.other_files]
+        files = " or ".join(dict.fromkeys(itertools.chain(*edited)))
+        own = f", {len(edited)} of them by another version of the {files}" if edited else ""
         yield f"warning: {stale} of the complete runs were trained by another version of the code{own}"
     if threads := plan.other_threads():
         yield (
