@@ -393,6 +393,8 @@ class PreactConfig(StageConfig):
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
         resolved = super().resolve(student, teacher)
         assert resolved.stages is not None
+        for spec, whose in ((student, "student"), (teacher, "teacher")):
+            require(bool(spec.preacts), f"it reads preacts, which the {whose}'s Features do not show")
         for pair in resolved.stages:
             require(0 not in pair, f"stages: {pair}: a stem, stage 0, shows no map before its activation")
         return resolved

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from methods.base import Context, Method, Reference
 from methods.config import (
+    ALONE,
     BrokenMethod,
     InvalidSetting,
     MethodConfig,
@@ -51,6 +52,9 @@ def register(
     def add(cls: MethodClass) -> MethodClass:
         if name in _METHODS:
             raise ValueError(f"two methods are called {name}: {_METHODS[name].__module__} and {cls.__module__}")
+        for field in dataclasses.fields(config_class):
+            if "help" not in field.metadata:
+                raise TypeError(f"{config_class.__name__}.{field.name}: declare it by option(default, meaning)")
         cls.name, cls.config_class, cls.summary, cls.reference = name, config_class, summary, reference
         cls.knowledge = knowledge or ("logits" if cls.needs <= {"logits"} else "features")
         _METHODS[name] = cls
@@ -86,7 +90,7 @@ def available() -> tuple[str, ...]:
         BrokenMethod: a file of `methods` cannot be imported.
     """
     _load_all()
-    return tuple(sorted(_METHODS, key=lambda name: (_year(_METHODS[name].reference), name)))
+    return tuple(sorted(_METHODS, key=lambda name: (name != ALONE, _year(_METHODS[name].reference), name)))
 
 
 def _year(reference: Reference | None) -> int:
@@ -172,7 +176,10 @@ def build(
     # Connectors are initialised on the CPU, so that they are the same on every device.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_initial_seed(generator))
-        shown = (_Shown.of_network(student, "student"), _Shown.of_network(teacher, "teacher"))
+        shown = (
+            _Shown(**vars(student), method=config.name, whose="student"),
+            _Shown(**vars(teacher), method=config.name, whose="teacher"),
+        )
         context = Context(*shown, num_classes, targets, generator)
         method = get(config.name)(config.resolve(*shown), context)
     for spec in shown:
@@ -189,14 +196,13 @@ class _Shown(FeatureSpec):
     """Shapes that say so where a part is read that their network did not show."""
 
     optional: ClassVar[frozenset[str]] = frozenset({"preacts", "final"})
+    method: str = ""
     whose: str = ""
-
-    @classmethod
-    def of_network(cls, spec: FeatureSpec, whose: str) -> _Shown:
-        return cls(**vars(spec), whose=whose)
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
         if name in _Shown.optional and not value:
-            raise InvalidSetting(f"the method reads {name}, which the {self.whose}'s Features do not show")
+            raise InvalidSetting(
+                f"method {self.method} reads {name}, which the {self.whose}'s Features do not show"
+            )
         return value

@@ -650,3 +650,17 @@ def test_a_name_cannot_be_taken_twice():
 def test_the_batch_of_these_tests_is_one_of_distinct_samples():
     """Repeated indices in a batch would make the order of bank updates matter."""
     assert len(INDEX.unique()) == len(INDEX)
+
+
+@pytest.mark.parametrize("name", ["ab", "ofd"])
+def test_networks_without_maps_before_their_activation_are_refused_at_once(name):
+    spec = FeatureSpec.of(student_features())
+    with pytest.raises(InvalidSetting, match="preacts, which the teacher's Features do not show"):
+        configure(name).resolve(spec, dataclasses.replace(spec, preacts=()))
+
+
+def test_a_field_without_a_meaning_is_refused_where_it_is_declared():
+    config = dataclasses.make_dataclass("Plain", [("hidden", int, 32)], bases=(methods.MethodConfig,), frozen=True)
+    with pytest.raises(TypeError, match=r"Plain\.hidden"):
+        methods.register("plain", config, summary="of the tests", reference=None)(methods.get("kd"))
+    assert "plain" not in methods.available()
