@@ -171,7 +171,10 @@ def _check(command: Command, override: Override) -> None:
     if key in command.groups:
         option = unquoted(override.value())
         if str(option) not in command.groups[key]:
-            raise UserError(unknown(key, str(option), command.groups[key]))
+            any_two = (
+                "\n  any two networks: pair=custom pair.teacher=NAME pair.student=NAME" if key == "pair" else ""
+            )
+            raise UserError(unknown(key, str(option), command.groups[key]) + any_two)
         return
     first, _, rest = key.partition(".")
     valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}

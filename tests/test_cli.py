@@ -466,3 +466,8 @@ def test_errors_have_their_exit_statuses(capsys):
     assert status(Interrupted(2)) == 130
     assert status(KeyboardInterrupt()) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_who_names_two_networks_as_a_pair_is_told_of_custom(capsys):
+    assert run("method=none", "pair=resnet20_resnet8") == 2
+    assert "pair=custom pair.teacher=NAME pair.student=NAME" in capsys.readouterr().err

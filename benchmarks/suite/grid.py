@@ -117,7 +117,8 @@ def _pair(settings: dict[str, Any], where: str) -> PairConfig:
     if name == "custom":
         require(len(networks) == 2, f"{where}name both networks: {{teacher: …, student: …}}")
         return PairConfig(**networks)
-    require(name in PAIRS, "pairs: " + unknown("pair", name, [*PAIRS, ALL]))
+    others = "\n  any two networks: {teacher: NAME, student: NAME}"
+    require(name in PAIRS, "pairs: " + unknown("pair", name, [*PAIRS, ALL]) + others)
     require(not networks, f"{where}{name} has its networks; for others leave the name out")
     return PairConfig(name, *PAIRS[name])
 
