@@ -47,6 +47,11 @@ _MODULES = {
 __all__ = ["Layout", "Logs", "Selection", "Tables", "compare", "figure", "load", "save", "select"]
 
 
+def __dir__() -> list[str]:
+    """With what is imported when first asked for, for completion and `help`; which would tell of these two."""
+    return sorted({*globals(), *__all__} - {"__dir__", "__getattr__"})
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)

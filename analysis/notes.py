@@ -87,13 +87,18 @@ def _notes_on_versions(table: Table, scores: Scores) -> Iterator[str]:
     mixed = [row for section in table.sections for row in section.rows if row.versions > 1]
     if mixed:
         counts = ", ".join(f"{row.name} {row.versions}" for row in mixed)
-        same = all(scores.is_one_method(row.name) for row in mixed if row.name in scores.rows)
-        what = (
-            "the method's own file is the same"
-            if same
-            else "whether the method's own file is the same is not known"
-        )
-        yield f"{MIXED} versions of the code among a cell's runs: {counts}; {what}"
+        yield f"{MIXED} versions of the code among a cell's runs: {counts}; {'; '.join(_on_files(scores))}"
+
+
+def _on_files(scores: Scores) -> Iterator[str]:
+    """What is known of those files in the mixed rows in which no two runs of a cell may differ."""
+    mixed = [row for row in scores.rows if scores.versions(row) > 1]
+    told, same = "the method's own file is the same", all(map(scores.is_one_method, mixed))
+    yield told if same else f"whether {told} is not known"
+    if any(map(scores.tells_network, mixed)):
+        told = "the network's and the data set's own files are the same"
+        same = all(map(scores.is_one_network, mixed))
+        yield told if same else f"whether {told} is not known"
 
 
 def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:

@@ -141,11 +141,21 @@ def versions_of(config: Mapping[str, Any]) -> frozenset[Any]:
 
 
 def method_code_of(config: Mapping[str, Any]) -> str | None:
-    """The version of the method's own file that computed a run, in a few letters; older logs do not say.
+    """The version of the method's own file that computed a run, as `_version_of` tells it."""
+    return _version_of(config, "method_sources")
 
-    Where the file was changed while the run was interrupted, all of them, joined by "+".
+
+def network_code_of(config: Mapping[str, Any]) -> str | None:
+    """The version of the files of student network and data set that computed a run, as `_version_of` tells it."""
+    return _version_of(config, "network_sources")
+
+
+def _version_of(config: Mapping[str, Any], files: str) -> str | None:
+    """The version of some files that computed a run, in a few letters; older logs do not say.
+
+    Where they were changed while the run was interrupted, all versions, joined by "+".
     """
-    found = [str(code["method_sources"])[:6] for code in _codes_of(config) if code.get("method_sources")]
+    found = [str(code[files])[:6] for code in _codes_of(config) if code.get(files)]
     return "+".join(dict.fromkeys(found)) or None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column
-from analysis.runs import method_code_of, unusual_of, versions_of
+from analysis.runs import method_code_of, network_code_of, unusual_of, versions_of
 from analysis.settings import Measure
 from benchmarks import published
 from benchmarks.pairs import PAIRS
@@ -68,8 +68,20 @@ class Scores:
     def is_one_method(self, row: str) -> bool:
         """Whether all of a row's runs are known to be of one version of the method's own file."""
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
-        versions = set(map(method_code_of, self._configs[ids]))
-        return len(versions) == 1 and not any(version is None or "+" in version for version in versions)
+        return _is_one(set(map(method_code_of, self._configs[ids])))
+
+    def is_one_network(self, row: str) -> bool:
+        """Whether each cell's runs are known to be of one version of the files of student network and data set."""
+        return all(map(_is_one, self._networks(row)))
+
+    def tells_network(self, row: str) -> bool:
+        """Whether any of a row's runs logged that version; older ones did not."""
+        return any(versions != {None} for versions in self._networks(row))
+
+    def _networks(self, row: str) -> list[set[str | None]]:
+        """By column, where the row has runs."""
+        cells = (self.configs(row, column) for column in self.columns if self.ids(row, column))
+        return [set(map(network_code_of, configs)) for configs in cells]
 
     def unusual(self, row: str) -> list[str]:
         """What the runs of a row that bears its method's name alone were told beyond the usual."""
@@ -129,6 +141,10 @@ class Scores:
         ids = {run_id for (_, name), runs in self._ids.items() if name == column.name for run_id in runs}
         measured = [run_id for run_id in self._teachers.index if run_id in ids]
         return Cell(float(self._teachers[measured[-1]]), runs=(measured[-1],)) if measured else Cell()
+
+
+def _is_one(versions: Set[str | None]) -> bool:
+    return len(versions) == 1 and not any(version is None or "+" in version for version in versions)
 
 
 def columns_of(cells: pd.DataFrame) -> list[Column]:

@@ -2,8 +2,9 @@
 
 Runs share a cell when nothing distinguishes them but seed, machine and version of the code around the method: one
 protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
-for several settings, or for a method whose file was changed between runs, each gets a row of its own that names
-them; where a pair was run with several teachers or rates, each gets a column of its own.
+for several settings, or for a method whose file was changed between runs, or a file of the student network or the
+data set was, each gets a row of its own that names them; where a pair was run with several teachers or rates, each
+gets a column of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.runs import DISTILLATION, get, method_code_of, printable
+from analysis.runs import DISTILLATION, get, method_code_of, network_code_of, printable
 from benchmarks import metrics
 from benchmarks.errors import UserError
 from benchmarks.words import counted
@@ -23,7 +24,8 @@ from methods import unknown
 
 SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
 TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
-CODE = "code"  # stands for the version of a method's own file in a row's name
+# What stands for a version in a row's name: of a method's own file, and of the files of network and data set.
+CODE, NETWORK = "code", "network/data"
 CELL = ("protocol", "column", "row")
 # Columns of the runs that cells have too.
 KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256")
@@ -182,15 +184,20 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.reset_index()
     settings = runs["config"].map(settings_of)
     optimizers = settings.map(lambda told: told.get(OPTIMIZER, SGD))
-    codes = pd.Series(map(method_code_of, runs["config"]), dtype=object)
+    codes, networks = (
+        pd.Series(map(version_of, runs["config"]), dtype=object) for version_of in (method_code_of, network_code_of)
+    )
     for (_, label, optimizer), group in runs.groupby(["protocol", "label", optimizers], sort=False):
         # Another optimiser never passes for the usual one, even where nothing differs from it.
         named = set() if optimizer == SGD else {OPTIMIZER}
         varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
         edited = codes[group.index].nunique() > 1
+        # Another column may be of another network, which is no other version of this one.
+        changed = networks[group.index].groupby(group["column"]).transform("nunique") > 1
         for place in group.index:
             told = {key: settings[place].get(key) for key in sorted(varying)}
             told |= {CODE: codes[place]} if edited else {}
+            told |= {NETWORK: networks[place]} if changed[place] else {}
             names[place] = _row_name(str(label), told)
     return runs.assign(row=names)
 

@@ -18,9 +18,9 @@ from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import machine_of, method_code_of, printable, torch_of, versions_of
+from analysis.runs import machine_of, method_code_of, network_code_of, printable, torch_of, versions_of
 from analysis.scores import Scores
-from analysis.selection import CELL, Selection, select
+from analysis.selection import CELL, CODE, NETWORK, Selection, select
 from analysis.settings import Format, Layout
 from analysis.significance import Against, against, grids
 from analysis.tidy import to_csv
@@ -28,7 +28,7 @@ from benchmarks.console import make_console
 from benchmarks.errors import UserError
 from benchmarks.files import write_json, write_text
 from benchmarks.words import counted
-from methods import unknown
+from methods import InvalidSetting, unknown
 
 MOST_NAMED = 3  # cells in a remark
 
@@ -69,6 +69,7 @@ class Tables:
         cells = self.selection.cells
         return [
             *_on_edited_methods(used),
+            *_on_edited_networks(cells, used),
             *_on_several_codes(cells, used),
             *_on_several_torches(used),
             *_on_several_machines(cells, used),
@@ -80,7 +81,13 @@ class Tables:
         return account | {"notes": list(self.logs.notes)}
 
     def render(self, form: Format | str) -> str:
-        """All as text of a format."""
+        """All as text of a format.
+
+        Raises:
+            InvalidSetting: there is no such format.
+        """
+        if form not in set(Format):
+            raise InvalidSetting(unknown("format", str(form), [each for each in Format if each != Format.auto]))
         match Format(form):
             case Format.markdown:
                 return formats.markdown(self.grids)
@@ -146,8 +153,24 @@ def _on_edited_methods(runs: pd.DataFrame) -> Iterator[str]:
             every = ", ".join(codes.unique())
             yield (
                 f"{label}: the method's own file was changed between runs, so that each version has a row (oldest "
-                f"first: code={every}; methods=[…] takes rows by name); rerun=true trains a run again with the "
+                f"first: {CODE}={every}; methods=[…] takes rows by name); rerun=true trains a run again with the "
                 "present one"
+            )
+
+
+def _on_edited_networks(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """In which columns network or data set were edited between runs, oldest first; older logs may not say."""
+    ordered = runs.sort_values("created", kind="stable")
+    versions = ordered["config"].map(network_code_of).dropna()
+    for column, ids in cells.groupby("column")["run_id"]:
+        codes = versions[versions.index.isin(ids)]
+        if codes.nunique() > 1:
+            labels = ordered["label"][codes.index].map(printable).groupby(codes, sort=False).unique()
+            every = "; ".join(f"{NETWORK}={code} of {_first(names)}" for code, names in labels.items())
+            yield (
+                f"{column}: a file of the student network or of the data set was changed between runs (oldest "
+                f"first: {every}); a method with runs of several versions has a row for each; rerun=true trains a "
+                "run again with the present ones"
             )
 
 

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 
-from analysis.cells import Table
+from analysis.cells import Table, shown
 from analysis.significance import Against
 
 HEAD = (
@@ -54,8 +54,8 @@ def _differences(comparisons: Sequence[Against]) -> Iterator[dict[str, str | flo
             low, high = difference.interval_t
             yield {
                 "protocol": result.protocol,
-                "section": f"difference to {result.reference}",
-                "row": each.row,
+                "section": f"difference to {shown(result.reference)}",
+                "row": shown(each.row),
                 "pair": column.name,
                 "teacher": column.teacher,
                 "student": column.student,

@@ -219,6 +219,45 @@ def test_an_ablation_names_what_each_variant_changes():
     assert all(seed == {0: 1.0, 1: 2.0} for seed in points.values())
 
 
+@pytest.mark.parametrize(
+    ("num_variants", "pairs"), [(1, [VGG]), (2, [VGG]), (2, [VGG, WRN, RES, "resnet110_resnet20"]), (9, [VGG])]
+)
+def test_names_of_two_lines_are_clear_of_each_other_and_of_the_panel(num_variants, pairs):
+    labels = ["", *(f"variant {k}" for k in range(num_variants))]
+    runs = [
+        logged("aftkd", pair, seed, 70.0 + (k + seed) ** 2, label=label, settings={"block": k})
+        for pair in pairs
+        for k, label in enumerate(labels)
+        for seed in range(4)
+    ]
+    figure = drawn("ablation", runs)
+    with style.applied():
+        figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert [text.count("\n") for text in ticks(figure.axes[0])] == [1] * num_variants
+    assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))
+    panel = figure.axes[0].get_window_extent()
+    assert panel.y0 < boxes[0].y0
+    assert boxes[-1].y1 < panel.y1
+
+
+def test_letters_that_the_font_lacks_are_no_matter_until_the_figure_is_saved(recwarn):
+    drawn("ablation", [*variants(), *(logged("aftkd", label="学", seed=seed, top1=7.0) for seed in range(2))])
+    assert not recwarn.list
+
+
+def test_an_ablation_of_another_network_is_against_the_version_that_was_chosen():
+    edited = [*variants(), *variants()[:3]]
+    for k, each in enumerate(edited):
+        each.config["code"]["network_sources"] = ("b" if k < len(variants()) else "a") * 12
+        each.id = str(k)
+    with pytest.raises(NothingToDraw, match=r"several versions: .*data=aaaaaa\), aftkd \(network/data=bbbbbb\)"):
+        drawn("ablation", edited)
+    chosen = ["aftkd (network/data=bbbbbb)", "features", "blocks 2"]
+    (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=Kind.ablation)).axes
+    assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
+
+
 def test_an_ablation_of_an_edited_method_is_against_the_version_that_was_chosen():
     edited = [*variants(), *variants()[:3]]
     for k, each in enumerate(edited):

@@ -6,6 +6,7 @@ import html.parser
 import io
 import json
 import math
+import pydoc
 import re
 import shutil
 import subprocess
@@ -665,6 +666,15 @@ def test_csv_has_the_differences():
     assert 0 < float(line["p"]) < 0.05
 
 
+def test_csv_names_the_student_alone_as_one_everywhere():
+    for reference in ("kd", "none"):
+        result = compare(logs_of(grid(SCORES)), Layout(compare=reference))
+        lines = list(csv.DictReader(io.StringIO(result.render("csv"))))
+        names = {line["row"] for line in lines} | {line["section"].removeprefix("difference to ") for line in lines}
+        assert "student alone" in names
+        assert "none" not in names
+
+
 # Provenance
 
 
@@ -767,6 +777,74 @@ def test_a_method_edited_between_pairs_is_another_row_and_one_of_older_logs_is_n
     assert [row.name for row in only(runs).section("methods").rows] == ["kd (code=aaaaaa)", "kd (code=bbbbbb)"]
     runs = [with_code(logged("kd", seed=seed), "same", own) for seed, own in enumerate(("aaaaaa", None))]
     assert [(row.name, row.cells[0].n) for row in only(runs).section("methods").rows] == [("kd", 2)]
+
+
+def with_network(run, *versions):
+    """A run as versions of network and data set computed it, one after the other; None: an older log."""
+    codes = [{"sources": "123456abcdef"} | ({"network_sources": each} if each else {}) for each in versions]
+    run.config["code"] |= codes[-1] | ({"before": codes[:-1]} if codes[:-1] else {})
+    return run
+
+
+def test_runs_of_an_edited_network_or_data_set_are_rows_of_their_own():
+    versions = ["bbbbbb000000", "bbbbbb000000", "aaaaaa000000", None]
+    runs = [
+        with_network(logged("sp", seed=seed, top1=70 + seed, created=seed), version)
+        for seed, version in enumerate(versions)
+    ]
+    runs += [with_network(logged("sp", seed=9, created=9), "bbbbbb000000", "aaaaaa000000")]
+    runs += [with_network(logged("none", created=5), "bbbbbb000000")]
+    result = compare(logs_of(runs))
+    rows = {row.name: row.cells[0] for row in result.tables[0].section("methods").rows}
+    assert {name: cell.n for name, cell in rows.items()} == {
+        "sp (network/data=aaaaaa)": 1, "sp (network/data=bbbbbb)": 2,
+        "sp (network/data=bbbbbb+aaaaaa)": 1, "sp (network/data=–)": 1,
+    }  # fmt: skip
+    assert rows["sp (network/data=bbbbbb)"].value == 70.5
+    (remark,) = [each for each in result.differences if "data set was changed" in each]
+    assert remark.startswith(f"{VGG}: a file of the student network or of the data set was changed between runs")
+    assert "network/data=bbbbbb of sp, none; network/data=aaaaaa of sp; network/data=bbbbbb+aaaaaa of sp" in remark
+    chosen = compare(logs_of(runs), Layout(methods=["sp (network/data=bbbbbb)"])).tables[0].section("methods").rows
+    assert [row.name for row in chosen] == ["sp (network/data=bbbbbb)"]
+
+
+def test_networks_of_several_pairs_and_of_older_logs_are_no_versions_of_one():
+    runs = [with_network(logged("kd", pair), own) for pair, own in ((VGG, "aaaaaa"), (WRN, "bbbbbb"))]
+    result = compare(logs_of(runs))
+    assert [row.name for row in result.tables[0].section("methods").rows] == ["kd"]
+    assert not result.differences
+    runs = [with_network(logged("kd", seed=seed), own) for seed, own in enumerate(("aaaaaa", None))]
+    assert [(row.name, row.cells[0].n) for row in only(runs).section("methods").rows] == [("kd", 2)]
+
+
+def test_a_pair_whose_network_was_edited_leaves_the_names_of_others():
+    networks = [(VGG, "aaaaaa"), (VGG, "bbbbbb"), (WRN, "cccccc")]
+    runs = [with_network(logged("kd", pair, seed), own) for seed, (pair, own) in enumerate(networks)]
+    rows = only(runs).section("methods").rows
+    assert [row.name for row in rows] == ["kd", "kd (network/data=aaaaaa)", "kd (network/data=bbbbbb)"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "told"),
+    [
+        ("aaa", "; the method's own file is the same; the network's and the data set's own files are the same"),
+        (["a", "a", None], "; whether the network's and the data set's own files are the same is not known"),
+        ([None] * 3, "; the method's own file is the same"),
+    ],
+)
+def test_of_one_version_of_network_and_data_set_the_table_says_so(networks, told):
+    runs = [with_code(logged("kd", seed=seed), f"version {seed}", method="a" * 12) for seed in range(3)]
+    for run, network in zip(runs, networks, strict=True):
+        run.config["code"] |= {"network_sources": network * 12} if network else {}
+    (note,) = [note for note in only(runs).notes if note.startswith("†")]
+    assert note.endswith(told)
+
+
+def test_of_a_student_alone_too_it_is_said_whether_its_file_is_the_same():
+    runs = [with_code(logged("none", seed=seed), f"version {seed}") for seed in range(3)]
+    runs += [with_code(logged("kd", seed=seed), "version 0", method="a" * 12) for seed in range(3)]
+    (note,) = [note for note in only(runs).notes if note.startswith("†")]
+    assert "student alone 3; whether the method's own file is the same is not known" in note
 
 
 def test_several_versions_of_torch_are_named_as_the_runs_began():
@@ -917,6 +995,17 @@ def test_that_there_are_no_published_figures_is_said():
             assert any("published" in note for note in table.notes) == said
 
 
+def test_help_and_completion_find_what_the_package_offers():
+    assert set(analysis.__all__) <= set(dir(analysis))
+    text = pydoc.plain(pydoc.render_doc(analysis))
+    _, functions = text.split("\nFUNCTIONS\n")
+    assert all(f"\n    {name}(" in f"\n{functions}" for name in ("compare", "figure", "load", "save", "select"))
+    assert all(f"\n    class {name}" in text for name in ("Layout", "Logs", "Selection", "Tables"))
+    assert "__getattr__" not in text
+    assert "__dir__" not in text
+    assert_light({"pandas", "scipy", "wandb", "matplotlib", "torch"}, "import analysis", "dir(analysis)")
+
+
 def test_the_readme_of_the_package_works_in_a_notebook(exported, tmp_path):
     logs = analysis.load([str(exported)])
     tables = analysis.compare(logs, analysis.Layout(methods=["kd", "aftkd"], compare="kd"))
@@ -925,8 +1014,11 @@ def test_the_readme_of_the_package_works_in_a_notebook(exported, tmp_path):
     assert tables._repr_html_().count("<table>") == len(tables.grids)
     assert all(html.escape(remark) in tables._repr_html_() for remark in tables.remarks)
     assert tables.remarks
-    with pytest.raises(ValueError, match="docx"):
-        tables.render("docx")
+    with pytest.raises(
+        ValueError,
+        match="unknown format 'tex'\n  closest: latex\n  valid: terminal, markdown, latex, html, csv",
+    ):
+        tables.render("tex")
     assert len(analysis.select(logs.runs).cells) == sum(map(len, SCORES.values()))
     analysis.save(logs, str(tmp_path / "again.parquet"))
     assert len(analysis.load([str(tmp_path / "again.parquet")]).runs) == len(logs.runs)

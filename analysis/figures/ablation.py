@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
-from analysis.selection import CODE, settings_of
+from analysis.selection import CODE, NETWORK, settings_of
 from benchmarks.errors import UserError
 from methods import unknown
 
@@ -49,9 +49,10 @@ def method_with_variants(view: View, wanted: str | None) -> str:
 
 
 def _defaults(view: View, method: str) -> list[str]:
-    """The rows of a method under its own name: one, but of an edited method one for each version of its file."""
+    """The rows of a method under its own name: one, but one for each version of edited files."""
     rows = (row for row, of in view.scores.rows.items() if of == method)
-    return [row for row in rows if row == method or row.startswith(f"{method} ({CODE}=")]
+    versions = (f"{method} ({CODE}=", f"{method} ({NETWORK}=")
+    return [row for row in rows if row == method or row.startswith(versions)]
 
 
 def _default(view: View, method: str) -> str:

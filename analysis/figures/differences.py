@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 from analysis import statistics, style
 from analysis.cells import shown
 from analysis.figures.view import View
+
+LINE = 0.12  # inches that a line of a row's name is high
+AMPLE = 5.0  # inches, more than any notes and legend take
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,16 @@ def draw(
     alpha: float,
     height: float,
 ) -> Figure:
-    """A panel for each column of `lines`, its rows named by `ticks` from the top, of this `height` in inches."""
+    """A panel for each column of `lines`, its rows named by `ticks` from the top.
+
+    Args:
+        view: of all of them.
+        lines: by column.
+        ticks: names by row, of one line of text or several.
+        reference: the row that the others are compared with.
+        alpha: level of the test.
+        height: of a row, in inches, notes and legend included; more where they leave no room for the names.
+    """
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
     looks = style.looks(sorted({seed for line in every for seed in line.differences}))
@@ -75,7 +88,24 @@ def draw(
         axis.grid(visible=False, axis="y")
     style.legend(figure, axes)
     style.note(figure, *_notes(view, shown(reference), every, alpha))
+    _make_room(figure, axes, max(name.count("\n") + 1 for name in ticks.values()))
     return figure
+
+
+def _make_room(figure: Figure, axes: Sequence[Axes], num_lines: int) -> None:
+    """Let the figure grow where the names of rows, of so many lines of text, would else touch.
+
+    Notes, titles and legend take what they need of a figure, be it all; that is measured in one far too high.
+    """
+    planned = figure.get_figheight()
+    figure.set_figheight(planned + AMPLE)
+    with warnings.catch_warnings(action="ignore"):  # of missing letters, which are told when it is saved
+        figure.draw_without_rendering()  # lays it out
+    grid, (low, high) = axes[0].get_gridspec(), axes[0].get_ylim()
+    assert grid is not None
+    others = planned + AMPLE - grid.nrows * axes[0].get_window_extent().height / figure.dpi
+    rows = (high - low) * LINE * (num_lines + 0.5)
+    figure.set_figheight(max(planned, others + grid.nrows * rows))
 
 
 def _forest(axis: Axes, lines: Sequence[Line], heights: Mapping[str, int], alpha: float) -> None:
