@@ -1,7 +1,8 @@
 """Weights from files of other projects and our own, read without executing anything in them.
 
 Formats: a safetensors file; torch files holding a plain state dict, RepDistiller's `{"model", …}` with
-its `accuracy` or `best_acc`, or mdistiller's `{"model": …}`; each with or without DataParallel's prefix `module.`.
+its `accuracy` or `best_acc`, mdistiller's `{"model": …}`, or one state dict under any other key; each with or
+without DataParallel's prefix `module.`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import shlex
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,13 @@ import torch
 from torch import Tensor
 
 from benchmarks import models
-from benchmarks.errors import UserError, first_line
+from benchmarks.errors import UserError, first_line, require
 from benchmarks.tensors import read_metadata, read_tensors, write_tensors
 
 # What torch says of a file that holds more than tensors and plain values.
 UNSAFE = r"unsupported (global|class)"
+# How torch's files begin: as zip archives or, before torch 1.6, as pickles.
+BEGINNINGS = (b"PK", b"\x80")
 # What our own files say of their weights, in their metadata.
 TOP1, SPLIT = "top1", "split"
 
@@ -53,8 +57,8 @@ def read(path: Path) -> Checkpoint:
     Raises:
         UserError: missing, truncated, or of another form.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    require(not path.is_dir(), f"{path} is a folder: name the checkpoint's file in it")
+    require(path.is_file(), f"{path}: no such file")
     if path.suffix == ".safetensors":
         state, metadata = read_tensors(path), read_metadata(path)
         return Checkpoint(path, _plain_names(state), _number(metadata.get(TOP1)), metadata.get(SPLIT, "test"))
@@ -80,6 +84,8 @@ def _unpickle(path: Path) -> Any:
     except Exception as error:  # torch's unpickler meets damage with almost any of them
         if isinstance(error, pickle.UnpicklingError) and re.search(UNSAFE, str(error), re.IGNORECASE):
             raise UserError(_way_out(path)) from None
+        if not isinstance(error, OSError) and not path.read_bytes().startswith(BEGINNINGS):
+            raise UserError(f"{path} is not a checkpoint: no torch file, and not named .safetensors") from None
         # torch explains every such failure with the safety of pickles, which is beside the point here.
         reason = "it holds no weights" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise UserError(f"{path} is damaged or not a checkpoint ({reason})") from None
@@ -94,16 +100,25 @@ def _check_archive(path: Path) -> None:
 
 
 def _way_out(path: Path) -> str:
+    # What is not a tensor is left out at every depth; which entry is the network's is decided when that is read.
     code = (
         f"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
-        "c = c.get('model', c.get('state_dict', c)); "
-        "torch.save({'model': {k: v for k, v in c.items() if isinstance(v, torch.Tensor)}}, 'weights.pth')"
+        "M, T = torch.nn.Module, torch.Tensor; "
+        "f = lambda c: c if isinstance(c, T) else f(c.state_dict()) if isinstance(c, M) else "
+        "{k: f(v) for k, v in c.items() if isinstance(v, (dict, M, T))}; "
+        "torch.save(f(c), 'weights.pth')"
     )
     return (
         f"{path} holds Python objects besides tensors, and reading those could run code.\n"
-        "  If you trust the file, save its weights alone and use weights.pth instead:\n"
-        f"  python -c {shlex.quote(code)}"
+        "  If you trust the file, save its weights alone and use weights.pth instead (a whole network can only be\n"
+        "  read where Python finds its code):\n"
+        f"  {_command(code)}"
     )
+
+
+def _command(code: str) -> str:
+    """As typed into a shell."""
+    return f"python -c {shlex.quote(code)}"
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
@@ -111,13 +126,28 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise UserError(f"{path} holds no state dict, plain or under 'model' or 'state_dict'")
+    if isinstance(content, dict) and not _is_state(content):
+        wrapped = [key for key, value in content.items() if _is_state(value)]
+        if len(wrapped) > 1:
+            raise UserError(_several(wrapped, path))
+        content = content[wrapped[0]] if wrapped else content
+    if not _is_state(content):
+        raise UserError(f"{path} holds no state dict, plain or under a key such as 'model' or 'state_dict'")
     return _plain_names(content)
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, dict) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
+
+
+def _several(keys: Sequence[Any], path: Path) -> str:
+    load = f"torch.load({str(path)!r}, map_location='cpu', weights_only=True)"
+    code = f"import torch; torch.save({load}[{keys[0]!r}], 'weights.pth')"
+    return (
+        f"{path} holds {len(keys)} state dicts: {', '.join(map(repr, keys))}.\n"
+        f"  Save the one that is the network's and use weights.pth instead; for {keys[0]!r}:\n"
+        f"  {_command(code)}"
+    )
 
 
 def _plain_names(state: dict[Any, Tensor]) -> dict[str, Tensor]:
@@ -129,7 +159,7 @@ def load_network(name: str, num_classes: int, checkpoint: Checkpoint) -> models.
     """The network `name` with a checkpoint's weights.
 
     Raises:
-        UserError: the weights are another architecture's or for another number of classes.
+        UserError: the weights are another architecture's, for another number of classes, or not finite.
     """
     network = models.create(name, num_classes)
     expected, found = network.state_dict(), dict(checkpoint.state)
@@ -154,7 +184,15 @@ def load_network(name: str, num_classes: int, checkpoint: Checkpoint) -> models.
             f"{tuple(expected[wrong[0]].shape)}"
         )
     network.load_state_dict(found)
+    _check_finite(network, checkpoint.path)
     return network
+
+
+def _check_finite(network: models.Network, path: Path) -> None:
+    """A network that diverged would otherwise be noticed in the losses of its students."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: its {name} holds values that are not finite (NaN or infinite)")
 
 
 def _classifier(network: models.Network) -> str:

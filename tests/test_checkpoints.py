@@ -70,6 +70,14 @@ FORMATS: dict[str, Callable[[State], Callable[[Path], object]]] = {
     "model": lambda state: save({"model": state}),
     "model, DataParallel": lambda state: save({"model": prefixed(state)}),
     "state_dict": lambda state: save({"state_dict": state, "epoch": 3}),
+    "net": lambda state: save({"net": state, "acc": 93.1, "epoch": 200}),
+    "model_state_dict": lambda state: save(
+        {
+            "model_state_dict": state,
+            "optimizer_state_dict": {"state": {0: {"step": torch.ones(1)}}, "param_groups": []},
+        }
+    ),
+    "student, DataParallel": lambda state: save({"student": prefixed(state), "best": torch.tensor(70.0)}),
     "RepDistiller, float": lambda state: save(repdistiller(state, 74.64)),
     "RepDistiller, tensor": lambda state: save(repdistiller(state, torch.tensor(74.64))),
     "mdistiller": lambda state: save(
@@ -194,22 +202,25 @@ def test_a_bare_pickle_with_code_is_refused_unexecuted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda state: {"model": state, "opt": argparse.Namespace(lr=0.05)},
-        lambda state: {"state_dict": state, "hyper": argparse.Namespace(lr=0.05)},
+        lambda network: {"model": network.state_dict(), "opt": argparse.Namespace(lr=0.05)},
+        lambda network: {"state_dict": network.state_dict(), "hyper": argparse.Namespace(lr=0.05)},
+        lambda network: {"net": network.state_dict(), "opt": argparse.Namespace(), "log": {"lr": [0.1]}},
+        lambda network: network.state_dict() | {"opt": argparse.Namespace()},
+        lambda network: network,
+        lambda network: {"model": torch.nn.DataParallel(network), "epoch": 3},
     ],
-    ids=["model", "state_dict"],
+    ids=["model", "state_dict", "net", "plain", "whole", "whole in model"],
 )
 def test_the_way_out_of_a_refused_file_works(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     network: Network,
-    state: State,
-    wrap: Callable[[State], Any],
+    wrap: Callable[[Network], Any],
     folder: str,
 ) -> None:
     """What the message says to type makes a file that can be read."""
     (tmp_path / folder).mkdir()
-    torch.save(wrap(state), path := tmp_path / folder / "weights.pth")
+    torch.save(wrap(network), path := tmp_path / folder / "weights.pth")
     with pytest.raises(UserError) as caught:
         checkpoints.read(path)
     _, _, code = shlex.split(str(caught.value).splitlines()[-1])
@@ -287,7 +298,43 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["folder", "folder.safetensors"])
 def test_a_directory_is_no_checkpoint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    refused(tmp_path / name)
+    assert "is a folder" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"accuracy: 3\n", b"these are no weights\n", b"\xff" * 64])
+def test_what_is_no_torch_file_is_told_so_in_plain_words(tmp_path: Path, content: bytes) -> None:
+    (path := tmp_path / "weights.pth").write_bytes(content)
+    assert refused(path) == f"{path} is not a checkpoint: no torch file, and not named .safetensors"
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path := tmp_path / "weights.pth").write_bytes(b"text")
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert "Permission denied" in refused(path)
+
+
+def test_several_state_dicts_are_named_with_a_way_to_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Network, state: State
+) -> None:
+    average = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    torch.save({"net": state, "ema": average, "epoch": 3}, path := tmp_path / "several.pth")
+    message = refused(path)
+    assert "2 state dicts: 'net', 'ema'" in message
+    monkeypatch.chdir(tmp_path)
+    exec(shlex.split(message.splitlines()[-1])[2], {})
+    made = checkpoints.read(tmp_path / "weights.pth")
+    assert torch.equal(logits(load_network(NAME, NUM_CLASSES, made)), logits(network))
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_the_usual_keys_come_before_others(tmp_path: Path, network: Network, state: State, key: str) -> None:
+    torch.save({"ema": {"weight": torch.zeros(1)}, key: state}, path := tmp_path / "weights.pth")
+    assert torch.equal(logits(load_network(NAME, NUM_CLASSES, checkpoints.read(path))), logits(network))
 
 
 @pytest.mark.parametrize(
@@ -350,6 +397,15 @@ def test_an_entry_too_few_or_too_many_is_named(state: State) -> None:
     name = next(iter(state))
     assert name in misfit({key: tensor for key, tensor in state.items() if key != name}, NAME, NUM_CLASSES)
     assert "surplus.weight" in misfit(state | {"surplus.weight": torch.zeros(1)}, NAME, NUM_CLASSES)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300], ids=["NaN", "infinite", "not in float32"])
+@pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
+def test_weights_that_are_not_finite_are_refused(state: State, name: str, value: float) -> None:
+    spoilt = state[name].double()
+    spoilt.view(-1)[-1] = value
+    with pytest.raises(UserError, match=f"weights.pth: its {name} holds values that are not finite"):
+        load_network(NAME, NUM_CLASSES, Checkpoint(Path("weights.pth"), state | {name: spoilt}, None))
 
 
 def test_a_refusal_changes_no_file(tmp_path: Path) -> None:

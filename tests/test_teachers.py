@@ -319,6 +319,16 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "weights.pth") in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_checkpoint_that_diverged_is_refused(tmp_path: Path, network: Network, value: float) -> None:
+    spoilt = network.state_dict() | {"fc.bias": torch.full((10,), value)}
+    torch.save({"model": spoilt}, path := tmp_path / "weights.pth")
+    with pytest.raises(
+        UserError, match=rf"^teacher.checkpoint: {path}: its fc.bias holds values that are not finite"
+    ):
+        teachers.given("resnet8", str(path), 10)
+
+
 def test_a_stored_teacher_given_as_a_checkpoint_still_claims_its_accuracy(stored: Path) -> None:
     """Our own format carries what it says of itself, so that it is checked wherever it is taken to."""
     assert teachers.given("resnet8", str(stored / "teacher.safetensors"), 10).checkpoint.claimed_top1 == 90.5
