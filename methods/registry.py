@@ -70,10 +70,10 @@ def _load_all() -> None:
         try:
             importlib.import_module(f"methods.{module.name}")
         except Exception as error:  # the file's own, whatever it does
-            raise BrokenMethod(_where_and_why(error, f"methods.{module.name}")) from error
+            raise BrokenMethod(where_and_why(error, f"methods.{module.name}")) from error
 
 
-def _where_and_why(error: Exception, module: str) -> str:
+def where_and_why(error: Exception, module: str) -> str:
     """The place of an error in a module that was being imported, and what it is."""
     kind = type(error).__name__
     if isinstance(error, SyntaxError):

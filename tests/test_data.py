@@ -1,5 +1,6 @@
 """Data sets and batches, against slow references in NumPy and a small copy of CIFAR-100 in every layout."""
 
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -309,6 +310,53 @@ def test_a_validation_split_comes_from_the_training_set_alone(tmp_path: Path) ->
     again = data.load(DataConfig("digits", str(tmp_path), str(tmp_path), 0.2))
     assert torch.equal(again.train.images, split.train.images)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a data set of the user's own
+
+IMAGES, LABELS = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 4
+# What is loaded of a part, and what the message must say.
+MISFITS: dict[str, tuple[Any, str]] = {
+    "float": (
+        Split(IMAGES / 255, LABELS),
+        r"images are float32 \[8, 3, 32, 32\], instead of uint8 \[N, 3, 32, 32\]",
+    ),
+    "grey": (Split(IMAGES[:, :1], LABELS), r"images are uint8 \[8, 1, 32, 32\]"),
+    "channels last": (Split(IMAGES.permute(0, 2, 3, 1), LABELS), r"images are uint8 \[8, 32, 32, 3\]"),
+    "28 × 28": (Split(IMAGES[..., 2:30, 2:30], LABELS), r"images are uint8 \[8, 3, 28, 28\]"),
+    "64 × 64": (Split(IMAGES.repeat(1, 1, 2, 2), LABELS), r"images are uint8 \[8, 3, 64, 64\]"),
+    "one image": (Split(IMAGES[0], LABELS[:1]), r"images are uint8 \[3, 32, 32\]"),
+    "array": (Split(IMAGES.numpy(), LABELS), "images are a numpy.ndarray"),  # type: ignore[arg-type]
+    "int32 labels": (Split(IMAGES, LABELS.int()), r"labels are int32 \[8\], instead of int64 \[N\]"),
+    "a column of labels": (Split(IMAGES, LABELS[:, None]), r"labels are int64 \[8, 1\]"),
+    "a list of labels": (Split(IMAGES, LABELS.tolist()), "labels are a builtins.list"),  # type: ignore[arg-type]
+    "lengths": (Split(IMAGES, LABELS[:7]), "8 images and 7 labels"),
+    "nothing": (Split(IMAGES[:0], LABELS[:0]), "0 images and 0 labels"),
+    "from 1": (Split(IMAGES, LABELS + 1), "labels are 1 to 4, instead of 0 to 3 at most"),
+    "ignored": (Split(IMAGES, LABELS - 1), "labels are -1 to 2"),
+    "tuple": ((IMAGES, LABELS), "a tuple was loaded instead of a Split"),
+}
+
+
+def add_data(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
+    """Enter a data set of four classes, `mine`, that loads these."""
+    info = dataclasses.replace(digits.INFO, num_classes=4, load=lambda root, cache, part: parts[part])
+    monkeypatch.setitem(data.INFO, "mine", info)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(("split", "what"), MISFITS.values(), ids=MISFITS)
+def test_a_data_set_that_no_training_can_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, split: Any, what: str, part: str
+) -> None:
+    add_data(monkeypatch, **{"train": Split(IMAGES, LABELS), "test": Split(IMAGES, LABELS), part: split})
+    with pytest.raises(UserError, match=rf"^data=mine, {part} part: .*{what}"):
+        data.load(DataConfig("mine"))
+
+
+def test_a_data_set_may_have_any_number_of_images_and_lack_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_data(monkeypatch, train=Split(IMAGES[:3], LABELS[:3]), test=Split(IMAGES[:1], LABELS[:1]))
+    assert len(data.load(DataConfig("mine")).train) == 3
 
 
 # --- digits

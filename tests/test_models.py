@@ -4,20 +4,25 @@ Parameter counts and feature shapes are those of the networks of Tian, Krishnan 
 representation distillation*, ICLR 2020, for 100 classes.
 """
 
+import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import run
 from helpers import Operations
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from benchmarks import models
-from benchmarks.models import Network
+from benchmarks.errors import UserError
+from benchmarks.models import Network, network
 from methods import Features, FeatureSpec, InvalidSetting
 
 RESNET = ((16, 32), (16, 32), (32, 16), (64, 8))
@@ -195,3 +200,90 @@ def test_a_state_dict_restores_the_network(case: Case) -> None:
     assert list(state) == list(restored)
     assert all(torch.equal(state[key], restored[key]) for key in state)
     assert torch.equal(other(case.images), case.features.logits)
+
+
+# --- a network of the user's own
+
+
+@pytest.fixture
+def add_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Makes a file of networks, as if it lay in the package."""
+    models.available()
+    monkeypatch.setattr(network, "_NETWORKS", dict(network._NETWORKS))
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "benchmarks.models.mine", raising=False)
+
+    def write(content: str) -> Path:
+        (path := tmp_path / "mine.py").write_text(content)
+        network._load_all.cache_clear()
+        return path
+
+    yield write
+    sys.modules.pop("benchmarks.models.mine", None)
+    monkeypatch.undo()
+    network._load_all.cache_clear()
+
+
+BROKEN_FILES = {
+    "import nothing_there": "ModuleNotFoundError: No module named 'nothing_there'",
+    "def f(:": "SyntaxError: invalid syntax",
+    "from benchmarks.models import Network, register\nregister('vgg8', Network)": (
+        "ValueError: two networks are called vgg8: benchmarks.models.vgg and benchmarks.models.network"
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), BROKEN_FILES.items(), ids=BROKEN_FILES.values())
+@pytest.mark.parametrize("act", [models.available, lambda: models.create("vgg8")], ids=["available", "create"])
+def test_a_broken_file_of_a_network_is_named(
+    add_file: Callable[[str], Path], content: str, why: str, act: Callable[[], object]
+) -> None:
+    path, line = add_file(content), content.count("\n") + 1
+    with pytest.raises(UserError) as caught:
+        act()
+    assert str(caught.value).startswith(f"{path}, line {line}: {why}")
+
+
+def test_the_bare_command_names_a_broken_file_of_a_network(
+    add_file: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add_file("import nothing_there")
+    assert run() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path}, line 1" in line
+
+
+MINE = """
+from benchmarks.models import Network, register
+from torch import nn
+
+class Mine({base}):
+    def __init__(self, num_classes):
+        super().__init__()
+
+    def features(self, {arguments}):
+        return None
+
+register("mine", Mine)
+"""
+
+
+def test_a_network_of_ones_own_is_there(add_file: Callable[[str], Path]) -> None:
+    add_file(MINE.format(base="Network", arguments="x, preacts=False"))
+    assert "mine" in models.available()
+    assert type(models.create("mine", 10)).__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("base", "arguments", "why"),
+    [
+        ("Network", "x", r"network mine: features\(x\) lacks preacts=False"),
+        ("nn.Module", "x, preacts=False", "network mine: a Mine is no Network"),
+    ],
+)
+def test_a_network_that_cannot_show_what_it_must_is_refused(
+    add_file: Callable[[str], Path], base: str, arguments: str, why: str
+) -> None:
+    add_file(MINE.format(base=base, arguments=arguments))
+    with pytest.raises(UserError, match=why):
+        models.create("mine", 10)

@@ -32,6 +32,7 @@ from benchmarks import published
 from benchmarks.models import Network
 from benchmarks.models.network import _NETWORKS, NetworkEntry
 from benchmarks.models.resnet import NARROW, ResNet
+from benchmarks.training.build import feature_spec
 from benchmarks.workbench import Workbench
 from methods import Method
 
@@ -550,6 +551,35 @@ def test_a_network_that_draws_random_numbers_is_refused(distil, output, monkeypa
     assert distil("methods=[none,kd]", "pair.student=dropping") == 2
     shown = capsys.readouterr().err
     assert "network dropping draws torch's global random numbers" in shown
+    assert not files(output)
+
+
+SHOWN = {
+    "a tuple": (lambda shown: (shown.logits,), "gives a tuple"),
+    "flat maps": (lambda shown: dataclasses.replace(shown, stages=(shown.embedding,)), "maps are [2, 64], [2, 16"),
+    "no maps": (lambda shown: dataclasses.replace(shown, stages=(), preacts=(), final=None), "none of 2 images"),
+    "a map as embedding": (
+        lambda shown: dataclasses.replace(shown, embedding=shown.final),
+        "[2, 64, 8, 8], [2, 10]",
+    ),
+    "other classes": (lambda shown: dataclasses.replace(shown, logits=shown.logits[:, :5]), "[2, 64], [2, 5]"),
+}
+
+
+@pytest.mark.parametrize(("change", "fragment"), SHOWN.values(), ids=SHOWN)
+def test_a_network_that_shows_something_else_than_features_is_refused(
+    change, fragment, distil, output, monkeypatch, capsys
+):
+    class Showing(ResNet):
+        def features(self, images, preacts=False):
+            return change(super().features(images, preacts))
+
+    monkeypatch.setitem(_NETWORKS, "showing", NetworkEntry(partial(Showing, 8, NARROW), 0.05))
+    feature_spec.cache_clear()
+    assert distil("method=none", "pair.student=showing") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "network showing" in line
+    assert fragment in line
     assert not files(output)
 
 

@@ -13,8 +13,10 @@ from benchmarks.data.dataset import (
     DataSet,
     Draw,
     EvaluationBatches,
+    Part,
     Split,
     TrainBatches,
+    check,
 )
 from benchmarks.data.splits import stratified
 
@@ -28,16 +30,23 @@ def load(config: DataConfig) -> DataSet:
     decoded.
 
     Raises:
-        UserError: missing or damaged data.
+        UserError: missing or damaged data, or not what a data set must give.
     """
-    info, root, cache = INFO[config.name], Path(config.root), Path(config.cache)
-    train = info.load(root, cache, "train")
+    info = INFO[config.name]
+    train = _part(config, "train")
     if config.validation:
         kept, held_out = stratified(train.targets, config.validation)
         train, evaluation = train.subset(kept), train.subset(held_out)
     else:
-        evaluation = info.load(root, cache, "test")
+        evaluation = _part(config, "test")
     return DataSet(train, evaluation, config.split, info.num_classes, info.mean, info.std, info.augmentation)
+
+
+def _part(config: DataConfig, part: Part) -> Split:
+    info = INFO[config.name]
+    split = info.load(Path(config.root), Path(config.cache), part)
+    check(split, f"data={config.name}, {part} part", info.num_classes)
+    return split
 
 
 __all__ = [

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.errors import require
 from benchmarks.streams import stream
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
+IMAGE = (3, 32, 32)  # C, H, W, which all networks are made for
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,43 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         return Split(self.images.to(device), self.targets.to(device))
+
+
+def check(split: Any, whose: str, num_classes: int) -> None:
+    """Refuse what a data set's file gives and no training can take, or would take for something else.
+
+    Args:
+        split: what was loaded.
+        whose: data set and part, for messages.
+        num_classes: K.
+
+    Raises:
+        UserError: other types, shapes, sizes or labels than those of a `Split`.
+    """
+    require(isinstance(split, Split), f"{whose}: a {type(split).__name__} was loaded instead of a Split")
+    images, labels = split.images, split.targets
+    fits = _dtype(images) == "uint8" and tuple(images.shape[1:]) == IMAGE
+    require(fits, f"{whose}: its images are {_kind(images)}, instead of uint8 [N, 3, 32, 32]")
+    fits = _dtype(labels) == "int64" and labels.ndim == 1
+    require(fits, f"{whose}: its labels are {_kind(labels)}, instead of int64 [N]")
+    fits = len(images) == len(labels) > 0
+    require(
+        fits, f"{whose}: {len(images):,} images and {len(labels):,} labels, instead of as many, and one at least"
+    )
+    lowest, highest = int(labels.min()), int(labels.max())
+    fits = 0 <= lowest <= highest < num_classes
+    require(fits, f"{whose}: its labels are {lowest} to {highest}, instead of 0 to {num_classes - 1} at most")
+
+
+def _dtype(tensor: Any) -> str | None:
+    return str(tensor.dtype).removeprefix("torch.") if isinstance(tensor, Tensor) else None
+
+
+def _kind(tensor: Any) -> str:
+    """Type and shape, as legends write them."""
+    if not isinstance(tensor, Tensor):
+        return f"a {type(tensor).__module__}.{type(tensor).__name__}"
+    return f"{_dtype(tensor)} {list(tensor.shape)}"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 from torch import Tensor, nn
 
+from benchmarks.errors import UserError, require
 from methods import Features, InvalidSetting, unknown
+from methods.registry import where_and_why
 
 
 class Network(nn.Module):
@@ -64,19 +70,40 @@ _NETWORKS: dict[str, NetworkEntry] = {}
 def register(name: str, build: Callable[[int], Network], *, lr: float = 0.05) -> None:
     """Make a network available as `name`."""
     if name in _NETWORKS:
-        raise ValueError(f"two networks are called {name}")
+        raise ValueError(f"two networks are called {name}: {_file(_NETWORKS[name].build)} and {_file(build)}")
     _NETWORKS[name] = NetworkEntry(build, lr)
 
 
+def _file(build: Callable[[int], Network]) -> str:
+    """The module of a network's class, or of the function that builds it."""
+    return str((build.func if isinstance(build, partial) else build).__module__)
+
+
+@cache
+def _load_all() -> None:
+    package = importlib.import_module("benchmarks.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        name = f"{package.__name__}.{module.name}"
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # the file's own, whatever it does
+            raise UserError(where_and_why(error, name)) from error
+
+
 def available() -> tuple[str, ...]:
-    """Names of all networks, family by family."""
+    """Names of all networks, family by family.
+
+    Raises:
+        UserError: a file of `benchmarks.models` cannot be imported.
+    """
+    _load_all()
     return tuple(_NETWORKS)
 
 
 def entry(name: str) -> NetworkEntry:
     """Raises InvalidSetting where no network has this name."""
-    if name not in _NETWORKS:
-        raise InvalidSetting(unknown("network", name, _NETWORKS))
+    if name not in available():
+        raise InvalidSetting(unknown("network", name, available()))
     return _NETWORKS[name]
 
 
@@ -85,5 +112,10 @@ def create(name: str, num_classes: int = 100) -> Network:
 
     Raises:
         InvalidSetting: no network has this name.
+        UserError: what was registered by it is no network of the suite.
     """
-    return entry(name).build(num_classes)
+    network = entry(name).build(num_classes)
+    require(isinstance(network, Network), f"network {name}: a {type(network).__name__} is no Network")
+    parameters = inspect.signature(network.features).parameters
+    require("preacts" in parameters, f"network {name}: features({', '.join(parameters)}) lacks preacts=False")
+    return network

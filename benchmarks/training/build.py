@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -10,21 +11,44 @@ from torch import Tensor
 
 from benchmarks import models
 from benchmarks.config import PairConfig
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from benchmarks.streams import global_stream, stream
 from benchmarks.training.layout import place, suit
 from benchmarks.training.member import Member
 from benchmarks.variants import Specs, StudentConfig
-from methods import FeatureSpec, InvalidSetting, Method, build
+from methods import Features, FeatureSpec, InvalidSetting, Method, build
 from methods.schedules import LossWeights
 
 
 @cache
 def feature_spec(network: str, num_classes: int) -> FeatureSpec:
-    """The shapes that a network shows, read off a forward of noise."""
+    """The shapes that a network shows, read off a forward of noise.
+
+    Raises:
+        UserError: they are not those of `Features`.
+    """
     with global_stream(0, "probe"), torch.no_grad():
         images = torch.randn(2, 3, 32, 32)
-        return FeatureSpec.of(models.create(network, num_classes).eval().features(images, preacts=True))
+        shown = models.create(network, num_classes).eval().features(images, preacts=True)
+    _check(shown, f"network {network}", num_classes)
+    return FeatureSpec.of(shown)
+
+
+def _check(shown: object, whose: str, num_classes: int) -> None:
+    """Refuse what a network shows of two images where it is not of the shapes of `Features`."""
+    require(isinstance(shown, Features), f"{whose}: features gives a {type(shown).__name__}, no Features")
+    assert isinstance(shown, Features)
+    maps = (*shown.stages, *shown.preacts, *([] if shown.final is None else [shown.final]))
+    fits = bool(shown.stages) and all(each.ndim == 4 and len(each) == 2 for each in maps)
+    require(fits, f"{whose}: its maps are {_shapes(maps)} of 2 images, instead of [2, C, H, W] each")
+    fits = shown.embedding.ndim == 2 and shown.logits.shape == (2, num_classes)
+    found = _shapes((shown.embedding, shown.logits))
+    wanted = f"[2, D], [2, {num_classes}]"
+    require(fits, f"{whose}: embedding and logits are {found} of 2 images, instead of {wanted}")
+
+
+def _shapes(tensors: Iterable[Tensor]) -> str:
+    return ", ".join(str(list(each.shape)) for each in tensors) or "none"
 
 
 def specs_of(pair: PairConfig, num_classes: int) -> Specs:
