@@ -18,6 +18,7 @@ from benchmarks.config import RunConfig, plain
 from benchmarks.data import EvaluationBatches, TrainBatches
 from benchmarks.errors import RunFailed
 from benchmarks.files import check_writable
+from benchmarks.images import check_images, note_images, of_other_root
 from benchmarks.models import Network
 from benchmarks.recorder import Recorder
 from benchmarks.results import Job, Taken, find_job
@@ -115,6 +116,7 @@ class Distillation:
             RunFailed: the teacher's training failed.
             Interrupted: by a signal; everything is saved.
         """
+        check_images("output", Path(self.run.output), self.run.data, bench.dataset)
         if self.needs_teacher:
             self.prepare_teacher(bench)
         jobs = self.jobs()
@@ -125,6 +127,9 @@ class Distillation:
     def _already_complete(self, jobs: list[Job]) -> int:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (to train again: rerun=true)")
+        if root := of_other_root(Path(self.run.output), self.run.data):
+            note = f"note: they learned from the images in {root}; those of {self.run.data.root} were not looked at"
+            self.console.print(note, style="yellow")
         delete_leftovers(job.folder.path for job in jobs)
         self._remark(jobs)
         self.console.print()
@@ -180,10 +185,14 @@ class Distillation:
 
     def prepare_teacher(self, bench: Workbench) -> None:
         """See to it that the teacher is there and what it is said to be."""
+        if self.run.teacher.checkpoint is None:
+            check_images("teacher.root", self.plan.root, self.run.data, bench.dataset)
         self.teacher = self.teacher or bench.train_teacher(self.plan)
         if self.run.teacher.checkpoint is None:
             delete_leftovers([self.plan.folder])
         bench.measure(self.teacher, self.run.train)
+        if self.run.teacher.checkpoint is None:
+            note_images(self.plan.root, self.run.data, bench.dataset)
         if self.run.teacher.checkpoint is not None and self.run.data.validation:
             note = "note: this teacher may have seen the validation images in its training"
             self.console.print(note, style="yellow")
@@ -217,6 +226,7 @@ class Distillation:
             self.console.print(warning, style="yellow")
 
     def _train_cohort(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
+        note_images(Path(self.run.output), self.run.data, bench.dataset)
         for job in jobs:
             job.folder.forget_failure()
             job.code_before = job.folder.remember_code(job.code)

@@ -17,6 +17,7 @@ from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
+from benchmarks.images import check_images, note_images
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
 from benchmarks.training.device import device_name
@@ -88,8 +89,10 @@ def _say_who_takes(plan: TeacherPlan, console: Console) -> None:
 
 def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) -> None:
     """Put a checkpoint's teacher into the store, once it has shown what is claimed for it."""
+    check_images("teacher.root", plan.root, plan.data, bench.dataset)
     top1 = bench.measure(teacher, plan.train).top1
     network = teacher.load(bench.dataset.num_classes, bench.device)
+    note_images(plan.root, plan.data, bench.dataset)
     stored = teachers.store(plan, network, top1, source, [])
     epochs = counted(plan.train.epochs, "epoch")
     bench.console.print(f"imported as a teacher of {epochs}, seed {plan.seed}: {stored.source}")

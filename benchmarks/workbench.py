@@ -18,6 +18,7 @@ from benchmarks.config import CheckpointConfig, RunConfig, TrainConfig
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
+from benchmarks.images import check_images, note_images
 from benchmarks.models import Network
 from benchmarks.results import RunFolder
 from benchmarks.teachers import Teacher, TeacherPlan
@@ -193,12 +194,14 @@ class Workbench:
         config, place = plan.config, RunFolder(plan.folder, "teacher", 0)
         spec = feature_spec(plan.network, self.dataset.num_classes)
         with place.lock(wait=True):
+            check_images("teacher.root", plan.root, plan.data, self.dataset)
             if found := teachers.find(plan):  # another process has trained it by now
                 return found
             batches = self.batches(config)
             num_steps = config.train.epochs * batches.steps_per_epoch
             seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
             self.discard_damaged(seat.checkpoints)
+            note_images(plan.root, plan.data, self.dataset)
             self.train(f"teacher {plan.network}", None, [seat], batches, config.train, observers)
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")

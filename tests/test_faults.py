@@ -12,7 +12,7 @@ from studies import SMALL, shown, study
 
 from benchmarks import results
 from benchmarks.files import read_record
-from benchmarks.identity import code_version, method_version
+from benchmarks.identity import code_version, method_version, network_version
 from sweeps import conduct
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +82,7 @@ def test_what_a_full_disk_left_of_a_journals_last_entry_is_dropped(tmp_path, cap
 
 def test_a_run_continued_by_other_code_says_so(distil, tmp_path, monkeypatch, capsys):
     """In the terminal and in its result; a run of one version says nothing of the kind."""
-    began = code_version() | method_version("none")
+    began = code_version() | method_version("none") | network_version("resnet8", "digits")
     with interrupted_at(4):
         assert distil("method=none") == 143
     assert "another version" not in capsys.readouterr().out

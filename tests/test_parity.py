@@ -57,7 +57,7 @@ def test_a_missing_teacher_is_trained_in_the_way_that_was_asked_for(compare, mon
     monkeypatch.setattr(
         Workbench, "train_teacher", lambda bench, plan: plans.append(plan) or train_teacher(bench, plan)
     )
-    assert compare("train.precision=bf16", "repeats=1", f"teacher.root={tmp_path / 'store'}") == 0
+    assert compare("train.precision=bf16", f"teacher.root={tmp_path / 'store'}") == 0
     assert [plan.train.precision for plan in plans] == [Precision.bf16]
 
 

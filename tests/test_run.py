@@ -44,7 +44,7 @@ def test_a_method_alone_leaves_a_whole_result_and_nothing_else(name, distil, out
     assert distil(f"method={name}") == 0
     folder = run_folder(output, name)
     assert files(folder) - {".lock"} == {"result.json", "student.safetensors", "code.json"}
-    assert files(output) == {f"{PAIR}/{name}/{folder.name}/{file}" for file in files(folder)}
+    assert files(output) == {f"{PAIR}/{name}/{folder.name}/{file}" for file in files(folder)} | {"images.json"}
 
     content = json.loads((folder / "result.json").read_text())
     history, summary = content["history"], content["summary"]
@@ -167,7 +167,8 @@ def test_one_command_trains_and_stores_the_teacher_and_the_next_uses_it(distil, 
     assert distil("method=kd", *words) == 0
     assert "trained first" in capsys.readouterr().out
     stored = files(tmp_path / "store")
-    assert {path.rpartition("/")[2] for path in stored} - {".lock"} == {"teacher.safetensors", "card.json"}
+    left = {"teacher.safetensors", "card.json", "images.json"}
+    assert {path.rpartition("/")[2] for path in stored} - {".lock"} == left
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*")}
     assert distil("method=kd", "seed=1", *words) == 0  # one teacher serves all seeds
     assert "trained first" not in capsys.readouterr().out

@@ -5,8 +5,10 @@ Legend: N samples, B batch, C channels, H W height and width, P padding.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +164,14 @@ class DataSet:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     augmentation: Augmentation
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the images and labels that students learn from, in their order."""
+        digest = hashlib.sha256()
+        for tensor in (self.train.images, self.train.targets):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     @property
     def summary(self) -> str:
