@@ -246,26 +246,16 @@ def test_letters_that_the_font_lacks_are_no_matter_until_the_figure_is_saved(rec
     assert not recwarn.list
 
 
-def test_an_ablation_of_another_network_is_against_the_version_that_was_chosen():
+@pytest.mark.parametrize(("key", "word"), [("method_sources", "code"), ("network_sources", "network/data")])
+def test_an_ablation_of_edited_files_is_against_the_version_that_was_chosen(key, word):
     edited = [*variants(), *variants()[:3]]
     for k, each in enumerate(edited):
-        each.config["code"]["network_sources"] = ("b" if k < len(variants()) else "a") * 12
+        each.config["code"][key] = ("b" if k < len(variants()) else "a") * 12
         each.id = str(k)
-    with pytest.raises(NothingToDraw, match=r"several versions: .*data=aaaaaa\), aftkd \(network/data=bbbbbb\)"):
+    both = rf"several versions: .*aftkd \({word}=aaaaaa\), aftkd \({word}=bbbbbb\)"
+    with pytest.raises(NothingToDraw, match=both):
         drawn("ablation", edited)
-    chosen = ["aftkd (network/data=bbbbbb)", "features", "blocks 2"]
-    (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=Kind.ablation)).axes
-    assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
-
-
-def test_an_ablation_of_an_edited_method_is_against_the_version_that_was_chosen():
-    edited = [*variants(), *variants()[:3]]
-    for k, each in enumerate(edited):
-        each.config["code"]["method_sources"] = ("b" if k < len(variants()) else "a") * 12
-        each.id = str(k)
-    with pytest.raises(NothingToDraw, match=r"several versions: .*aftkd \(code=aaaaaa\), aftkd \(code=bbbbbb\)"):
-        drawn("ablation", edited)
-    chosen = ["aftkd (code=bbbbbb)", "features", "blocks 2"]
+    chosen = [f"aftkd ({word}=bbbbbb)", "features", "blocks 2"]
     (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=Kind.ablation)).axes
     assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]
     assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
