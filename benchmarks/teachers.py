@@ -22,7 +22,7 @@ from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment
 from benchmarks.protocol import default_lr, scaled_milestones
-from benchmarks.tensors import read_tensors, weights_sha256
+from benchmarks.tensors import read_tensors, tensors_sha256
 from benchmarks.training.build import frozen
 from benchmarks.training.layout import place
 from benchmarks.variants import StudentConfig
@@ -179,7 +179,7 @@ def given(network: str, path: str, num_classes: int, key: str = "teacher.checkpo
     """
     try:
         checkpoint = checkpoints.read(Path(path))
-        teacher = Teacher(network, checkpoint, weights_sha256(checkpoint.state), path)
+        teacher = Teacher(network, checkpoint, tensors_sha256(checkpoint.state), path)
         teacher.load(num_classes, torch.device("cpu"))
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
@@ -200,7 +200,7 @@ def find(plan: TeacherPlan) -> Teacher | None:
     checkpoint = Checkpoint(
         path, read_tensors(path, f"delete {plan.folder} to train it again"), card["top1"], card["split"]
     )
-    sha256 = weights_sha256(checkpoint.state)
+    sha256 = tensors_sha256(checkpoint.state)
     if sha256 != card["sha256"]:
         raise UserError(
             f"{path} is not what its card describes (its SHA-256 differs); delete {plan.folder} to train it again"
@@ -247,7 +247,7 @@ def store(
         "split": plan.data.split,
         "num_classes": data.INFO[plan.data.name].num_classes,
         "top1": top1,
-        "sha256": weights_sha256(network.state_dict()),
+        "sha256": tensors_sha256(network.state_dict()),
         "source": source,
         "seed": plan.seed,
         "protocol": _protocol(plan.train),

@@ -18,8 +18,8 @@ from benchmarks.files import write_atomically
 CHECKSUM = "checksum"  # in the metadata of our own files: of the tensors and what else is said of them
 
 
-def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state dict's content, independent of the file format it came in."""
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name, such as a state dict, independent of the file format they came in."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -71,5 +71,5 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    said = json.dumps(metadata, sort_keys=True) + weights_sha256(tensors)
+    said = json.dumps(metadata, sort_keys=True) + tensors_sha256(tensors)
     return hashlib.sha256(said.encode()).hexdigest()

@@ -39,7 +39,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import environment
 from benchmarks.models import Network
 from benchmarks.room import free_disk, free_memory
-from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
+from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.member import Member
 from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
@@ -242,13 +242,13 @@ def _card(
         "network": run.pair.teacher,
         "teacher": sha256,
         "data": run.data.name,
-        "images": weights_sha256({"images": batches.padded}),
+        "images": tensors_sha256({"images": batches.padded}),
         "augmentation": plain(batches.augmentation),
         "batch_size": batches.batch_size,
         "precision": str(run.train.precision),
         "threads": run.train.threads,
         "device": [machine["device"], machine["cpu_capability"], machine["cuda"], machine["libraries"]["torch"]],
-        "shown": weights_sha256(shown),
+        "shown": tensors_sha256(shown),
     }
 
 

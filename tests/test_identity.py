@@ -22,7 +22,7 @@ from benchmarks import identity
 from benchmarks.config import RunConfig
 from benchmarks.hashing import short_hash
 from benchmarks.identity import run_id, slug
-from benchmarks.tensors import weights_sha256
+from benchmarks.tensors import tensors_sha256
 from benchmarks.variants import StudentConfig
 from methods import Method, available, configure, registry
 from methods.schedules import LossConfig
@@ -209,8 +209,8 @@ def test_the_same_weights_in_another_order_or_layout_have_one_hash() -> None:
     moved["conv.weight"] = moved["conv.weight"].to(memory_format=torch.channels_last).requires_grad_()
     moved["fc.weight"] = moved["fc.weight"].t().contiguous().t()
     assert not moved["fc.weight"].is_contiguous()
-    assert weights_sha256(moved) == weights_sha256(original)
-    assert re.fullmatch(r"[0-9a-f]{64}", weights_sha256(original))
+    assert tensors_sha256(moved) == tensors_sha256(original)
+    assert re.fullmatch(r"[0-9a-f]{64}", tensors_sha256(original))
 
 
 def test_any_change_of_the_weights_changes_the_hash() -> None:
@@ -227,7 +227,7 @@ def test_any_change_of_the_weights_changes_the_hash() -> None:
         {name: tensor for name, tensor in original.items() if name != "empty"},
         {name.replace("fc", "classifier"): tensor for name, tensor in original.items()},
     ]
-    hashes = [weights_sha256(each) for each in (original, *others)]
+    hashes = [tensors_sha256(each) for each in (original, *others)]
     assert len(set(hashes)) == len(hashes)
 
 

@@ -19,7 +19,7 @@ import methods
 from benchmarks import metrics, models
 from benchmarks.config import Precision
 from benchmarks.data import EvaluationBatches
-from benchmarks.tensors import weights_sha256
+from benchmarks.tensors import tensors_sha256
 from benchmarks.training.cohort import Observer
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
@@ -41,14 +41,14 @@ DATA = SCHOOL.data
 
 
 def test_students_of_one_seed_begin_alike_whatever_their_method():
-    alike = {weights_sha256(member(name).network.state_dict()) for name in ALL}
+    alike = {tensors_sha256(member(name).network.state_dict()) for name in ALL}
     assert len(alike) == 1
-    assert weights_sha256(member("kd", seed=1).network.state_dict()) not in alike
+    assert tensors_sha256(member("kd", seed=1).network.state_dict()) not in alike
 
 
 def test_variants_of_a_method_begin_with_the_same_connectors():
     connectors = [
-        weights_sha256(member("fitnet", **settings).method.state_dict())
+        tensors_sha256(member("fitnet", **settings).method.state_dict())
         for settings in ({}, {"label": "other", "weights": {"hint": 7.0}}, {"seed": 1})
     ]
     assert connectors[0] == connectors[1] != connectors[2]

@@ -5,7 +5,6 @@ Legend: N samples, B batch, C channels, H W height and width, P padding.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.errors import require
 from benchmarks.streams import stream
+from benchmarks.tensors import tensors_sha256
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
@@ -168,10 +168,7 @@ class DataSet:
     @cached_property
     def sha256(self) -> str:
         """Of the images and labels that students learn from, in their order."""
-        digest = hashlib.sha256()
-        for tensor in (self.train.images, self.train.targets):
-            digest.update(tensor.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return tensors_sha256({"images": self.train.images, "targets": self.train.targets})
 
     @property
     def summary(self) -> str:

@@ -29,7 +29,7 @@ from benchmarks.errors import UserError
 from benchmarks.files import write_record
 from benchmarks.identity import code_version
 from benchmarks.results import COMPLETE, RunFolder
-from benchmarks.tensors import read_tensors, weights_sha256, write_tensors
+from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.progress import Checkpoints
 from sweeps import findings
 from sweeps.ledger import FINISHED
@@ -132,18 +132,18 @@ def tensors(folder: Path) -> Subject:
 
     def read() -> Any:
         state = read_tensors(folder / "a.safetensors")
-        return weights_sha256(state), checkpoints.read(folder / "a.safetensors").claimed_top1
+        return tensors_sha256(state), checkpoints.read(folder / "a.safetensors").claimed_top1
 
-    return Subject(folder / "a.safetensors", read, only((weights_sha256(content), 91.25)))
+    return Subject(folder / "a.safetensors", read, only((tensors_sha256(content), 91.25)))
 
 
 def published(folder: Path) -> Subject:
     """Another project's checkpoint."""
     network = models.create("resnet8", 10)
     torch.save({"model": network.state_dict(), "best_acc": 70.5}, folder / "a.pth")
-    expected = weights_sha256(network.state_dict())
+    expected = tensors_sha256(network.state_dict())
     return Subject(
-        folder / "a.pth", lambda: weights_sha256(checkpoints.read(folder / "a.pth").state), only(expected)
+        folder / "a.pth", lambda: tensors_sha256(checkpoints.read(folder / "a.pth").state), only(expected)
     )
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from benchmarks import run as run_command
 from benchmarks.cli import main
 from benchmarks.files import read_record
-from benchmarks.tensors import weights_sha256
+from benchmarks.tensors import tensors_sha256
 from sweeps import findings
 from sweeps import run as sweep_command
 from sweeps.findings import Findings
@@ -87,7 +87,7 @@ def _left(runs: Path) -> tuple[Any, ...]:
     """History and weights of the one run of the studies' seed; the best trial was confirmed with another."""
     records = {path.parent: read_record(path) for path in runs.rglob("result.json")}
     ((run, record),) = [(run, each) for run, each in records.items() if each["config"]["seed"] == 0]
-    return without_times(record["history"]), weights_sha256(load_file(run / "student.safetensors"))
+    return without_times(record["history"]), tensors_sha256(load_file(run / "student.safetensors"))
 
 
 def as_alone(folder: Path) -> list[str]:

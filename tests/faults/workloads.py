@@ -22,7 +22,7 @@ from benchmarks.data import cifar100
 from benchmarks.data.dataset import PARTS
 from benchmarks.files import read_record
 from benchmarks.suite.command import COMMAND as SUITE
-from benchmarks.tensors import weights_sha256
+from benchmarks.tensors import tensors_sha256
 from sweeps.ledger import MOST_DEATHS
 
 
@@ -71,7 +71,7 @@ def results(folder: Path) -> dict[str, Any]:
     """Weights and history of every run and teacher below a folder, and the table that the logs make."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("runs/**/*.safetensors")):
-        found[path.relative_to(folder).as_posix()] = weights_sha256(load_file(path))
+        found[path.relative_to(folder).as_posix()] = tensors_sha256(load_file(path))
     for path in sorted([*folder.rglob("result.json"), *folder.rglob("card.json")]):
         found[path.relative_to(folder).as_posix()] = without_times(read_record(path)["history"])
     assert found
@@ -91,7 +91,7 @@ def results_and_table(folder: Path) -> dict[str, Any]:
 def _decoded(folder: Path) -> Any:
     cached = sorted((folder / "cache").glob("cifar100*"))
     assert len(cached) == len(PARTS)
-    return [weights_sha256(load_file(path)) for path in cached]
+    return [tensors_sha256(load_file(path)) for path in cached]
 
 
 WORKLOADS = {
