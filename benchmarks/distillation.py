@@ -188,12 +188,11 @@ class Distillation:
         if self.run.teacher.checkpoint is None:
             check_images("teacher.root", self.plan.root, self.run.data, bench.dataset)
         self.teacher = self.teacher or bench.train_teacher(self.plan)
-        if self.run.teacher.checkpoint is None:
-            delete_leftovers([self.plan.folder])
         bench.measure(self.teacher, self.run.train)
         if self.run.teacher.checkpoint is None:
+            delete_leftovers([self.plan.folder])
             note_images(self.plan.root, self.run.data, bench.dataset)
-        if self.run.teacher.checkpoint is not None and self.run.data.validation:
+        elif self.run.data.validation:
             note = "note: this teacher may have seen the validation images in its training"
             self.console.print(note, style="yellow")
 
