@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,8 @@ def method_version(name: str) -> dict[str, str]:
 @cache
 def network_version(network: str, data_name: str) -> dict[str, str]:
     """The same of a student's network and its data set."""
-    build, load = models.entry(network).build, data.INFO[data_name].load
-    build = build.func if isinstance(build, partial) else build
-    of_network = _modules(build, models.Network) if isinstance(build, type) else [build.__module__]
+    entry, load = models.entry(network), data.INFO[data_name].load
+    of_network = _modules(entry.maker, models.Network) if isinstance(entry.maker, type) else [entry.module]
     return _version_of("network_sources", [*of_network, load.__module__])
 
 

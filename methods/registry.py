@@ -64,16 +64,21 @@ def register(
 
 
 @cache
-def _load_all() -> None:
-    package = importlib.import_module("methods")
-    for module in pkgutil.iter_modules(package.__path__):
+def import_all(package: str, broken: type[Exception]) -> None:
+    """Import every file of a package, so that what they register is there.
+
+    Raises:
+        broken: a file cannot be imported; the message names file, line and error.
+    """
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = f"{package}.{module.name}"
         try:
-            importlib.import_module(f"methods.{module.name}")
+            importlib.import_module(name)
         except Exception as error:  # the file's own, whatever it does
-            raise BrokenMethod(where_and_why(error, f"methods.{module.name}")) from error
+            raise broken(_where_and_why(error, name)) from error
 
 
-def where_and_why(error: Exception, module: str) -> str:
+def _where_and_why(error: Exception, module: str) -> str:
     """The place of an error in a module that was being imported, and what it is."""
     kind = type(error).__name__
     if isinstance(error, SyntaxError):
@@ -89,7 +94,7 @@ def available() -> tuple[str, ...]:
     Raises:
         BrokenMethod: a file of `methods` cannot be imported.
     """
-    _load_all()
+    import_all("methods", BrokenMethod)
     return tuple(sorted(_METHODS, key=lambda name: (name != ALONE, _year(_METHODS[name].reference), name)))
 
 

@@ -295,7 +295,7 @@ BROKEN_FILES = {
 def test_a_broken_file_of_a_method_is_named(content, why, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(content)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    methods.registry._load_all.cache_clear()
+    methods.registry.import_all.cache_clear()
     try:
         check_refused(run("method=kd", *TINY), capsys, [f"{tmp_path / 'mine.py'}, line ", why], tmp_path / "runs")
     finally:

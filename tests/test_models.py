@@ -24,6 +24,7 @@ from benchmarks import models
 from benchmarks.errors import UserError
 from benchmarks.models import Network, network
 from methods import Features, FeatureSpec, InvalidSetting
+from methods.registry import import_all
 
 RESNET = ((16, 32), (16, 32), (32, 16), (64, 8))
 RESNET_X4 = ((32, 32), (64, 32), (128, 16), (256, 8))
@@ -215,13 +216,13 @@ def add_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 
     def write(content: str) -> Path:
         (path := tmp_path / "mine.py").write_text(content)
-        network._load_all.cache_clear()
+        import_all.cache_clear()
         return path
 
     yield write
     sys.modules.pop("benchmarks.models.mine", None)
     monkeypatch.undo()
-    network._load_all.cache_clear()
+    import_all.cache_clear()
 
 
 BROKEN_FILES = {

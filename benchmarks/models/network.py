@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from benchmarks.errors import UserError, require
 from methods import Features, InvalidSetting, unknown
-from methods.registry import where_and_why
+from methods.registry import import_all
 
 
 class Network(nn.Module):
@@ -63,31 +62,26 @@ class NetworkEntry:
     build: Callable[[int], Network]
     lr: float
 
+    @property
+    def maker(self) -> Any:
+        """The class of the network, or the function that builds it."""
+        return self.build.func if isinstance(self.build, partial) else self.build
+
+    @property
+    def module(self) -> str:
+        """Where that stands."""
+        return str(self.maker.__module__)
+
 
 _NETWORKS: dict[str, NetworkEntry] = {}
 
 
 def register(name: str, build: Callable[[int], Network], *, lr: float = 0.05) -> None:
     """Make a network available as `name`."""
+    entry = NetworkEntry(build, lr)
     if name in _NETWORKS:
-        raise ValueError(f"two networks are called {name}: {_file(_NETWORKS[name].build)} and {_file(build)}")
-    _NETWORKS[name] = NetworkEntry(build, lr)
-
-
-def _file(build: Callable[[int], Network]) -> str:
-    """The module of a network's class, or of the function that builds it."""
-    return str((build.func if isinstance(build, partial) else build).__module__)
-
-
-@cache
-def _load_all() -> None:
-    package = importlib.import_module("benchmarks.models")
-    for module in pkgutil.iter_modules(package.__path__):
-        name = f"{package.__name__}.{module.name}"
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # the file's own, whatever it does
-            raise UserError(where_and_why(error, name)) from error
+        raise ValueError(f"two networks are called {name}: {_NETWORKS[name].module} and {entry.module}")
+    _NETWORKS[name] = entry
 
 
 def available() -> tuple[str, ...]:
@@ -96,7 +90,7 @@ def available() -> tuple[str, ...]:
     Raises:
         UserError: a file of `benchmarks.models` cannot be imported.
     """
-    _load_all()
+    import_all("benchmarks.models", UserError)
     return tuple(_NETWORKS)
 
 
