@@ -26,11 +26,11 @@ from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_tracking
 from benchmarks.training.build import build_member, specs_of
 from benchmarks.training.cohort import Observer, Seat
-from benchmarks.training.device import device_name
+from benchmarks.training.device import autocast, device_name
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints, delete_leftovers
-from benchmarks.training.step import autocast
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig, Variant
 from benchmarks.views import kept_views
@@ -250,7 +250,8 @@ class Distillation:
             Recorder(self.run, jobs, members, self.teacher, top1, artifacts) as recorder,
         ):
             observers = [recorder, *observers]
-            bench.train(self.run.pair.name, teacher, seats, batches, self.run.train, observers, table, taught)
+            teaching = Teaching(teacher, autocast(self.run.train, self.device), table)
+            bench.train(self.run.pair.name, teaching, seats, batches, self.run.train, observers, taught)
             _finish(recorder, [(job, seat) for job, seat in zip(jobs, seats, strict=True) if seat.trains])
 
     def _views(

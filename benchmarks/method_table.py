@@ -24,10 +24,11 @@ from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_train
 from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
-from benchmarks.training.device import device_name, wait_for
+from benchmarks.training.device import autocast, device_name, wait_for
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, num_views, train_step
+from benchmarks.training.step import num_views, train_step
+from benchmarks.training.teaching import Teaching
 from benchmarks.variants import Specs, StudentConfig
 from benchmarks.workbench import prepare_torch
 from methods import ALONE, InvalidSetting, MethodConfig, available, configure, get, option
@@ -67,11 +68,11 @@ class Bench:
     def __init__(self, config: MethodTableConfig) -> None:
         self.config, train, pair = config, config.train, config.pair
         self.device = torch.device(train.device.value)
-        self.precision = autocast(train, self.device)
         num_classes = data.INFO[config.data.name].num_classes
         self.specs = specs_of(pair, num_classes)
         self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
-        self.teaching = ready_to_teach(copy.deepcopy(self.teacher), train)  # methods look at it as it is
+        ready = ready_to_teach(copy.deepcopy(self.teacher), train)  # methods look at it as it is
+        self.teaching = Teaching(ready, autocast(train, self.device))
         self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes
         index = torch.arange(train.batch_size, device=self.device)
         images = torch.randn(train.batch_size, 3, 32, 32, device=self.device)
@@ -111,7 +112,7 @@ class Bench:
 
     def _steps(self, member: Member, count: int) -> None:
         for _ in range(count):
-            train_step([member], self.teaching, [self.batch] * num_views([member]), self.precision, step=0)
+            train_step([member], self.teaching, [self.batch] * num_views([member]), step=0)
 
 
 def resolved(name: str, pair: str, specs: Specs) -> MethodConfig:

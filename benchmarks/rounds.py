@@ -11,10 +11,12 @@ from benchmarks.distillation import Distillation
 from benchmarks.models import Network
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.training.build import build_member, build_network, frozen
+from benchmarks.training.device import autocast
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, seconds
+from benchmarks.training.teaching import Teaching
 from benchmarks.variants import StudentConfig
 from benchmarks.views import empty_table
 from benchmarks.workbench import Workbench
@@ -65,7 +67,8 @@ class Throughput:
         alone = {student.label: self._members([student]) for student in self.students}
         together = self._members(self.students)
         ready_to_teach(self.teacher, train)
-        self.table = empty_table(config, self.teacher, self.batches)
+        table = empty_table(config, self.teacher, self.batches)
+        self.teaching = Teaching(self.teacher, autocast(train, self.device), table)
         self.alone = {label: self._loop(f"{label} alone", members) for label, members in alone.items()}
         self.cohort = self._loop("the cohort", together)
 
@@ -91,7 +94,7 @@ class Throughput:
         def say(notice: str) -> None:
             self.notices.setdefault(name, []).append(notice)
 
-        return Loop(self.teacher, members, self.batches, self.config.train, say, self.table)
+        return Loop(self.teaching, members, self.batches, self.config.train, say)
 
     @property
     def workers(self) -> int:

@@ -56,7 +56,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
         f"{config.train.precision}, on {device_name(config.train)}; "
         f"{counted(config.repeats, 'round')} of {counted(config.steps, 'step')}"
     )
-    if bench.table is not None:
+    if bench.teaching.table is not None:
         console.print(f"teacher.views={config.teacher.views}: what the teacher shows in the steps of ours is known")
     rounds = bench.rounds()
     _print_rates(console, bench, rounds)

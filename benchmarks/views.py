@@ -41,8 +41,10 @@ from benchmarks.models import Network
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.cohort import changed_entry, copy_state
+from benchmarks.training.device import autocast
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, num_views, teacher_features, union_of_needs
+from benchmarks.training.step import num_views, union_of_needs
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from methods import Features
 
@@ -205,10 +207,10 @@ def _try(run: RunConfig, choice: Views, teacher: Network, batches: TrainBatches)
 
     None where it is not steady; an error if views were asked for.
     """
-    precision = autocast(run.train, batches.device)
+    teaching = Teaching(teacher, autocast(run.train, batches.device))
 
     def look(batch: Batch) -> Features:
-        shown = teacher_features(teacher, KEPT[choice], batch, precision)
+        shown = teaching.shows(KEPT[choice], batch)
         assert shown is not None
         return shown
 

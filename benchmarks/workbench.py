@@ -19,16 +19,15 @@ from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.images import check_images, note_images
-from benchmarks.models import Network
 from benchmarks.results import RunFolder
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.contract import rehearse
+from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.progress import Checkpoints
-from benchmarks.training.step import autocast
-from benchmarks.training.view_table import ViewTable
+from benchmarks.training.teaching import Teaching
 from benchmarks.variants import Specs, StudentConfig
 
 # glibc's numbers for what `mallopt` sets (malloc.h)
@@ -130,12 +129,11 @@ class Workbench:
     def train(
         self,
         what: str,
-        teacher: Network | None,
+        teaching: Teaching,
         seats: Sequence[Seat],
         batches: TrainBatches,
         train: TrainConfig,
         observers: Sequence[Observer] = (),
-        table: ViewTable | None = None,
         taught: Tensor | None = None,
     ) -> None:
         """Train a cohort to the end, displayed; arguments as of `Cohort`.
@@ -147,7 +145,7 @@ class Workbench:
         with Display(self.console, what, train) as display:
             every_steps = self.checkpoint.every_steps
             observers = [*observers, display]
-            cohort = Cohort(teacher, seats, batches, evaluation, train, observers, every_steps, table, taught)
+            cohort = Cohort(teaching, seats, batches, evaluation, train, observers, every_steps, taught)
             try:
                 cohort.run()
             except Interrupted:
@@ -202,7 +200,8 @@ class Workbench:
             seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
             self.discard_damaged(seat.checkpoints)
             note_images(plan.root, plan.data, self.dataset)
-            self.train(f"teacher {plan.network}", None, [seat], batches, config.train, observers)
+            alone = Teaching(None, autocast(config.train, self.device))
+            self.train(f"teacher {plan.network}", alone, [seat], batches, config.train, observers)
             if seat.failure:
                 raise RunFailed(f"teacher {plan.network}: {seat.failure}")
             history = seat.member.history

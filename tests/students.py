@@ -18,11 +18,13 @@ from benchmarks.config import Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.training.build import build_member, feature_spec, frozen
 from benchmarks.training.cohort import Cohort, Observer, Seat
+from benchmarks.training.device import autocast
 from benchmarks.training.graphs import Graphs
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.progress import Checkpoints
-from benchmarks.training.step import autocast, num_views
+from benchmarks.training.step import num_views
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig
 from methods import FeatureSpec
@@ -76,6 +78,10 @@ class School:
             torch.manual_seed(5)
             return frozen(models.create("resnet8", self.classes))
 
+    def teaching(self, teacher: models.Network | None = None, table: ViewTable | None = None) -> Teaching:
+        """The teacher, or another, at work."""
+        return Teaching(teacher or self.teacher(), autocast(self.train, CPU), table)
+
     def member(
         self,
         name: str,
@@ -102,14 +108,14 @@ class School:
         """Students before their training, whose checkpoints lie in a folder."""
         seats = [Seat(self.member(name), Checkpoints(folder / name)) for name in names]
         evaluation = EvaluationBatches(self.data, CPU)
-        return Cohort(teacher or self.teacher(), seats, self.batches(), evaluation, self.train, observers)
+        return Cohort(self.teaching(teacher), seats, self.batches(), evaluation, self.train, observers)
 
     def launcher(
         self, graphs: Graphs | None = None, said: list[str] | None = None, table: ViewTable | None = None
     ) -> Launcher:
         """What does their steps; notes what it says in `said`."""
         say = ([] if said is None else said).append
-        return Launcher(self.teacher(), self.batches(), autocast(self.train, CPU), table, graphs, say)
+        return Launcher(self.teaching(table=table), self.batches(), graphs, say)
 
     def teach(
         self,
@@ -134,4 +140,5 @@ TRAIN = TrainConfig(
 )
 WHOLE = 4  # steps of an epoch with a whole batch; a short one follows
 SHORT = School(TRAIN, num_train=4 * WHOLE + 3, classes=5)
-batches, launcher, member, teacher, train = SHORT.batches, SHORT.launcher, SHORT.member, SHORT.teacher, SHORT.teach
+batches, launcher, member, train = SHORT.batches, SHORT.launcher, SHORT.member, SHORT.teach
+teacher, teaching = SHORT.teacher, SHORT.teaching

@@ -12,7 +12,7 @@ from commands import TINY, InjectedConfig, few_digits, injected, merge, result, 
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from helpers import same_state
 from light import assert_light
-from students import CPU, TRAIN, batches, launcher, member, teacher, train
+from students import CPU, TRAIN, batches, launcher, member, teaching, train
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.decomposition import select_decomp_table
 
@@ -25,7 +25,6 @@ from benchmarks.training.build import frozen
 from benchmarks.training.deviation import deviation
 from benchmarks.training.examining import Examiner, losses_objection, network_objection
 from benchmarks.training.layout import place
-from benchmarks.training.step import autocast, teacher_features
 from methods import Method
 
 NEEDS = frozenset({"stages", "preacts", "final"})
@@ -158,8 +157,8 @@ def seen_by(each):
     """A batch as a student meets it, and what both networks show of it."""
     (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
     batch = Batch.join([batches().batch(draw) for draw in draws])
-    taught = teacher_features(teacher(), each.needs, batch, autocast(TRAIN, CPU))
-    return *copy.deepcopy(each).judged(batch.images, lambda: taught, autocast(TRAIN, CPU)), batch
+    taught = teaching().shows(each.needs, batch)
+    return *copy.deepcopy(each).judged(batch.images, lambda: taught), batch
 
 
 def losses_of(name, **settings):
@@ -315,7 +314,7 @@ def judged(compiled):
 
 def compiling_launcher(said):
     launch = launcher(said=said)
-    launch.examine = Examiner(launch.teacher, launch.precision, launch.say, compiles=True)
+    launch.examine = Examiner(launch.teaching, launch.say, compiles=True)
     return launch
 
 
@@ -416,7 +415,7 @@ def test_what_is_compiled_learns_as_a_whole(name):
     """Of what no loss reaches, compiled kernels give zeros for gradients, and weight decay acts."""
     each = member(name)
     _, taught, batch = seen_by(each)
-    losses, _ = each.losses(batch, lambda: taught, autocast(TRAIN, CPU))
+    losses, _ = each.losses(batch, lambda: taught)
     gradients = torch.autograd.grad(losses.sum(), list(each.network.parameters()), allow_unused=True)
     assert each.reaches_all <= all(gradient is not None for gradient in gradients)
     assert each.reaches_all == (name != "simkd")

@@ -8,11 +8,10 @@ import torch
 from commands import InjectedConfig, injected, interrupted_at, result, same
 
 import methods
-from benchmarks.training import step
 from benchmarks.training.build import build_network, frozen
 from benchmarks.training.examining import network_objection
 from benchmarks.training.graphs import SOUND
-from benchmarks.training.step import teacher_features
+from benchmarks.training.teaching import Teaching
 from methods import Method
 
 pytestmark = [
@@ -166,13 +165,14 @@ def test_a_step_that_needs_the_host_is_launched_and_said_where(distil, tmp_path,
 def test_a_step_that_fails_while_it_is_recorded_is_launched(distil, tmp_path, monkeypatch, capsys):
     """What no check foresees: the device refuses and goes on as if nothing had been."""
 
-    def refusing(teacher, needs, batch, precision, table=None, compiles=False):
+    def refusing(self, *arguments):
         if torch.cuda.is_current_stream_capturing():
             torch.cuda.synchronize()
-        return teacher_features(teacher, needs, batch, precision, table, compiles)
+        return shows(self, *arguments)
 
+    shows = Teaching.shows
     with monkeypatch.context() as patch:
-        patch.setattr(step, "teacher_features", refusing)
+        patch.setattr(Teaching, "shows", refusing)
         status = distil(*GPU, "methods=[crd,kd]", f"output={tmp_path / 'refused'}")
     assert status == 0
     assert "launched one by one" in capsys.readouterr().out

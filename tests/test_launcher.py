@@ -11,7 +11,7 @@ import pytest
 import torch
 from commands import TIMES, InjectedConfig, injected
 from helpers import same_state
-from students import CPU, SHORT, TRAIN, WHOLE, Presence, batches, launcher, member, teacher, train
+from students import CPU, SHORT, TRAIN, WHOLE, Presence, batches, launcher, member, teacher, teaching, train
 from tape import Operation, Tapes, Tracks, Wait
 
 import methods
@@ -19,13 +19,13 @@ from benchmarks.config import Optimizer, Precision
 from benchmarks.data import EvaluationBatches
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
-from benchmarks.training import step
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.deviation import deviation
+from benchmarks.training.device import autocast
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
 from benchmarks.training.launcher import WARM_UP, Launcher, urgency
 from benchmarks.training.progress import Checkpoints
-from benchmarks.training.step import autocast, teacher_features
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from methods import Method
 from methods.schedules import Schedule
@@ -56,8 +56,7 @@ def test_replayed_steps_under_another_protocol(changes):
     launched, replayed = member("aftkd", train=protocol), member("aftkd", train=protocol)
     said = []
     for each, graphs in ((launched, None), (replayed, Tapes())):
-        precision = autocast(protocol, CPU)
-        train([each], Launcher(teacher(), batches(), precision, None, graphs, said.append))
+        train([each], Launcher(Teaching(teacher(), autocast(protocol, CPU)), batches(), graphs, said.append))
     assert not said
     assert same_state(launched.state(0), replayed.state(0))
 
@@ -136,16 +135,15 @@ def test_students_of_about_the_same_length_wait_for_each_other_alike():
 
 def test_looked_up_outputs_are_replayed_too():
     """The table is filled between the steps, and each replay reads what is there then."""
-    source, network, precision = batches(), teacher(), autocast(TRAIN, CPU)
-    parts = frozenset({"logits", "embedding"})
-    shown = teacher_features(network, parts, source.probe(4), precision)
+    source, parts = batches(), frozenset({"logits", "embedding"})
+    shown = teaching().shows(parts, source.probe(4))
     table = ViewTable({part: getattr(shown, part) for part in parts}, source)
     launched, replayed, tapes = member("crd"), member("crd"), Tapes()
     launch = launcher(tapes, table=table)
 
     def look_and_launch(members, draws, step):
-        for batch in table.unseen(draws[0]):
-            table.put(batch, teacher_features(network, parts, batch, precision))
+        for _ in teaching(table=table).look_ahead(draws[0]):
+            pass
         launch(members, draws, step)
 
     train([launched], launcher())
@@ -350,11 +348,12 @@ def test_a_teacher_shows_the_same_after_a_student_has_left(monkeypatch):
     """Else its compiled kernels would be made anew."""
     shown, members, launch = [], [member(name) for name in ("fitnet", "at", "fsp")], launcher()
 
-    def watched(teacher, needs, *rest, **named):
+    def watched(self, needs, *rest):
         shown.append(needs)
-        return teacher_features(teacher, needs, *rest, **named)
+        return shows(self, needs, *rest)
 
-    monkeypatch.setattr(step, "teacher_features", watched)
+    shows = Teaching.shows
+    monkeypatch.setattr(Teaching, "shows", watched)
     train(members, launch, range(-1, 1))
     train(members[:1], launch, [1])
     before, main = shown[: WHOLE + 1], shown[WHOLE + 1 :]
@@ -449,7 +448,7 @@ def test_a_training_goes_on_where_the_stage_before_it_has_lost_all_its_students(
         next(failing.method.paraphraser.parameters()).fill_(math.nan)
     seats = [Seat(each, Checkpoints(tmp_path / each.name)) for each in (failing, beside)]
     for name, these in (("beside", seats), ("alone", [Seat(alone, Checkpoints(tmp_path / "alone"))])):
-        Cohort(teacher(), these, batches(), EvaluationBatches(SHORT.data, CPU), TRAIN, []).run()
+        Cohort(teaching(), these, batches(), EvaluationBatches(SHORT.data, CPU), TRAIN, []).run()
         assert len(these[-1].member.history) == TRAIN.epochs, name
     assert "of the pre-training" in seats[0].failure
     assert same_state(alone.network.state_dict(), beside.network.state_dict())

@@ -208,10 +208,10 @@ def looked_at(monkeypatch):
     seen = {"teacher": set(), "students": set(), "evaluated": set()}
     learn, batches = launcher.learn, EvaluationBatches.__iter__
 
-    def watched(members, teacher, views, *rest):
-        who = "teacher" if teacher is None else "students"
+    def watched(members, teaching, views, *rest):
+        who = "teacher" if teaching.network is None else "students"
         seen[who].update(number for view in views for number in numbers(view.images))
-        return learn(members, teacher, views, *rest)
+        return learn(members, teaching, views, *rest)
 
     def evaluate(self):
         for batch in batches(self):

@@ -18,12 +18,12 @@ from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.rounds import Throughput
-from benchmarks.training import compiling, examining, step, stopwatch
+from benchmarks.training import compiling, examining, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.kernels import Share, by_kind, kind_of
-from benchmarks.training.step import teacher_features
 from benchmarks.training.stopwatch import operations, seconds
+from benchmarks.training.teaching import Teaching
 from benchmarks.workbench import open_workbench
 from methods.schedules import LossConfig, Schedule
 
@@ -76,10 +76,9 @@ def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):
 def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys, tmp_path, monkeypatch):
     looks = []
 
-    def teacher_features_watched(teacher, needs, batch, precision, table=None, compiles=False):
-        looked_up = table is not None and table.answers(needs, batch)
-        looks.append((looked_up, within))
-        return teacher_features(teacher, needs, batch, precision, table)
+    def watched(self, needs, batch, compiles=False):
+        looks.append((self.table is not None and self.table.answers(needs, batch), within))
+        return shows(self, needs, batch)
 
     def timed(work, num_steps, device):
         nonlocal within
@@ -88,8 +87,8 @@ def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys,
         within = False
         return elapsed
 
-    within = False
-    monkeypatch.setattr(step, "teacher_features", teacher_features_watched)
+    within, shows = False, Teaching.shows
+    monkeypatch.setattr(Teaching, "shows", watched)
     monkeypatch.setattr(rounds, "seconds", timed)
     out = tmp_path / "raw.json"
     words = merge(WORDS, ["methods=[kd,dkd]", "teacher.views=logits", "train.batch_size=16", f"out={out}"])
@@ -137,7 +136,7 @@ def test_what_is_not_compiled_after_all_is_said(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("compiles", [True, False])
 def test_parts_are_of_the_kernels_that_compute(monkeypatch, compiles):
     objecting(monkeypatch, None)
-    seen = set()
+    seen, parts = set(), throughput.parts
 
     def watched(function):
         def watch(*arguments):
@@ -146,10 +145,15 @@ def test_parts_are_of_the_kernels_that_compute(monkeypatch, compiles):
 
         return watch
 
-    for function in (stopwatch.look, stopwatch.teacher_features):
-        monkeypatch.setattr(stopwatch, function.__name__, watched(function))
+    def measured(*arguments):
+        with monkeypatch.context() as patch:
+            for place, function in ((stopwatch, stopwatch.look), (Teaching, Teaching.shows)):
+                patch.setattr(place, function.__name__, watched(function))
+            return parts(*arguments)
+
+    monkeypatch.setattr(throughput, "parts", measured)
     assert run(f"train.compile={str(compiles).lower()}") == 0
-    assert seen == {("look", compiles), ("teacher_features", compiles)}
+    assert seen == {("look", compiles), ("shows", compiles)}
 
 
 @pytest.mark.parametrize("compiles", ["false", "true"])
@@ -232,10 +236,9 @@ def test_the_plain_loop_computes_the_same_loss(bench, label):
     member.network.load_state_dict(loop.student.state_dict())
     member.method.load_state_dict(loop.method.state_dict())
     images, targets, index = loop.next_batch()
-    precision = torch.autocast("cpu", enabled=False)
     batch = Batch(images, targets, index)
-    shown = teacher_features(loop.teacher, member.needs, batch, precision)
-    losses, _ = member.losses(batch, lambda: shown, precision)
+    shown = Teaching(loop.teacher, member.precision).shows(member.needs, batch)
+    losses, _ = member.losses(batch, lambda: shown)
     loss, _ = loop._step(images, targets, index)
     assert loss == pytest.approx((losses * member.main.weights).sum().item(), rel=1e-4)
 
@@ -274,7 +277,7 @@ def test_the_plain_loop_keeps_to_the_protocol(bench):
 def test_the_plain_loop_evaluates_the_whole_split_without_augmentation(bench):
     loop = bench.plain["kd"]
     loop.run(2)
-    found = evaluate(loop.student, EvaluationBatches(bench.dataset, bench.device), bench.alone["kd"].precision)
+    found = evaluate(loop.student, EvaluationBatches(bench.dataset, bench.device), bench.teaching.precision)
     assert loop.accuracy() == pytest.approx(found["top1"])
     assert loop.student.training
 

@@ -21,10 +21,12 @@ from benchmarks.config import Precision
 from benchmarks.data import EvaluationBatches
 from benchmarks.tensors import tensors_sha256
 from benchmarks.training.cohort import Observer
+from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
 from benchmarks.training.progress import Checkpoints
-from benchmarks.training.step import autocast, num_views, teacher_features, train_step, union_of_needs
+from benchmarks.training.step import num_views, train_step, union_of_needs
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from methods import Method
 from methods.schedules import Schedule
@@ -33,7 +35,8 @@ CLASSES = 7
 ALL = methods.available()
 TRAIN = dataclasses.replace(SHORT.train, epochs=4, batch_size=8, lr=0.1, milestones=[1, 3])
 SCHOOL = School(TRAIN, num_train=20, classes=CLASSES)
-batches, cohort, member, teacher = SCHOOL.batches, SCHOOL.cohort, SCHOOL.member, SCHOOL.teacher
+batches, cohort, member = SCHOOL.batches, SCHOOL.cohort, SCHOOL.member
+teacher, teaching = SCHOOL.teacher, SCHOOL.teaching
 DATA = SCHOOL.data
 
 
@@ -208,13 +211,11 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
     before = {key: value.clone() for key, value in network.state_dict().items()}
     parameters = {key: value.detach().clone() for key, value in student.network.named_parameters()}
     connectors = {key: value.detach().clone() for key, value in student.method.named_parameters()}
-    precision = autocast(TRAIN, CPU)
     ran = []
     student.network.bn1.register_forward_hook(lambda *_: ran.append(1))
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
-        taught = partial(teacher_features, network, student.needs, batch, precision)
-        student.step(batch, taught, precision, step)
+        student.step(batch, partial(teaching(network).shows, student.needs, batch), step)
     assert len(ran) == 3  # one forward a step
     assert not network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -233,11 +234,9 @@ def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
     twin.load_state_dict(student.network.state_dict())
     twin.train().to(memory_format=torch.channels_last)
     velocity = [torch.zeros_like(p) for p in twin.parameters()]
-    precision = autocast(train, CPU)
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
-        taught = partial(teacher_features, network, student.needs, batch, precision)
-        student.step(batch, taught, precision, step)
+        student.step(batch, partial(teaching(network).shows, student.needs, batch), step)
         logits = twin(batch.images)
         with torch.no_grad():
             soft = (network(batch.images) / 4).softmax(1)
@@ -275,10 +274,9 @@ def test_losses_are_computed_in_float32_outside_autocast(precision):
         seen = set()
         for each in (student.network, network):
             each.layer2.register_forward_hook(lambda module, args, out: seen.add(out[0].dtype))
-        cast = autocast(train, CPU)
         batch = next(epoch_of(batches(), 0))
-        features = teacher_features(network, union_of_needs([student]), batch, cast)
-        student.step(batch, lambda: features, cast, 0)
+        features = Teaching(network, autocast(train, CPU)).shows(union_of_needs([student]), batch)
+        student.step(batch, lambda: features, 0)
     ours, theirs, within = Witness.shown
     assert not within
     assert {tensor.dtype for tensor in (*ours.tensors(), *theirs.tensors())} == {torch.float32}
@@ -294,34 +292,32 @@ def test_losses_are_computed_in_float32_outside_autocast(precision):
 
 def test_only_the_declared_maps_are_shown():
     batch = next(epoch_of(batches(), 0))
-    network, precision = teacher(), autocast(TRAIN, CPU)
     for needs in ({"logits"}, {"stages"}, {"preacts", "logits"}):
-        shown = teacher_features(network, frozenset(needs), batch, precision)
+        shown = teaching().shows(frozenset(needs), batch)
         assert bool(shown.stages) == ("stages" in needs)
         assert bool(shown.preacts) == ("preacts" in needs)
-    assert teacher_features(network, frozenset(), batch, precision) is None
-    assert teacher_features(None, frozenset({"logits"}), batch, precision) is None
+    assert teaching().shows(frozenset(), batch) is None
+    assert Teaching(None, autocast(TRAIN, CPU)).shows(frozenset({"logits"}), batch) is None
 
 
 def test_a_step_that_looks_up_reads_nothing_back_and_leaves_the_teacher_alone():
-    network, precision, source = teacher(), autocast(TRAIN, CPU), batches()
-    needs = frozenset({"logits", "embedding"})
+    source, needs = batches(), frozenset({"logits", "embedding"})
     first, second, short = epoch_of(source, 0)
-    table = ViewTable(
-        {part: getattr(teacher_features(network, needs, first, precision), part) for part in needs}, source
-    )
-    for batch in table.unseen(source.draws(0)):
-        table.put(batch, teacher_features(network, needs, batch, precision))
+    shown = teaching().shows(needs, first)
+    table = ViewTable({part: getattr(shown, part) for part in needs}, source)
+    for _ in teaching(table=table).look_ahead(source.draws(0)):
+        pass
     plain, looking = member("crd"), member("crd")
-    for student, known in ((plain, None), (looking, table)):
+    asked, blind = (teaching(), teaching()), (teaching(table=table), teaching(Unseeing(), table))
+    for student, (taught, blindly) in ((plain, asked), (looking, blind)):
         with no_host_reads():
-            train_step([student], network, [first], precision, 0, known)
-            train_step([student], network if known is None else Unseeing(), [second], precision, 1, known)
-            train_step([student], network, [short], precision, 2, known)
+            train_step([student], taught, [first], 0)
+            train_step([student], blindly, [second], 1)
+            train_step([student], taught, [short], 2)
     for one, other in zip(plain.network.parameters(), looking.network.parameters(), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(AssertionError, match="looks"):  # maps are not kept, and so the teacher is asked
-        train_step([member("at")], Unseeing(), [first], precision, 0, table)
+        train_step([member("at")], teaching(Unseeing(), table), [first], 0)
 
 
 class Unseeing(torch.nn.Module):
@@ -336,10 +332,10 @@ class Unseeing(torch.nn.Module):
 
 def run_steps(members, steps):
     """Training steps of the main stage, the same for any members."""
-    network, precision = teacher(), autocast(TRAIN, CPU)
+    taught = teaching()
     ready = list(epoch_of(batches(), 0))
     for step in steps:
-        train_step(members, network, [ready[step]] * num_views(members), precision, step)
+        train_step(members, taught, [ready[step]] * num_views(members), step)
 
 
 def begun(name):

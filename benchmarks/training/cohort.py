@@ -23,8 +23,8 @@ from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
 from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
-from benchmarks.training.step import autocast, look_ahead, num_views, union_of_needs
-from benchmarks.training.view_table import ViewTable
+from benchmarks.training.step import num_views, union_of_needs
+from benchmarks.training.teaching import Teaching
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
 # Where writing one takes longer than this, the time between them grows as much, at most so many times: writing
@@ -80,39 +80,35 @@ class Cohort:
     main training's first. A stage before it ends at step 0, where the students without one join.
 
     Args:
-        teacher: frozen, in eval mode; None if no method needs one.
+        teaching: who teaches them.
         seats: the students.
         batches: training batches, on the students' device.
         evaluation: what to evaluate on.
         train: the protocol.
         observers: told about steps and epochs.
         every_steps: write checkpoints within an epoch, too, after as many steps.
-        table: what the teacher shows of each view, where that is kept.
         taught: the teacher's logits for what is evaluated on, `[N, K]`; None: students are not compared with it.
     """
 
     def __init__(
         self,
-        teacher: Network | None,
+        teaching: Teaching,
         seats: Sequence[Seat],
         batches: TrainBatches,
         evaluation: EvaluationBatches,
         train: TrainConfig,
         observers: Sequence[Observer],
         every_steps: int | None = None,
-        table: ViewTable | None = None,
         taught: Tensor | None = None,
     ) -> None:
-        self.teacher, self.seats, self.batches, self.evaluation = teacher, list(seats), batches, evaluation
-        self.train, self.observers, self.every_steps, self.table = train, observers, every_steps, table
-        self.taught = taught
-        self.precision = autocast(train, batches.device)
+        self.teaching, self.seats, self.batches, self.evaluation = teaching, list(seats), batches, evaluation
+        self.train, self.observers, self.every_steps, self.taught = train, observers, every_steps, taught
         graphs = graphs_of(train, batches.device)
-        self.launch = Launcher(teacher, batches, self.precision, table, graphs, self._notice, train.compiles)
+        self.launch = Launcher(teaching, batches, graphs, self._notice, train.compiles)
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
-        self._teacher_state = None if teacher is None else copy_state(teacher)
+        self._teacher_state = None if teaching.network is None else copy_state(teaching.network)
         self._committed, self._commit_took = time.monotonic(), 0.0  # when it ended, and for how long
         self._began = 0.0  # the epoch in progress, by `time.perf_counter`
         self._spent = 0.0  # seconds on it in an earlier process
@@ -195,8 +191,8 @@ class Cohort:
         steps = list(self.batches.epoch(epoch, start, num_views(members)))
         needs = union_of_needs(member.stage(epoch) for member in members)
         for done, draws in enumerate(steps):
-            if done % STEPS_AHEAD == 0 and self.table is not None and self.table.covers(needs):
-                self._look_ahead(self.table, steps[done : done + STEPS_AHEAD], interruption)
+            if done % STEPS_AHEAD == 0 and self.teaching.knows(needs):
+                self._look_ahead(steps[done : done + STEPS_AHEAD], interruption)
             self.launch(members, draws, self.step)
             self.step += 1
             for observer in self.observers:
@@ -206,10 +202,10 @@ class Cohort:
                 if self.every_steps and self.step % self.every_steps == 0:
                     self._commit()
 
-    def _look_ahead(self, table: ViewTable, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
+    def _look_ahead(self, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
         """Let the teacher look at what it has not seen of the views of these steps."""
         for draws in zip(*steps, strict=True):  # view by view
-            for _ in look_ahead(self.teacher, table, Draw.join(draws), self.precision):
+            for _ in self.teaching.look_ahead(Draw.join(draws)):
                 self._heed(interruption)
 
     def _heed(self, interruption: Interruption) -> None:
@@ -261,16 +257,16 @@ class Cohort:
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
         taught = self.taught if member.needs else None
-        for name, value in evaluate(member.classifier, self.evaluation, self.precision, taught).items():
+        for name, value in evaluate(member.classifier, self.evaluation, member.precision, taught).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row
 
     def _check_teacher(self) -> None:
         """The teacher must be what it was, bit for bit."""
-        if self.teacher is None:
+        if self.teaching.network is None:
             return
         assert self._teacher_state is not None
-        if name := changed_entry(self.teacher, self._teacher_state):
+        if name := changed_entry(self.teaching.network, self._teacher_state):
             raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
 
     def _commit(self) -> None:

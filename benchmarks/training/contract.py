@@ -22,12 +22,13 @@ from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.training.autograd import nodes_behind
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
-from benchmarks.training.device import wait_for
+from benchmarks.training.device import autocast, wait_for
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, num_views, teacher_features
+from benchmarks.training.step import num_views
+from benchmarks.training.teaching import Teaching
 from benchmarks.training.trial import global_draws, on_trial
 from benchmarks.variants import Specs, StudentConfig
 from methods import Features, InvalidSetting
@@ -72,44 +73,45 @@ def rehearse(
     members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
     if teacher is not None:
         ready_to_teach(teacher, train)
+    teaching = Teaching(teacher, autocast(train, batches.device))
     for student, member in zip(students, members, strict=True):
         try:
             with on_trial(member.method):
                 for size in sizes:
-                    _check_member(student, member, teacher, batches.probe(size))
+                    _check_member(student, member, teaching, batches.probe(size))
         except (UserError, RunFailed) as error:
             error.student = member.name
             raise
-    pretraining, main = (_time_step(members, teacher, batches, train, step) for step in MOMENTS)
+    pretraining, main = (_time_step(members, teaching, batches, train, step) for step in MOMENTS)
     return Pace(pretraining, main, max(member.pretraining_epochs for member in members))
 
 
-def _check_member(student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch) -> None:
+def _check_member(student: StudentConfig, member: Member, teaching: Teaching, batch: Batch) -> None:
     learning: set[Tensor] = set()
     for step in MOMENTS[not member.pretraining_epochs :]:
-        learning |= _check_stage(student, member, teacher, batch, step)
+        learning |= _check_stage(student, member, teaching, batch, step)
     for name, parameter in member.method.named_parameters():
         if parameter not in learning:
             raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
 
 
 def _check_stage(
-    student: StudentConfig, member: Member, teacher: models.Network | None, batch: Batch, step: int
+    student: StudentConfig, member: Member, teaching: Teaching, batch: Batch, step: int
 ) -> set[Tensor]:
     """Check the stage that `step` belongs to; what learns in it."""
+    teacher, size = teaching.network, batch.targets.numel()
     before = None if teacher is None else copy_state(teacher)
-    precision, size = autocast(student.train, batch.images.device), batch.targets.numel()
     batch = Batch.join([batch] * member.num_views)
-    shown = teacher_features(teacher, member.stage(step).needs, batch, precision)
+    shown = teaching.shows(member.stage(step).needs, batch)
     versions = [tensor._version for tensor in _tensors(shown)]
     member.begin_epoch(step, student.train.lr)
     drawn = global_draws(batch.targets)
     try:
-        losses, _ = member.losses(batch, lambda: shown, precision, step)
+        losses, _ = member.losses(batch, lambda: shown, step)
         learning = _learners(losses)
         _check_optimised(member, learning, step)
         member.advance(step)
-        member.step(batch, lambda: shown, precision, step)
+        member.step(batch, lambda: shown, step)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, InvalidSetting) as error:
@@ -164,15 +166,14 @@ def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Te
 
 
 def _time_step(
-    members: Sequence[Member], teacher: models.Network | None, batches: TrainBatches, train: TrainConfig, step: int
+    members: Sequence[Member], teaching: Teaching, batches: TrainBatches, train: TrainConfig, step: int
 ) -> float:
     """Seconds of `step` for the members that take part in it, as the training will take it; 0 where none does."""
     members = [member for member in members if step >= 0 or member.pretraining_epochs]
     if not members:
         return 0.0
     graphs = graphs_of(train, batches.device)
-    precision = autocast(train, batches.device)
-    launch = Launcher(teacher, batches, precision, graphs=graphs, compiles=train.compiles)
+    launch = Launcher(teaching, batches, graphs, compiles=train.compiles)
     draws = [batches.first(train.batch_size)] * num_views(members)
     for _ in range(WARM_UP + 1 if graphs or train.compiles else 0):  # else the checks before have warmed up
         launch(members, draws, step)

@@ -1,15 +1,20 @@
-"""A device's name, waiting for it, and what its memory held at most."""
+"""A device's name, its networks' precision, waiting for it, and what its memory held at most."""
 
 from __future__ import annotations
 
 import torch
 
-from benchmarks.config import Device, TrainConfig
+from benchmarks.config import Device, Precision, TrainConfig
 
 
 def device_name(train: TrainConfig) -> str:
     """What a training runs on, for people."""
     return torch.cuda.get_device_name() if train.device == Device.cuda else f"the CPU, threads: {train.threads}"
+
+
+def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
+    """The networks' precision as a context."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == Precision.bf16)
 
 
 def wait_for(device: torch.device) -> None:

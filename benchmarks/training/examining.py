@@ -20,7 +20,8 @@ from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled, judge, look, maps_of
 from benchmarks.training.device import begin_peak
 from benchmarks.training.member import Classifier, Member
-from benchmarks.training.step import join_features, teacher_features
+from benchmarks.training.step import join_features
+from benchmarks.training.teaching import Teaching
 from methods import Features
 
 # How far compiled kernels may be from float64: so many times as far as torch's own, and a constant. Networks may
@@ -35,16 +36,13 @@ class Examiner:
     """Finds out, before they are used, which compiled kernels of a cohort may be.
 
     Args:
-        teacher: frozen, in eval mode; None if no method needs one.
-        precision: the networks' autocast.
+        teaching: who teaches it.
         say: told what is computed by torch's own kernels after all, and why.
         compiles: whether compiled kernels are wanted at all.
     """
 
-    def __init__(
-        self, teacher: Network | None, precision: torch.autocast, say: Callable[[str], None], compiles: bool
-    ) -> None:
-        self.teacher, self.precision, self.say, self.compiles = teacher, precision, say, compiles
+    def __init__(self, teaching: Teaching, say: Callable[[str], None], compiles: bool) -> None:
+        self.teaching, self.say, self.compiles = teaching, say, compiles
         self._networks = compiles  # so far
         self._looks: set[tuple[str, int, frozenset[str]]] = set()  # who looks well, at how many views, for what
         self._losses: dict[str, bool] = {}  # which students' are right
@@ -63,27 +61,24 @@ class Examiner:
         self._networks = self._networks and self._look_well(members, views, step, needs)
         new = [member for member in members if step >= 0 and member.name not in self._losses]
         if new:
-            taught = [
-                teacher_features(self.teacher, needs, view, self.precision, compiles=self._networks)
-                for view in views
-            ]
+            taught = [self.teaching.shows(needs, view, self._networks) for view in views]
             self._losses |= {member.name: self._judges_well(member, views, taught) for member in new}
         return Compiled(self._networks, frozenset(name for name, right in self._losses.items() if right))
 
     def _look_well(
         self, members: Sequence[Member], views: Sequence[Batch], step: int, needs: frozenset[str]
     ) -> bool:
-        looks: dict[tuple[str, int, frozenset[str]], Network] = {
-            ("student", member.num_views, maps_of(member.own_needs)): member.network
+        looks: dict[tuple[str, int, frozenset[str]], tuple[Network, torch.autocast]] = {
+            ("student", member.num_views, maps_of(member.own_needs)): (member.network, member.precision)
             for member in members
             if step >= 0 and member.reaches_all
         }
-        if self.teacher is not None and needs:
-            looks["teacher", 1, maps_of(needs)] = self.teacher
+        if self.teaching.network is not None and needs:
+            looks["teacher", 1, maps_of(needs)] = self.teaching.network, self.teaching.precision
         for key in looks.keys() - self._looks:
             who, num_views, parts = key
-            images = Batch.join(views[:num_views]).images
-            if reason := network_objection(looks[key], images, parts, self.precision):
+            images, (network, precision) = Batch.join(views[:num_views]).images, looks[key]
+            if reason := network_objection(network, images, parts, precision):
                 self.say(
                     f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
                 )
@@ -98,7 +93,7 @@ class Examiner:
         batch, before = Batch.join(views[seen]), copy.deepcopy(member.classifier.state_dict())
         compiled = Compiled(self._networks)
         shown = partial(join_features, taught[seen])
-        student, teacher = member.judged(batch.images, shown, self.precision, compiled)
+        student, teacher = member.judged(batch.images, shown, compiled)
         member.classifier.load_state_dict(before)  # batch norms have moved
         reason = losses_objection(member.classifier, student, teacher, batch)
         if reason:

@@ -19,14 +19,13 @@ import torch
 
 from benchmarks.data import Draw, TrainBatches
 from benchmarks.errors import first_line
-from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING
 from benchmarks.training.deviation import deviation, load, states
 from benchmarks.training.examining import Examiner
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads, Lane, Replay, WatchedLane, cause
 from benchmarks.training.member import Member
 from benchmarks.training.step import learn, union_of_needs
-from benchmarks.training.view_table import ViewTable
+from benchmarks.training.teaching import Teaching
 
 WARM_UP = 2  # steps launched before one is recorded: in them libraries choose kernels and optimisers make buffers
 # Of a step's length, how far a replayed step may end from a launched one: kernels that add in any order, or others
@@ -62,10 +61,8 @@ class Launcher:
     """Takes a cohort's training steps.
 
     Args:
-        teacher: frozen, in eval mode; None if no method needs one.
+        teaching: who teaches it.
         batches: of the training, on its device.
-        precision: the networks' autocast.
-        table: where the teacher's outputs can be looked up.
         graphs: of the device; None: all steps are launched.
         say: told why steps are not replayed or compiled after all.
         compiles: let networks and losses be computed by compiled kernels, in whole batches.
@@ -73,17 +70,14 @@ class Launcher:
 
     def __init__(
         self,
-        teacher: Network | None,
+        teaching: Teaching,
         batches: TrainBatches,
-        precision: torch.autocast,
-        table: ViewTable | None = None,
         graphs: Graphs | None = None,
         say: Callable[[str], None] = lambda reason: None,
         compiles: bool = False,
     ) -> None:
-        self.teacher, self.batches, self.precision, self.table = teacher, batches, precision, table
-        self.graphs, self.say = graphs, say
-        self.examine = Examiner(teacher, precision, say, compiles)
+        self.teaching, self.batches, self.graphs, self.say = teaching, batches, graphs, say
+        self.examine = Examiner(teaching, say, compiles)
         self._decision = Decision(())
         # The main training, and the stage before it (where `step < 0`), apart:
         self._proved: dict[tuple[bool, str], int] = {}  # operations of a member's step that was done both ways
@@ -123,7 +117,7 @@ class Launcher:
         self._needs[step < 0] = needs = union_of_needs(stages, self._needs[step < 0])
         # What torch has met under watch it never compiles.
         compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
-        learn(members, self.teacher, views, self.precision, step, needs, self.table, lanes, compiled)
+        learn(members, self.teaching, views, step, needs, lanes, compiled)
 
     def _warm(self, members: Sequence[Member], step: int) -> bool:
         """Whether enough steps were launched since Python last decided anything."""
@@ -177,7 +171,7 @@ class Launcher:
         after = states(members, step)
         load(members, before, step)
         with HostReads() as reads:  # beside the training, as it is: watching changes a sum's last bits
-            lanes = [WatchedLane(reads) for _ in (self.teacher, *members)]
+            lanes = [WatchedLane(reads) for _ in (self.teaching, *members)]
             self._launch(members, draws, step, lanes, watched=True)
         lengths = [lane.length for lane in lanes[1:]]
         if reads.found:

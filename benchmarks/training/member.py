@@ -14,6 +14,7 @@ from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled, judge, look
+from benchmarks.training.device import autocast
 from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule
@@ -69,6 +70,7 @@ class Member:
         self, name: str, network: Network, method: Method[Any], schedule: LossWeights, train: TrainConfig
     ) -> None:
         self.name, self.network, self.method = name, network, method
+        self.precision = autocast(train, next(network.parameters()).device)  # the network's; losses are in float32
         self.classifier = Classifier(network, method).train()
         self.epoch = 0
         self.stopped = False  # an observer of the cohort has seen enough of it
@@ -138,7 +140,6 @@ class Member:
         self,
         batch: Batch,
         taught: Taught,
-        precision: torch.autocast,
         step: int,
         compiled: Compiled = NOTHING,
     ) -> None:
@@ -147,12 +148,11 @@ class Member:
         Args:
             batch: images, labels, indices; with several views, one behind the other.
             taught: gives the teacher's features of the batch.
-            precision: the networks' autocast; losses are computed in float32 outside of it.
             step: which one; only its stage matters here.
             compiled: what may compute by compiled kernels, in the main training.
         """
         stage = self.stage(step)
-        losses, logits = self.losses(batch, taught, precision, step, compiled)
+        losses, logits = self.losses(batch, taught, step, compiled)
         weights = stage.descend(losses)
         stage.meter.update(losses.detach(), weights, logits, batch.targets)
 
@@ -160,22 +160,21 @@ class Member:
         self,
         batch: Batch,
         taught: Taught,
-        precision: torch.autocast,
         step: int = 0,
         compiled: Compiled = NOTHING,
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
-            return self._pretraining_losses(batch, taught, precision), None
-        student, teacher = self.judged(batch.images, taught, precision, compiled)
+            return self._pretraining_losses(batch, taught), None
+        student, teacher = self.judged(batch.images, taught, compiled)
         losses = judge(self.method, student, teacher, batch.targets, batch.index, self.name in compiled.losses)
         return losses, student.logits.detach()
 
     def judged(
-        self, images: Tensor, taught: Taught, precision: torch.autocast, compiled: Compiled = NOTHING
+        self, images: Tensor, taught: Taught, compiled: Compiled = NOTHING
     ) -> tuple[Features, Features | None]:
         """What its method judges: the features of student and teacher that it needs, in float32."""
-        with precision:
+        with self.precision:
             student = self.classifier.features(images, self.own_needs, compiled.networks and self.reaches_all)
         if not self.needs:
             return student, None
@@ -183,10 +182,10 @@ class Member:
         assert teacher is not None
         return student, teacher.for_loss(self.needs)
 
-    def _pretraining_losses(self, batch: Batch, taught: Taught, precision: torch.autocast) -> Tensor:
+    def _pretraining_losses(self, batch: Batch, taught: Taught) -> Tensor:
         stage = self.method.pretraining
         assert stage is not None
-        with precision:
+        with self.precision:
             student = self.classifier.features(batch.images, stage.needs) if stage.student else None
         teacher = taught()
         assert teacher is not None

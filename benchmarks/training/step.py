@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 
-from benchmarks.config import TrainConfig
-from benchmarks.data import Batch, Draw
-from benchmarks.models import Network
-from benchmarks.training.compiling import NOTHING, Compiled, look
+from benchmarks.data import Batch
+from benchmarks.training.compiling import NOTHING, Compiled
 from benchmarks.training.graphs import Lane
 from benchmarks.training.member import Member
 from benchmarks.training.stage import Stage
-from benchmarks.training.view_table import ViewTable
+from benchmarks.training.teaching import Teaching
 from methods import Features
 from methods.features import joined
 
 
 def train_step(
     members: Sequence[Member],
-    teacher: Network | None,
+    teaching: Teaching,
     views: Sequence[Batch],
-    precision: torch.autocast,
     step: int,
-    table: ViewTable | None = None,
     compiled: Compiled = NOTHING,
 ) -> None:
     """One step of every member.
 
     Args:
         members: all of them in the stage that `step` belongs to.
-        teacher: frozen, in eval mode; None if no method needs one.
+        teaching: who teaches them.
         views: the batch, augmented in as many ways as `num_views`.
-        precision: the networks' autocast.
         step: counted from the main training's first.
-        table: where the teacher's outputs for these views can be looked up.
         compiled: what may compute by compiled kernels.
     """
     for member in members:
         member.advance(step)
     needs = union_of_needs(member.stage(step) for member in members)
-    learn(members, teacher, views, precision, step, needs, table, compiled=compiled)
+    learn(members, teaching, views, step, needs, compiled=compiled)
 
 
 def learn(
     members: Sequence[Member],
-    teacher: Network | None,
+    teaching: Teaching,
     views: Sequence[Batch],
-    precision: torch.autocast,
     step: int,
     needs: frozenset[str],
-    table: ViewTable | None = None,
     lanes: Sequence[Lane] = (),
     compiled: Compiled = NOTHING,
 ) -> None:
@@ -64,55 +56,24 @@ def learn(
         needs: what the teacher shows.
         lanes: where the teacher works, then the members, one each; default: one behind the other.
     """
-    teaching, *learning = lanes or [Lane()] * (1 + len(members))
-    with teaching:
-        shown = [teacher_features(teacher, needs, view, precision, table, compiled.networks) for view in views]
+    looking, *learning = lanes or [Lane()] * (1 + len(members))
+    with looking:
+        shown = [teaching.shows(needs, view, compiled.networks) for view in views]
     for member, lane in zip(members, learning, strict=True):
         seen = slice(member.num_views)
         with lane:
-            member.step(Batch.join(views[seen]), partial(_taught, teaching, shown[seen]), precision, step, compiled)
+            member.step(Batch.join(views[seen]), partial(_taught, looking, shown[seen]), step, compiled)
 
 
-def _taught(teaching: Lane, shown: Sequence[Features | None]) -> Features | None:
+def _taught(looking: Lane, shown: Sequence[Features | None]) -> Features | None:
     """What the teacher shows of several views; who reads it waits until the teacher has looked."""
-    teaching.join()
+    looking.join()
     return join_features(shown)
 
 
 def num_views(members: Iterable[Member]) -> int:
     """Augmented views that the members need of a batch."""
     return max((member.num_views for member in members), default=1)
-
-
-@torch.no_grad()
-def teacher_features(
-    teacher: Network | None,
-    needs: frozenset[str],
-    batch: Batch,
-    precision: torch.autocast,
-    table: ViewTable | None = None,
-    compiles: bool = False,
-) -> Features | None:
-    """What a teacher shows of a batch: the union of what the methods need, in float32; None if that is nothing.
-
-    It is looked up in `table` if that can be, which depends on the batch's shape and never on a value, and else
-    computed, by compiled kernels if asked.
-    """
-    if teacher is None or not needs:
-        return None
-    if table is not None and table.answers(needs, batch):
-        return table.look_up(batch)
-    with precision:
-        return look(teacher, batch.images, needs, compiles)
-
-
-def look_ahead(teacher: Network | None, table: ViewTable, draw: Draw, precision: torch.autocast) -> Iterator[None]:
-    """Let the teacher look at what it has not seen of these views, for `table`; yields behind each batch."""
-    for batch in table.unseen(draw):
-        shown = teacher_features(teacher, table.parts, batch, precision)
-        assert shown is not None
-        table.put(batch, shown)
-        yield
 
 
 def join_features(views: Sequence[Features | None]) -> Features | None:
@@ -133,8 +94,3 @@ def join_features(views: Sequence[Features | None]) -> Features | None:
 def union_of_needs(learners: Iterable[Member | Stage], also: frozenset[str] = frozenset()) -> frozenset[str]:
     """Parts of a teacher's features that any of the methods reads, in the main training or in the given stages."""
     return joined(also.union(*(learner.needs for learner in learners)))
-
-
-def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
-    """The networks' precision as a context."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")

@@ -13,14 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw, TrainBatches
-from benchmarks.models import Network
 from benchmarks.training.compiling import Compiled, look
 from benchmarks.training.device import wait_for
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import autocast, look_ahead, num_views, teacher_features, train_step, union_of_needs
-from benchmarks.training.view_table import ViewTable
+from benchmarks.training.step import num_views, train_step, union_of_needs
+from benchmarks.training.teaching import Teaching
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
 PEAK_TRIALS = 8  # of which the fastest counts
@@ -30,30 +29,25 @@ class Loop:
     """Our training steps without what surrounds an epoch.
 
     Args:
-        teacher: frozen, or None.
+        teaching: who teaches it; its table, if it has one, is filled by `look_ahead`.
         members: of the cohort.
         batches: on the members' device.
         train: the protocol.
         say: told why steps are not replayed or compiled after all.
-        table: of what the teacher shows, to be filled by `look_ahead`.
     """
 
     def __init__(
         self,
-        teacher: Network | None,
+        teaching: Teaching,
         members: Sequence[Member],
         batches: TrainBatches,
         train: TrainConfig,
         say: Callable[[str], None],
-        table: ViewTable | None = None,
     ) -> None:
-        self.teacher, self.members, self.device = teacher, list(members), batches.device
+        self.teaching, self.members, self.device = teaching, list(members), batches.device
         self.needs = union_of_needs(members)
-        self.precision = autocast(train, batches.device)
         self.batches, self.draws = batches, _endless(batches, num_views(members))
-        self.table = table if table is not None and table.covers(self.needs) else None
-        graphs = graphs_of(train, batches.device)
-        self.launch = Launcher(teacher, batches, self.precision, self.table, graphs, say, train.compiles)
+        self.launch = Launcher(teaching, batches, graphs_of(train, batches.device), say, train.compiles)
 
     @cached_property
     def compiled(self) -> Compiled:
@@ -62,12 +56,12 @@ class Loop:
 
     def look_ahead(self, num_steps: int) -> None:
         """Let the teacher look at the views of the next steps, which it then need not in them."""
-        if self.table is None:
+        if not self.teaching.knows(self.needs):
             return
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
         views = Draw.join([draw for draws in ahead for draw in draws])
-        for _ in look_ahead(self.teacher, self.table, views, self.precision):
+        for _ in self.teaching.look_ahead(views):
             pass
 
     def run(self, num_steps: int) -> None:
@@ -84,7 +78,7 @@ class Loop:
     def look(self, views: Sequence[Batch]) -> None:
         """The teacher's part of it."""
         for view in views:
-            teacher_features(self.teacher, self.needs, view, self.precision, self.table, self.compiled.networks)
+            self.teaching.shows(self.needs, view, self.compiled.networks)
 
 
 def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]]:
@@ -116,7 +110,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     compiles = loop.compiled.networks and member.reaches_all
 
     def student() -> None:
-        with loop.precision:
+        with member.precision:
             logits = look(member.network, batch.images, member.own_needs, compiles).logits
         member.main.optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits, batch.targets).backward()
@@ -136,7 +130,7 @@ def launched_step(loop: Loop, num_steps: int) -> float:
     compiled = loop.compiled
 
     def step() -> None:
-        train_step(loop.members, loop.teacher, loop.views(), loop.precision, 0, loop.table, compiled)
+        train_step(loop.members, loop.teaching, loop.views(), 0, compiled)
 
     return seconds(_times(step), num_steps, loop.device)
 
@@ -153,7 +147,7 @@ def operations(loop: Loop) -> int:
     """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
     views = loop.views()
     with FlopCounterMode(display=False) as counter:
-        train_step(loop.members, loop.teacher, views, loop.precision, step=0, table=loop.table)
+        train_step(loop.members, loop.teaching, views, step=0)
     return int(counter.get_total_flops())
 
 
