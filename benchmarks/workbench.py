@@ -110,7 +110,7 @@ class Workbench:
             self.console.print(f"{what}: compiling kernels, which takes {long} the first time")
         steps = batches.steps_per_epoch
         try:
-            pace = rehearse(students, specs, batches, epochs * steps)
+            pace = rehearse(students, specs, batches, epochs * steps, self._warn)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -125,6 +125,9 @@ class Workbench:
                 f"{milliseconds(pace.pretraining)}, about "
                 f"{duration(pace.pretraining_epochs * steps * pace.pretraining)}"
             )
+
+    def _warn(self, what: str) -> None:
+        self.console.print(f"warning: {what}", style="yellow")
 
     def train(
         self,

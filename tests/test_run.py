@@ -517,6 +517,21 @@ def test_a_method_that_reads_or_gives_what_it_does_not_say_is_refused(losses, fr
     assert not files(output)
 
 
+@pytest.mark.parametrize(
+    ("losses", "warned"),
+    [
+        (lambda s, t: {"injected": scalar(s.logits.detach())}, True),
+        (lambda s, t: {"injected": scalar(t.logits)}, True),
+        (lambda s, t: {"injected": scalar(s.logits) + scalar(s.logits.detach())}, False),
+    ],
+)
+def test_a_loss_of_which_the_student_gets_no_gradient_is_told(losses, warned, distil, capsys):
+    with injected(type("Deaf", (Lossless,), {"losses": staticmethod(losses)})):
+        assert distil("methods=[injected]") == 0
+    told = "injected: in its first step the student gets no gradient of injected"
+    assert " ".join(capsys.readouterr().out.split()).count(told) == warned
+
+
 def test_a_method_that_forgets_its_needs_is_refused(distil, capsys):
     with injected(type("Forgetful", (Lossless,), {"needs": frozenset()})):
         assert distil("methods=[injected]") == 2

@@ -18,8 +18,9 @@ from students import CPU, SHORT, School
 import methods
 from benchmarks import metrics, models
 from benchmarks.config import Precision
-from benchmarks.data import EvaluationBatches
+from benchmarks.data import Batch, EvaluationBatches
 from benchmarks.tensors import tensors_sha256
+from benchmarks.training.autograd import leaves_from
 from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import evaluate
@@ -224,6 +225,15 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
         if key.endswith("weight"):
             moved = not torch.equal(value, parameters.get(key, connectors.get(key)))
             assert moved != key.startswith(AT_REST.get(name, ())), key
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_term_reaches_the_student(name):
+    student, batch = member(name), next(epoch_of(batches(), 0))
+    batch = Batch.join([batch] * student.num_views)
+    losses, _ = student.losses(batch, partial(teaching().shows, student.needs, batch))
+    for node, _ in losses.grad_fn.next_functions:
+        assert not leaves_from(node).isdisjoint(student.network.parameters())
 
 
 def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():

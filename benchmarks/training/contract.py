@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from benchmarks import models
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
-from benchmarks.training.autograd import nodes_behind
+from benchmarks.training.autograd import leaves_from
 from benchmarks.training.build import build_member, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import autocast, wait_for
@@ -58,8 +58,16 @@ def rehearse(
     specs: Specs,
     batches: TrainBatches,
     num_steps: int,
+    say: Callable[[str], None],
 ) -> Pace:
     """Check every student's contract on throwaway copies, and measure their pace.
+
+    Args:
+        students: of the cohort, resolved.
+        specs: of student and teacher.
+        batches: of the training.
+        num_steps: of the main training.
+        say: told of what may be meant so, and seldom is.
 
     Raises:
         UserError: a method cannot serve the pair, or reads or gives something else than it says.
@@ -77,28 +85,37 @@ def rehearse(
     for student, member in zip(students, members, strict=True):
         try:
             with on_trial(member.method):
-                for size in sizes:
-                    _check_member(student, member, teaching, batches.probe(size))
+                deaf = [_check_member(student, member, teaching, batches.probe(size)) for size in sizes]
         except (UserError, RunFailed) as error:
             error.student = member.name
             raise
+        if terms := set.intersection(*deaf):
+            what = f"the student gets no gradient of {' and '.join(sorted(terms))}"
+            say(f"{member.name}: in its first step {what}, as if something were detached")
     pretraining, main = (_time_step(members, teaching, batches, train, step) for step in MOMENTS)
     return Pace(pretraining, main, max(member.pretraining_epochs for member in members))
 
 
-def _check_member(student: StudentConfig, member: Member, teaching: Teaching, batch: Batch) -> None:
+def _check_member(student: StudentConfig, member: Member, teaching: Teaching, batch: Batch) -> set[str]:
+    """Check a student with a batch; terms of the main training of which its network gets no gradient."""
     learning: set[Tensor] = set()
     for step in MOMENTS[not member.pretraining_epochs :]:
-        learning |= _check_stage(student, member, teaching, batch, step)
+        behind = _check_stage(student, member, teaching, batch, step)
+        learning = learning.union(*behind)
     for name, parameter in member.method.named_parameters():
         if parameter not in learning:
             raise RunFailed(f"{member.name}: its parameter {name} gets no gradient")
+    return {
+        term
+        for term, leaves in zip(member.method.terms, behind, strict=True)
+        if leaves.isdisjoint(member.network.parameters())
+    }
 
 
 def _check_stage(
     student: StudentConfig, member: Member, teaching: Teaching, batch: Batch, step: int
-) -> set[Tensor]:
-    """Check the stage that `step` belongs to; what learns in it."""
+) -> list[set[Tensor]]:
+    """Check the stage that `step` belongs to; for each of its terms what learns by it."""
     teacher, size = teaching.network, batch.targets.numel()
     before = None if teacher is None else copy_state(teacher)
     batch = Batch.join([batch] * member.num_views)
@@ -108,8 +125,8 @@ def _check_stage(
     drawn = global_draws(batch.targets)
     try:
         losses, _ = member.losses(batch, lambda: shown, step)
-        learning = _learners(losses)
-        _check_optimised(member, learning, step)
+        learning = _learning_by(losses)
+        _check_optimised(member, set().union(*learning), step)
         member.advance(step)
         member.step(batch, lambda: shown, step)
     except torch.OutOfMemoryError:
@@ -136,13 +153,13 @@ def _place(error: Exception, member: Member) -> str:
     return f"\n  {file}, line {lines[-1]}" if lines else ""
 
 
+def _learning_by(losses: Tensor) -> list[set[Tensor]]:
+    """For each of the terms, stacked to `losses`, what learns by it."""
+    return [leaves_from(node) for node, _ in losses.grad_fn.next_functions] if losses.grad_fn else []
+
+
 def _tensors(features: Features | None) -> tuple[Tensor, ...]:
     return () if features is None else features.tensors()
-
-
-def _learners(losses: Tensor) -> set[Tensor]:
-    """Everything that the losses depend on and that wants a gradient."""
-    return {node.variable for node in nodes_behind([losses]) if hasattr(node, "variable")}
 
 
 def _check_optimised(member: Member, learning: set[Tensor], step: int) -> None:
