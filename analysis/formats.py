@@ -6,6 +6,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from io import StringIO
 
 from rich import box
@@ -19,6 +20,7 @@ from analysis.grid import Entry, Grid
 
 Line = Sequence[Entry]
 NARROW = 3  # columns, the names among them, that a column of a paper has room for
+ROWS = 35  # that a page of a paper has room for, beside caption and notes
 
 
 def terminal(grids: Sequence[Grid], console: Console) -> None:
@@ -88,12 +90,30 @@ def escape_markdown(name: str) -> str:
 
 
 def latex(grids: Sequence[Grid]) -> str:
-    r"""Grids as LaTeX floats to `\input`, each with a label of its own; they need the package booktabs."""
-    labels = [_label(grid) for grid in grids]
+    r"""Grids as LaTeX floats to `\input`, each with a label of its own; they need `booktabs` and `graphicx`.
+
+    What is wider than the paper's lines is made smaller, what is longer than a page goes into several floats.
+    """
+    parts = [part for grid in grids for part in _pages(grid)]
+    labels = [_label(part) for part in parts]
     numbers = [labels[: place + 1].count(label) for place, label in enumerate(labels)]
     unique = (label if number == 1 else f"{label}-{number}" for label, number in zip(labels, numbers, strict=True))
-    floats = (line for grid, label in zip(grids, unique, strict=True) for line in _latex(grid, label))
-    return "% \\usepackage{booktabs}\n" + "\n".join(floats)
+    floats = (line for part, label in zip(parts, unique, strict=True) for line in _latex(part, label))
+    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(floats)
+
+
+def _pages(grid: Grid) -> Iterable[Grid]:
+    """A grid in parts of at most `ROWS` rows, the notes below the last; a block is divided only if it is longer."""
+    parts: list[list[tuple[str, tuple[tuple[Entry, ...], ...]]]] = [[]]
+    for title, rows in grid.blocks:
+        for piece in (rows[first : first + ROWS] for first in range(0, len(rows), ROWS)):
+            if sum(len(others) for _, others in parts[-1]) + len(piece) > ROWS:
+                parts.append([])
+            parts[-1].append((title, piece))
+    for place, blocks in enumerate(parts, 1):
+        title = grid.title if place == 1 else f"{grid.title} (continued)"
+        notes = grid.notes if place == len(parts) else ("continued; notes are below the last part",)
+        yield replace(grid, title=title, blocks=tuple(blocks), notes=notes)
 
 
 def _label(grid: Grid) -> str:
@@ -111,9 +131,10 @@ def _latex(grid: Grid, label: str) -> Iterable[str]:
     width = len(grid.head[0])
     environment = "table" if width <= NARROW else "table*"
     caption = f"{grid.title} ({' '.join(_words(grid))})" if grid.protocol else grid.title
-    yield from (rf"\begin{{{environment}}}[t]", r"\centering\small")
+    yield from (rf"\begin{{{environment}}}[tp]", r"\centering\small\setlength{\tabcolsep}{4pt}")
     yield from (rf"\caption{{{escape_latex(caption)}}}", rf"\label{{{label}}}")
-    yield from (rf"\begin{{tabular}}{{l*{{{width - 1}}}{{r}}}}", r"\toprule")
+    # How wide a line is, only the paper knows: what is wider than that is made smaller there.
+    yield from (r"\sbox0{%", rf"\begin{{tabular}}{{l*{{{width - 1}}}{{r}}}}", r"\toprule")
     yield from (_ampersands(map(escape_latex, line)) for line in grid.head)
     for title, rows in grid.blocks:
         yield r"\midrule"
@@ -124,7 +145,9 @@ def _latex(grid: Grid, label: str) -> Iterable[str]:
                 {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}.get(entry.mark, "%s") % escape_latex(entry.text)
                 for entry in row
             )
-    yield from (r"\bottomrule", r"\end{tabular}", r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
+    yield from (r"\bottomrule", r"\end{tabular}}%")
+    yield r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
+    yield r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize"
     yield from (escape_latex(note) + r"\par" for note in grid.notes)
     yield from (r"\end{minipage}", rf"\end{{{environment}}}", "")
 

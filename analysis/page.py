@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +93,9 @@ def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence
     cells = cells.assign(value=cells["run_id"].map(logs.runs[TOP1[epoch]]))
     view = View(cells, logs.runs, logs.history, epoch)
     pictures, missing = [], []
-    for kind in kinds:
+    print(protocol, file=sys.stderr)
+    for place, kind in enumerate(kinds, 1):
+        print(f"figure {place}/{len(kinds)}  {kind}", file=sys.stderr)
         try:
             pictures += list(_pictures(kind, view, tables))
         except UserError as error:
@@ -113,6 +116,7 @@ def _pictures(kind: Kind, view: View, tables: Tables) -> Iterator[Picture]:
     for column in view.columns:
         part = replace(view, cells=view.cells[view.cells["column"] == column.name])
         try:
+            print(f"  {column.name}", file=sys.stderr)
             yield _picture(kind, part, column.pair, tables)
         except UserError as error:
             reasons.append(error)

@@ -41,6 +41,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     from analysis.tables import make
     from benchmarks.files import write_text
 
+    print("reading and comparing runs", file=sys.stderr)
     tables = make(sources, settings)
     content = page(tables, settings.title, settings.figures)
     write_text(out, content)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from commands import TINY, few_digits, merge, run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from light import assert_light
 from logged import grid, logged, logs_of
@@ -239,6 +239,27 @@ def test_names_of_two_lines_are_clear_of_each_other_and_of_the_panel(num_variant
     panel = figure.axes[0].get_window_extent()
     assert panel.y0 < boxes[0].y0
     assert boxes[-1].y1 < panel.y1
+
+
+@given(st.lists(st.text("an_[,4 ", min_size=1, max_size=90), min_size=1, max_size=4), st.sampled_from([1, 3]))
+@settings(max_examples=10, deadline=None)  # each is drawn
+def test_long_names_are_whole_within_the_figure_and_leave_the_panels_their_room(names, num_pairs):
+    labels = ["", *(f"{k} {name}" for k, name in enumerate(names))]
+    runs = [
+        logged("aftkd", pair, seed, 70.0 + (k + seed) ** 2, label=label, settings={"sizes": [k] * 30})
+        for pair in [VGG, WRN, RES][:num_pairs]
+        for k, label in enumerate(labels)
+        for seed in range(3)
+    ]
+    figure = drawn("ablation", runs)
+    with style.applied():
+        figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    told = "".join("".join(ticks(figure.axes[0])[::-1]).split())
+    assert all("".join(name.split()) in told for name in names)
+    assert all(box.x0 >= 0 for box in boxes)
+    assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))
+    assert all(axis.get_window_extent().width > 1.2 * figure.dpi for axis in figure.axes)
 
 
 def test_letters_that_the_font_lacks_are_no_matter_until_the_figure_is_saved(recwarn):
@@ -494,6 +515,12 @@ def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
     text = path.read_text()
     assert text.endswith("</svg>\n")
     assert "aftkd" in text  # as text, not as outlines
+
+
+def test_the_embedding_of_each_student_is_told_when_it_begins(output, tmp_path, capsys):
+    assert plot("kind=tsne", f"source={output}", "methods=[kd,none]", f"out={tmp_path / 'a.svg'}") == 0
+    said = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert said == ["t-SNE 1/3  teacher", "t-SNE 2/3  student alone", "t-SNE 3/3  kd"]
 
 
 @pytest.mark.parametrize("kind", [Kind.curves, Kind.tsne])

@@ -224,7 +224,9 @@ def test_the_command_writes_one_file(tmp_path, capsys, monkeypatch):
     save(logs_of(runs()), tmp_path / "logs.parquet")
     words = ["source=logs.parquet", "out=deep/report.html", "figures=[curves]", "title='A = B'", "compare=kd"]
     assert main(COMMAND, words) == 0
-    assert capsys.readouterr().out == "deep/report.html\n"
+    said = capsys.readouterr()
+    assert said.out == "deep/report.html\n"
+    assert "figure 1/1  curves\n" in said.err
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
     content = (tmp_path / "deep" / "report.html").read_text()
     assert "<h1>A = B</h1>" in content

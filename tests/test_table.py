@@ -624,24 +624,59 @@ def test_latex_floats_are_as_wide_as_a_column_where_that_is_enough(pairs, wide):
     assert re.findall(r"\\(?:begin|end){(table\*?)}", text) == ["table*" if wide else "table"] * 2
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@given(st.lists(st.integers(1, 2 * formats.ROWS + 1), min_size=1, max_size=5))
+def test_latex_floats_hold_every_row_once_and_are_no_longer_than_a_page(sizes):
+    blocks = [(f"part {b}", tuple((Entry(f"row {b} {k}"),) for k in range(size))) for b, size in enumerate(sizes)]
+    text = formats.latex([Grid("t", (("",),), tuple(blocks), ("a note",))])
+    pages = [re.findall(r"row (\d+) (\d+)", page) for page in text.split(r"\end{table}")[:-1]]
+    assert [row for page in pages for row in page] == [
+        (str(b), str(k)) for b, size in enumerate(sizes) for k in range(size)
+    ]
+    assert all(0 < len(page) <= formats.ROWS for page in pages)
+    homes = [{place for place, page in enumerate(pages) for b, _ in page if b == str(k)} for k in range(len(sizes))]
+    assert all(len(home) == -(-size // formats.ROWS) for home, size in zip(homes, sizes, strict=True))
+    assert text.count("a note") == 1
+    assert text.count("(continued)") == len(pages) - 1
+
+
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+
+
+def typeset(folder, options=""):
+    """Set `table.tex` of a folder by itself, and what LaTeX logged."""
+    preamble = rf"\documentclass{options}{{article}}\usepackage{{booktabs,graphicx}}"
+    (folder / "paper.tex").write_text(rf"{preamble}\begin{{document}}\input{{table}}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return (folder / "paper.log").read_text(errors="replace")
+
+
+@needs_latex
 def test_latex_compiles(tmp_path):
     runs = [*grid(SCORES), *(logged("kd", label=name, seed=k) for k, name in enumerate(HOSTILE))]
     result = compare(logs_of(runs), Layout(compare="kd", published=Figures.shown))
     (tmp_path / "table.tex").write_text(result.render(Format.latex) + formats.latex([hostile_grid()]))
-    (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table}\\end{document}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "paper.log").read_text(errors="replace")
+    assert "Missing character" not in typeset(tmp_path)
     if shutil.which("pdftotext"):
         subprocess.run(["pdftotext", "-layout", "paper.pdf"], cwd=tmp_path, check=True, timeout=60)
         text = (tmp_path / "paper.txt").read_text()
         assert "a|b" in text
         assert "<script>alert(1)</script>" in text
         assert "100 % $x" in text
+
+
+@needs_latex
+@pytest.mark.parametrize("options", ["", "[twocolumn]", "[11pt]"])
+def test_latex_tables_stay_within_the_paper(options, tmp_path):
+    pairs = [VGG, WRN, "resnet56_resnet20", "resnet110_resnet32", "vgg13_mobilenetv2", "resnet32x4_shufflev1"]
+    names = ["none", "kd", *(f"method {k}" for k in range(formats.ROWS))]
+    scores = {(name, pair): [70.0 + k, 70.5, 71.0] for k, name in enumerate(names) for pair in pairs}
+    result = compare(logs_of(grid(scores)), Layout(compare="kd", published=Figures.shown))
+    (tmp_path / "table.tex").write_text(result.render(Format.latex))
+    log = typeset(tmp_path, options)
+    assert "Overfull" not in log
+    assert "too large" not in log
 
 
 def test_csv_has_every_digit_and_the_runs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from analysis.cells import shown
 from analysis.figures.view import View
 
 LINE = 0.12  # inches that a line of a row's name is high
+LETTERS = 24  # in such a line: of a figure a column wide, the names then leave half to the panel
 AMPLE = 5.0  # inches, more than any notes and legend take
 
 
@@ -71,11 +73,12 @@ def draw(
     Args:
         view: of all of them.
         lines: by column.
-        ticks: names by row, of one line of text or several.
+        ticks: names by row, of one line of text or several; long lines are wrapped.
         reference: the row that the others are compared with.
         alpha: level of the test.
         height: of a row, in inches, notes and legend included; more where they leave no room for the names.
     """
+    ticks = {row: _wrapped(name) for row, name in ticks.items()}
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
     looks = style.looks(sorted({seed for line in every for seed in line.differences}))
@@ -90,6 +93,12 @@ def draw(
     style.note(figure, *_notes(view, shown(reference), every, alpha))
     _make_room(figure, axes, max(name.count("\n") + 1 for name in ticks.values()))
     return figure
+
+
+def _wrapped(name: str) -> str:
+    """A name in lines of at most `LETTERS`; only a word that is longer is broken, on lines of its own."""
+    words = (line for part in name.split("\n") for line in textwrap.wrap(part, LETTERS, break_long_words=False))
+    return "\n".join(line for word in words for line in textwrap.wrap(word, LETTERS))
 
 
 def _make_room(figure: Figure, axes: Sequence[Axes], num_lines: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,9 @@ def draw(view: View, options: PlotConfig) -> Figure:
     groups = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.column.name)]
     panels = [_panels(group, options.classes, several=len(view.columns) > 1) for group in groups]
     figure, axes = style.panels([len(group) for group in panels], height=1.9, most=MOST)
-    for axis, panel in zip(axes, itertools.chain(*panels), strict=True):
+    for place, (axis, panel) in enumerate(zip(axes, itertools.chain(*panels), strict=True), 1):
+        where = panel.title.replace("\n", ", ")
+        print(f"    t-SNE {place}/{len(axes)}  {where}", file=sys.stderr)  # it can take a minute
         _scatter(axis, plane(panel.embedding), panel.targets)
         axis.set_title(panel.title)
     style.legend(figure, axes)
