@@ -99,21 +99,25 @@ def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float
 
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
-    whole = scores.whole()
     found: dict[str, dict[str, float]] = {}
     gains = [scores.gain(baseline, ALONE, column) for column in scores.columns]
-    measured = baseline in whole and not np.isnan(scores.means(ALONE)).any()
-    # What a baseline gains is divided by: where that is no more than seeds differ by, the quotient says nothing.
-    if scores.measure == Measure.top1 and measured and not any(gain.value <= gain.std for gain in gains):
+    # What a baseline gains is divided by: where seeds differ as much, or one seed does not tell, that says nothing.
+    if scores.measure == Measure.top1 and all(gain.value > gain.std for gain in gains):
         found[relative_to(baseline)] = {
-            row: statistics.relative_improvement(values, whole[baseline], scores.means(ALONE))
-            for row, values in whole.items()
+            row: statistics.relative_improvement(_means(scores, row, baseline), _means(scores, baseline, ALONE))
+            for row in scores.methods
             if row != baseline
         }
+    whole = scores.whole()
     if len(whole) > 1 and len(scores.columns) > 1:
         mean_ranks = statistics.ranks(np.array(list(whole.values())).T).mean(axis=0)
         found[RANK] = dict(zip(whole, mean_ranks, strict=True))
     return {head: values for head, values in found.items() if not all(map(math.isnan, values.values()))}
+
+
+def _means(scores: Scores, row: str, reference: str) -> np.ndarray:
+    """Differences of two rows, a mean over the seeds that both have for each column."""
+    return np.array([scores.gain(row, reference, column).value for column in scores.columns])
 
 
 def _published(scores: Scores, every: bool) -> list[Section]:

@@ -106,10 +106,12 @@ def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:
     if relative_to(baseline) in aggregates:
         notes.append(
             f"{relative_to(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
-            f"mean over pairs of (method − {baseline}) / ({baseline} − student alone)"
+            f"mean over pairs of (method − {baseline}) / ({baseline} − student alone), differences paired by seed"
         )
     if RANK in aggregates:
-        notes.append("mean rank: over pairs, among methods with a value in each")
+        notes.append(
+            "mean rank: over pairs, among methods with a value in each, by the seeds that all of them have"
+        )
     return notes
 
 

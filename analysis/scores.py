@@ -90,14 +90,17 @@ class Scores:
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
         return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))
 
-    def means(self, row: str) -> np.ndarray:
-        """A row's means over seeds, one for each column."""
-        return np.array([self.cell(row, column).value for column in self.columns])
-
     def whole(self) -> dict[str, np.ndarray]:
-        """What the means of each method that has a value in every column are worth, one for each column."""
-        worth = {row: self.measure.sign * self.means(row) for row in self.methods}
-        return {row: values for row, values in worth.items() if not np.isnan(values).any()}
+        """What each method that has a value in every column is worth there, over the seeds that all of them have.
+
+        Empty where they have none in common in a column.
+        """
+        rows = [row for row in self.methods if all(self.of(row, column) for column in self.columns)]
+        by_column = [pd.DataFrame({row: self.of(row, c) for row in rows}).dropna() for c in self.columns]
+        if any(shared.empty for shared in by_column):
+            return {}
+        means = self.measure.sign * np.array([shared.mean() for shared in by_column])
+        return dict(zip(rows, means.T, strict=True))
 
     def worth(self, row: str, column: Column) -> float:
         """A cell's mean, its sign changed where less is better."""

@@ -248,16 +248,16 @@ def improvement_interval(values: list[Array], reference: list[Array]) -> Interva
     return float(max(center - half, 0)), float(min(center + half, 1))
 
 
-def relative_improvement(values: Array, baseline: Array, alone: Array) -> float:
+def relative_improvement(differences: Array, gains: Array) -> float:
     """Average relative improvement over a baseline, in percent, as CRD (ICLR 2020) defines it.
 
     The mean over pairs of (method - baseline) / (baseline - student alone). NaN where a baseline is no better than
     the student alone: the quotient then says nothing.
 
     Args:
-        values, baseline, alone: a mean for each pair.
+        differences: method - baseline, a mean for each pair.
+        gains: baseline - student alone, likewise.
     """
-    gain = baseline - alone
-    if len(values) == 0 or not (gain > 0).all():
+    if len(gains) == 0 or not (gains > 0).all():
         return np.nan
-    return float(np.mean((values - baseline) / gain) * 100)
+    return float(np.mean(differences / gains) * 100)

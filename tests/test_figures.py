@@ -212,6 +212,17 @@ def variants():
     ]
 
 
+def test_an_ablation_names_what_a_variant_changes_on_each_pair():
+    runs = [
+        logged("aftkd", pair, seed, 70.0 + len(label) + seed**2, label=label, settings={"sizes": sizes})
+        for pair, two in ((VGG, ([4, 2], [8, 4])), (WRN, ([4, 4], [16, 16])))
+        for label, sizes in zip(("", "coarse"), two, strict=True)
+        for seed in range(3)
+    ]
+    (tick,) = ticks(drawn("ablation", runs).axes[0])
+    assert "".join(tick.split()) == "coarsesizes=[16,16]orsizes=[8,4]"
+
+
 def test_an_ablation_names_what_each_variant_changes():
     (axis,) = drawn("ablation", variants()).axes
     assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]

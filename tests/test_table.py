@@ -246,8 +246,21 @@ def test_aggregates_need_a_value_in_every_column():
     assert not row(table, "methods", "at").cells[0].there
 
 
+def test_aggregates_of_methods_with_other_seeds_are_paired_by_seed():
+    """Seeds differ by ten points here, methods by one or half a one."""
+    scores = {("none", pair): [60.0, 70.0, 80.0] for pair in (VGG, WRN)}
+    scores |= {("kd", pair): [61.0, 71.0, 81.1] for pair in (VGG, WRN)}
+    late = [logged("at", pair, seed=2, top1=81.6) for pair in (VGG, WRN)]
+    early = [logged("sp", pair, seed=0, top1=60.5) for pair in (VGG, WRN)]
+    table = only([*grid(scores), *late])
+    gain = np.mean([1.0, 1.0, 1.1])
+    assert row(table, "methods", "at").aggregates == pytest.approx((100 * 0.5 / gain, 1.0))
+    assert only([*grid(scores), *early, *late]).aggregates == ("over kd, %",)  # no seed to rank all three by
+
+
 @pytest.mark.parametrize(
-    ("kd", "there"), [([70.0, 71.2, 72.5], False), ([73.0, 71.3, 70.0], False), ([71.0, 72.5, 73.5], True)]
+    ("kd", "there"),
+    [([70.0, 71.2, 72.5], False), ([73.0, 71.3, 70.0], False), ([71.0, 72.5, 73.5], True), ([73.0], False)],
 )
 def test_nothing_is_measured_by_a_gain_that_is_no_more_than_seeds_differ_by(kd, there):
     scores = {("none", VGG): [69.9, 71.0, 72.6], ("kd", VGG): kd, ("at", VGG): [74.0, 75.0, 76.0]}

@@ -66,12 +66,13 @@ def _default(view: View, method: str) -> str:
 
 
 def _changes(view: View, row: str, default: str) -> str:
-    """The settings in which a variant differs from the default, on the first pair that has both."""
+    """The settings in which a variant differs from the default, pair by pair where these are others."""
+    changes = []
     for column in view.columns:
         if view.runs_of(row, column) and view.runs_of(default, column):
             ours, usual = (settings_of(view.config_of(each, column)) for each in (row, default))
-            return named(ours, usual)
-    return ""
+            changes.append(named(ours, usual))
+    return " or ".join(dict.fromkeys(changes))
 
 
 def named(ours: Mapping[str, str], usual: Mapping[str, str]) -> str:

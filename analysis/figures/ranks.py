@@ -23,8 +23,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     num_pairs = len(view.columns)
     if len(whole) < 2 or num_pairs < 2:
         raise NothingToDraw(
-            f"ranks need two methods that were run on all of two pairs: here {len(whole)} on all of {num_pairs}; "
-            "pairs=[…] chooses those that more methods share"
+            f"ranks need two methods with a seed in common on each of two pairs: here {len(whole)} on all of "
+            f"{num_pairs}; pairs=[…] chooses those that more methods share"
         )
     test = statistics.rank_test(np.array(list(whole.values())).T, options.alpha)
     ranked = sorted(zip(test.mean_ranks, whole, strict=True))

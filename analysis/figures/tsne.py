@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from analysis import style
 from analysis.artifacts import Arrays
@@ -68,8 +69,9 @@ def plane(embedding: np.ndarray) -> np.ndarray:
     """[M, D] to [M, 2], the same each time."""
     from sklearn.manifold import TSNE  # takes a second
 
-    perplexity = min(PERPLEXITY, (len(embedding) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embedding.astype(np.float64))
+    tsne = TSNE(perplexity=min(PERPLEXITY, (len(embedding) - 1) / 3), init="pca", random_state=0)
+    with threadpool_limits(1):  # several threads spend most of the time in waiting for each other
+        return tsne.fit_transform(embedding.astype(np.float64))
 
 
 def _scatter(axis: Axes, points: np.ndarray, targets: np.ndarray) -> None:
