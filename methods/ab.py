@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Pretraining, Reference
-from methods.config import PreactConfig, PretrainedConfig, Search, option, require
+from methods.config import PreactConfig, PretrainedConfig, Search, option
 from methods.connectors import regressor_layer
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
@@ -69,10 +69,10 @@ class ABConfig(PreactConfig, PretrainedConfig):
         "how far from 0 a neuron is to be on its side",
         source="RepDistiller: 1",
         search=Search(0.1, 3.0, log=True),
+        above=0,
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> ABConfig:
-        require(0 < self.margin < float("inf"), f"margin={self.margin} must be a finite number above 0")
         resolved = super().resolve(student, teacher)
         with torch.device("meta"):  # only to learn whether there are connectors
             for shapes in resolved.matched(student, teacher):

@@ -27,7 +27,6 @@ Everything more concrete is this project's construction, since only the abstract
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,6 +143,7 @@ class AFTKDConfig(StageConfig):
         "exponent of the attention",
         source="this project",
         search=Search(0.5, 2.0),
+        above=0,
         **_WITH_ATTENTION,
     )
     block_size: list[int] | None = option(
@@ -170,7 +170,6 @@ class AFTKDConfig(StageConfig):
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
         require(0 <= self.degree <= 1, f"degree={self.degree} must be in [0, 1]")
-        require(0 < self.p < math.inf, f"p={self.p} must be a finite number above 0")
         resolved = super().resolve(student, teacher)
         sides = [(s[1], t[1]) for s, t in resolved.matched(student, teacher)]
         if "afb" not in self.terms or not _has_blocks(self):

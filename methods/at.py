@@ -8,7 +8,6 @@ equation (2) takes the norm of the difference per sample instead, times β/2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import Search, StageConfig, acts_with, option, require
-from methods.features import Features, FeatureSpec
+from methods.config import Search, StageConfig, acts_with, option
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import magnitude, mean_over, pool_to_smaller
 from methods.registry import register
@@ -64,12 +63,9 @@ class ATConfig(StageConfig):
         "exponent of the attention map",
         source="AT (ICLR 2017), sec. 4",
         search=Search(1.0, 4.0),
+        above=0,
         **acts_with("at"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> ATConfig:
-        require(0 < self.p < math.inf, f"p={self.p} must be a finite number above 0")
-        return super().resolve(student, teacher)
 
 
 @register(

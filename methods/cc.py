@@ -88,6 +88,7 @@ class CCConfig(DistillConfig):
         "of the Gaussian kernel",
         source="CC (ICCV 2019), sec. 4: 0.4",
         search=Search(0.1, 2.0, log=True),
+        above=0,
         **acts_with("cc", also=_by_kernel, when="form=kernel"),
     )
     order: int = option(
@@ -99,7 +100,6 @@ class CCConfig(DistillConfig):
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CCConfig:
-        require(0 < self.gamma < math.inf, f"gamma={self.gamma} must be a finite number above 0")
         require(self.order >= 1, f"order={self.order} must be at least 1")
         return super().resolve(student, teacher)
 

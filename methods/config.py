@@ -77,6 +77,8 @@ def option(
     *,
     source: str = "",
     search: Search | SearchEach | Mapping[str, Search] | None = None,
+    above: float = -math.inf,
+    least: float = -math.inf,
     live: Callable[[Any], bool] | None = None,
     live_when: str = "",
     identity: bool = True,
@@ -88,6 +90,7 @@ def option(
         help: its meaning in one line, with the unit.
         source: where the default comes from (paper and table, or whose code).
         search: range for studies; of a dict such as the weights, by the keys that a study may change.
+        above, least: bounds of a float or of each in a list: it is larger, or not smaller (`check_numbers`).
         live: tells from the configuration whether the field can act at all; setting a dead one is an error.
         live_when: the same in words, for the message.
         identity: whether the field can change a run's result and so belongs to its identity.
@@ -96,6 +99,8 @@ def option(
         "help": help,
         "source": source,
         "search": search,
+        "above": above,
+        "least": least,
         "live": live,
         "live_when": live_when,
         "identity": identity,
@@ -153,6 +158,30 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, dict) and isinstance(value, dict):
         return {key: float(weight) for key, weight in value.items()}
     return value
+
+
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Refuse floats that are not finite or beyond the bounds that `option` has for their fields.
+
+    Args:
+        config: a configuration dataclass whose fields were made by `option`.
+        prefix: of the fields' names in messages.
+
+    Raises:
+        InvalidSetting: naming field, value and bound.
+    """
+    for field in dataclasses.fields(config):
+        value, above, least = getattr(config, field.name), field.metadata["above"], field.metadata["least"]
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) or max(above, least) > -math.inf:
+                check_number(f"{prefix}{field.name}", number, above, least)
+
+
+def check_number(key: str, number: float, above: float = -math.inf, least: float = -math.inf) -> None:
+    """Refuse a number that is not finite or beyond its bounds; arguments as of `option`."""
+    bound = f" above {above:g}" if above > -math.inf else f" of at least {least:g}" if least > -math.inf else ""
+    fits = math.isfinite(number) and above < number and least <= number
+    require(fits, f"{key}={number} must be a finite number{bound}")
 
 
 def acts(config: Any, name: str) -> bool:
@@ -226,10 +255,10 @@ class MethodConfig:
         terms = default_of(type(self).__dataclass_fields__["weights"])
         for term, weight in self.weights.items():
             require(term in terms, f"weights.{term}: {self.name} has the terms {', '.join(terms)}")
-            if not math.isfinite(weight) or weight < 0:
-                raise InvalidSetting(f"weights.{term}={weight} must be a finite number of at least 0")
+            check_number(f"weights.{term}", weight, least=0)
         if not any(self.weights.values()):
             raise InvalidSetting("all weights are 0: nothing would be learned")
+        check_numbers(self)
         return self
 
 
@@ -246,6 +275,7 @@ def temperature_of(*terms: str, default: float, source: str) -> Any:
         f"temperature of the softened class probabilities in {', '.join(terms)}",
         source=source,
         search=Search(1.0, 8.0),
+        above=0,
         **acts_with(*terms),
     )
 
@@ -281,7 +311,6 @@ class DistillConfig(MethodConfig):
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
-        require(0 < self.temperature < math.inf, f"temperature={self.temperature} must be a finite number above 0")
         if not set(self.soft_terms).isdisjoint(self.terms):
             check_classes(student, teacher)
         return super().resolve(student, teacher)
@@ -338,6 +367,7 @@ def pretraining_of(**conditions: Any) -> Any:
         "length of the stage before the main training, as a part of train.epochs; an epoch at least",
         source="RepDistiller: 30 epochs before 240",
         search=Search(0.02, 0.5, log=True),
+        above=0,
         **conditions,
     )
 
@@ -347,10 +377,6 @@ class PretrainedConfig(DistillConfig):
     """A method with a stage before the main training."""
 
     pretraining: float = pretraining_of()
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
-        require(0 < self.pretraining < math.inf, f"pretraining={self.pretraining} must be a finite number above 0")
-        return super().resolve(student, teacher)
 
 
 class _Staged(Protocol[T]):

@@ -158,6 +158,7 @@ class CRDConfig(DistillConfig):
         "temperature of the scores",
         source="RepDistiller: nce_t = 0.07",
         search=Search(0.02, 0.3, log=True),
+        above=0,
         **acts_with("crd"),
     )
     momentum: float = option(
@@ -167,10 +168,6 @@ class CRDConfig(DistillConfig):
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CRDConfig:
         require(self.dim > 0, f"dim={self.dim} must be above 0")
         require(self.num_negatives > 0, f"num_negatives={self.num_negatives} must be above 0")
-        require(
-            0 < self.contrast_temperature < math.inf,
-            f"contrast_temperature={self.contrast_temperature} must be a finite number above 0",
-        )
         require(0 <= self.momentum < 1, f"momentum={self.momentum} must be in [0, 1)")
         return super().resolve(student, teacher)
 

@@ -48,9 +48,15 @@ class CTKDConfig(MethodConfig):
         source="the authors' script",
         search={"ctkd": Search(0.1, 10.0, log=True)},
     )
-    lowest: float = option(1.0, "least temperature", source="the authors' script: t_start = 1", **acts_with("ctkd"))
+    lowest: float = option(
+        1.0, "least temperature", source="the authors' script: t_start = 1", above=0, **acts_with("ctkd")
+    )
     span: float = option(
-        20.0, "greatest temperature above the least", source="the authors' script: t_end = 20", **acts_with("ctkd")
+        20.0,
+        "greatest temperature above the least",
+        source="the authors' script: t_end = 20",
+        above=0,
+        **acts_with("ctkd"),
     )
     growth: int = option(
         10,
@@ -62,8 +68,6 @@ class CTKDConfig(MethodConfig):
     standardise: bool = standardise_of("ctkd", published="who take ctkd = 9 for every pair: here it has to be set")
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CTKDConfig:
-        require(0 < self.lowest < math.inf, f"lowest={self.lowest} must be a finite number above 0")
-        require(0 < self.span < math.inf, f"span={self.span} must be a finite number above 0")
         require(self.growth >= 1, f"growth={self.growth} must be at least 1")
         if "ctkd" in self.terms:
             check_classes(student, teacher)

@@ -118,15 +118,12 @@ class FTConfig(PretrainedConfig):
         0.01,
         "learning rate of the paraphraser",
         source="RepDistiller, for ResNets and Wide ResNets",
+        above=0,
         **acts_with("ft"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> FTConfig:
         require(0 < self.rate <= 1, f"rate={self.rate} must be in (0, 1]")
-        require(
-            0 < self.paraphraser_lr < float("inf"),
-            f"paraphraser_lr={self.paraphraser_lr} must be a finite number above 0",
-        )
         return super().resolve(student, teacher)
 
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, Search, acts_with, option, require
-from methods.features import Features, FeatureSpec
+from methods.config import DistillConfig, Search, acts_with, option
+from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
 from methods.relations import centred, gram, unit_vectors
@@ -65,12 +65,9 @@ class ITRDConfig(DistillConfig):
         "order of Rényi's entropy in corr: the larger it is, the more the least correlated channels count",
         source="the authors' README, its command for wrn40_2_wrn16_2: 1.01",
         search=Search(0.5, 3.0),
+        above=0,
         **acts_with("corr"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> ITRDConfig:
-        require(0 < self.alpha < math.inf, f"alpha={self.alpha} must be a finite number above 0")
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -30,7 +30,6 @@ them to the instances' level alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,10 +87,15 @@ class MLKDConfig(DistillConfig):
         "the first of the temperatures",
         source="the authors' code",
         search=Search(1.0, 8.0),
+        above=0,
         **acts_with(*TERMS),
     )
     temperatures: list[float] = option(
-        [3.0, 5.0, 2.0, 6.0], "the further temperatures", source="the authors' code", **acts_with(*TERMS)
+        [3.0, 5.0, 2.0, 6.0],
+        "the further temperatures",
+        source="the authors' code",
+        above=0,
+        **acts_with(*TERMS),
     )
     views: int = option(
         2, "augmented views of each image", source="the authors' code: 2", search=Search(choices=(1, 2))
@@ -108,8 +112,6 @@ class MLKDConfig(DistillConfig):
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> MLKDConfig:
-        for temperature in self.temperatures:
-            require(0 < temperature < math.inf, f"temperatures={self.temperatures} must be finite numbers above 0")
         require(self.views >= 1, f"views={self.views} must be at least 1")
         if self.form == Form.code:
             require(self.views == 2, f"views={self.views}: form=code is about two views")

@@ -17,15 +17,14 @@ and 9 times both weights: set all four. Its deviation is the unbiased one, here 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import DistillConfig, Search, acts_with, option, require, standardise_of, temperature_of
+from methods.config import DistillConfig, Search, acts_with, option, standardise_of, temperature_of
 from methods.dkd import tckd_loss
-from methods.features import Features, FeatureSpec
+from methods.features import Features
 from methods.kd import compared_logits, kd_loss
 from methods.registry import register
 
@@ -72,16 +71,10 @@ class RLDConfig(DistillConfig):
         "temperature of the class probabilities in scd",
         source="the authors' command: that of mcd",
         search=Search(1.0, 8.0),
+        above=0,
         **acts_with("scd"),
     )
     standardise: bool = standardise_of(*TERMS)
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> RLDConfig:
-        require(
-            0 < self.confidence_temperature < math.inf,
-            f"confidence_temperature={self.confidence_temperature} must be a finite number above 0",
-        )
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.config import InvalidSetting, MethodConfig, Search, acts, coerce_types, option, require
+from methods.config import InvalidSetting, MethodConfig, Search, acts, check_numbers, coerce_types, option, require
 from methods.registry import get
 
 SLOWEST, FASTEST = 1.25, 0.8  # bounds of a rate from one window to the next
@@ -70,14 +70,17 @@ class LossConfig:
         search=Search(0.0, 0.2),
     )
     start: float = option(
-        1.0, "factor on the distillation terms at the first step", search=Search(0.0, 2.0), **_RAMP
+        1.0, "factor on the distillation terms at the first step", search=Search(0.0, 2.0), least=0, **_RAMP
     )
-    end: float = option(0.0, "factor on the distillation terms at the last step", search=Search(0.0, 2.0), **_RAMP)
+    end: float = option(
+        0.0, "factor on the distillation terms at the last step", search=Search(0.0, 2.0), least=0, **_RAMP
+    )
     temperature: float = option(
         0.1,
         "tau of the softmax over the rates: small reacts strongly",
         source="this project",
         search=Search(0.02, 2.0, log=True),
+        above=0,
         **_ADAPTIVE,
     )
     rate: Rate = option(
@@ -117,16 +120,7 @@ class LossConfig:
     def _check(self, method: MethodConfig) -> None:
         assert self.warm_up is not None  # resolved
         require(0 <= self.warm_up <= 1, f"loss.warm_up={self.warm_up} must be in [0, 1]")
-        for name in ("start", "end"):
-            value = getattr(self, name)
-            require(
-                math.isfinite(value) and value >= 0,
-                f"loss.{name}={value} must be a finite number of at least 0",
-            )
-        require(
-            0 < self.temperature < math.inf,
-            f"loss.temperature={self.temperature} must be a finite number above 0",
-        )
+        check_numbers(self, "loss.")
         require(self.windows >= 3, f"loss.windows={self.windows} must be at least 3")
         require(0 <= self.smoothing < 1, f"loss.smoothing={self.smoothing} must be in [0, 1)")
         require(0 <= self.floor < 1, f"loss.floor={self.floor} must be in [0, 1)")

@@ -16,15 +16,14 @@ batch norm would take it away. The term can be negative.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, Search, acts_with, option, require, temperature_of
-from methods.features import Features, FeatureSpec
+from methods.config import DistillConfig, Search, acts_with, option, temperature_of
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import magnitude
 from methods.norms import BatchNorm
@@ -54,12 +53,9 @@ class SRDConfig(DistillConfig):
         "of the differences that are summed: the larger it is, the more the largest count",
         source="SRD (AAAI 2024), the authors' code: alpha = 4",
         search=Search(1.0, 6.0),
+        above=0,
         **acts_with("srd"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> SRDConfig:
-        require(0 < self.exponent < math.inf, f"exponent={self.exponent} must be a finite number above 0")
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import Search, StageConfig, acts_with, option, require
-from methods.features import Features, FeatureSpec
+from methods.config import Search, StageConfig, acts_with, option
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
 from methods.registry import register
@@ -96,6 +96,7 @@ class VIDConfig(StageConfig):
         "variance of every channel at the start",
         source="RepDistiller: init_pred_var = 5",
         search=Search(1.0, 10.0),
+        above=EPS,
         **acts_with("vid"),
     )
     train_variance: bool = option(
@@ -105,13 +106,6 @@ class VIDConfig(StageConfig):
         search=Search(choices=(True, False)),
         **acts_with("vid"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> VIDConfig:
-        require(
-            EPS < self.initial_variance < math.inf,
-            f"initial_variance={self.initial_variance} must be a finite number above {EPS}",
-        )
-        return super().resolve(student, teacher)
 
 
 @register(
