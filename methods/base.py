@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from methods.config import MethodConfig, StageConfig
+from methods.config import MethodConfig, StageConfig, require
 from methods.features import Features, FeatureSpec, of_stages
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig, covariant=True)
@@ -116,6 +116,7 @@ class Method(nn.Module, Generic[ConfigT]):
         super().__init__()
         self.config = config
         self.generator = context.generator
+        self.prepared = False
         if self.stages_read is None and isinstance(config, StageConfig) and config.stages is not None:
             self.stages_read = {s for s, _ in config.stages}, {t for _, t in config.stages}
 
@@ -143,8 +144,22 @@ class Method(nn.Module, Generic[ConfigT]):
         """Read of the networks themselves what features do not show, before the first step.
 
         What is kept is a copy in a buffer, which is saved with the run: the teacher stays as it is, bit for bit,
-        and nothing of it trains.
+        and nothing of it trains. A method that reads something here does what this does, too, and can then
+        `check_prepared` in `forward`.
         """
+        self.prepared = True
+
+    def check_prepared(self) -> None:
+        """Refuse to compute with what `prepare` would have read.
+
+        Raises:
+            InvalidSetting: it was not called.
+        """
+        require(
+            self.prepared,
+            f"method {self.name} reads the networks themselves: call method.prepare(teacher, student) once, before "
+            "the first batch",
+        )
 
     def epoch(self, e: int) -> None:
         """Told when epoch `e` begins, and again on resuming within it.

@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from methods.base import Context, Method, Network, Reference
+from methods.base import Reference
 from methods.config import DistillConfig, Search, acts_with, check_classes, option, require
 from methods.features import Features, FeatureSpec
+from methods.heads import HeadMethod
 from methods.kd import kd_term
 from methods.maps import pool_to
 from methods.registry import register
@@ -130,29 +130,20 @@ class CATKDConfig(DistillConfig):
     ),
     knowledge="attention",
 )
-class CATKD(Method[CATKDConfig]):
+class CATKD(HeadMethod[CATKDConfig]):
     """Term `catkd`: `catkd_loss` of the final maps' class activations."""
 
     needs = frozenset({"logits", "final"})
 
-    def __init__(self, config: CATKDConfig, context: Context) -> None:
-        super().__init__(config, context)
-        self.register_buffer("weight_teacher", torch.zeros(context.num_classes, context.teacher.embedding))
-        self.weight_teacher: Tensor
-        self.head_student: tuple[nn.Linear, ...] = ()  # in a tuple it stays a part of the student
-
-    def prepare(self, teacher: Network, student: Network) -> None:
-        self.weight_teacher.copy_(teacher.head.weight.detach())
-        self.head_student = (student.head,)
-
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("catkd"):
+            self.check_prepared()
             assert student.final is not None
             assert teacher.final is not None
-            (head,) = self.head_student  # since `prepare`
+            (head,) = self.head_student
             resolution = self.config.resolution
             ours = class_activations(student.final, head.weight, resolution)
-            theirs = class_activations(teacher.final, self.weight_teacher, resolution)
+            theirs = class_activations(teacher.final, self.weight, resolution)
             terms["catkd"] = catkd_loss(ours, theirs, self.config.normalise)
         return terms

@@ -95,6 +95,7 @@ class OFD(Method[OFDConfig]):
             self.register_buffer(f"margins{k}", torch.full((theirs[0], 1, 1), math.nan))
 
     def prepare(self, teacher: Network, student: Network) -> None:
+        super().prepare(teacher, student)
         if not self.active("ofd"):
             return
         norms = teacher.norms()
@@ -105,6 +106,7 @@ class OFD(Method[OFDConfig]):
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
         if self.active("ofd"):
+            self.check_prepared()
             pairs = self.config.matched(student, teacher)
             losses = []
             for k, (connect, (ours, theirs)) in enumerate(zip(self.connectors, pairs, strict=True)):

@@ -16,17 +16,17 @@ student's classifier as well. That code also clips gradients to a norm of 40; he
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from methods.base import Context, Method, Network, Reference
+from methods.base import Reference
 from methods.config import DistillConfig, Search, acts_with, option, require, standardise_of, temperature_of
 from methods.features import Features, FeatureSpec
+from methods.heads import HeadMethod
 from methods.kd import standardise
 from methods.maps import pool_to
 from methods.registry import register
@@ -120,11 +120,11 @@ class SDDConfig(DistillConfig):
         "weight of the complementary cells, beside 1 of the others",
         source="SDD (CVPR 2024), sec. 4.1: 2",
         search=Search(1.0, 8.0, log=True),
+        least=0,
         **acts_with("sdd"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> SDDConfig:
-        require(0 <= self.beta < math.inf, f"beta={self.beta} must be a finite number of at least 0")
         require(bool(self.scales), "scales=[] has no scale: give at least one")
         require(len(set(self.scales)) == len(self.scales), f"scales={self.scales} has a scale twice")
         if "sdd" in self.terms:
@@ -149,31 +149,19 @@ def _check_scale(scale: int, side: int, who: str) -> None:
     ),
     knowledge="logits",
 )
-class SDD(Method[SDDConfig]):
+class SDD(HeadMethod[SDDConfig]):
     """Term `sdd`: see `sdd_loss`."""
 
     needs = frozenset({"logits", "final"})
 
-    def __init__(self, config: SDDConfig, context: Context) -> None:
-        super().__init__(config, context)
-        self.register_buffer("weight_teacher", torch.zeros(context.teacher.logits, context.teacher.embedding))
-        self.register_buffer("bias_teacher", torch.zeros(context.teacher.logits))
-        self.weight_teacher: Tensor
-        self.bias_teacher: Tensor
-        self.head_student: tuple[nn.Linear, ...] = ()  # in a tuple it stays a part of the student
-
-    def prepare(self, teacher: Network, student: Network) -> None:
-        self.weight_teacher.copy_(teacher.head.weight.detach())
-        self.bias_teacher.copy_(teacher.head.bias.detach())
-        self.head_student = (student.head,)
-
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         if not self.active("sdd"):
             return {}
+        self.check_prepared()
         config = self.config
-        (head,) = self.head_student  # since `prepare`
+        (head,) = self.head_student
         ours = cell_logits(student, head.weight, head.bias, config.scales)
-        theirs = cell_logits(teacher, self.weight_teacher, self.bias_teacher, config.scales)
+        theirs = cell_logits(teacher, self.weight, self.bias, config.scales)
         weights = 1 + (config.beta - 1) * complementary(theirs, teacher.logits, target).to(ours.dtype)
         if config.standardise:
             ours, theirs = (standardise(x.flatten(0, 1)).view_as(x) for x in (ours, theirs))

@@ -17,17 +17,16 @@ reads the map behind it, which stays.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Context, Method, Network, Reference
-from methods.config import DistillConfig, Search, option, require
+from methods.base import Context, Reference
+from methods.config import DistillConfig, Search, check_classes, option, require
 from methods.connectors import bottleneck, conv_bn
 from methods.features import Features, FeatureSpec
+from methods.heads import HeadMethod
 from methods.kd import kd_term
 from methods.maps import pool_to
 from methods.registry import register
@@ -52,6 +51,7 @@ class SimKDConfig(DistillConfig):
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> SimKDConfig:
         width = teacher.embedding
         require(1 <= self.factor <= width, f"factor={self.factor} must be from 1 to the teacher's {width} channels")
+        check_classes(student, teacher)
         return super().resolve(student, teacher)
 
 
@@ -67,7 +67,7 @@ class SimKDConfig(DistillConfig):
         "https://arxiv.org/abs/2203.14001",
     ),
 )
-class SimKD(Method[SimKDConfig]):
+class SimKD(HeadMethod[SimKDConfig]):
     """Term `simkd`: mean squared difference of the projected student's map and the teacher's."""
 
     needs = frozenset({"logits", "final"})
@@ -82,18 +82,11 @@ class SimKD(Method[SimKDConfig]):
         width = teacher_channels // config.factor
         last = conv_bn(width, teacher_channels)
         self.projector = nn.Sequential(*bottleneck(channels, width), last, nn.ReLU())
-        # The teacher's classifier; not a number until the teacher was looked at.
-        self.register_buffer("weight", torch.full((context.num_classes, teacher_channels), math.nan))
-        self.register_buffer("bias", torch.full((context.num_classes,), math.nan))
-        self.weight: Tensor
-        self.bias: Tensor
-
-    def prepare(self, teacher: Network, student: Network) -> None:
-        self.weight.copy_(teacher.head.weight.detach())
-        self.bias.copy_(teacher.head.bias.detach())
+        self.asked = False  # whether `predict` was
 
     def predict(self, student: Features) -> Features:
         """The student's features with the projected map in the place of its last, and what follows from it."""
+        self.asked = True
         assert student.final is not None
         final = self.projector(pool_to(student.final, self.side))
         embedding = final.mean(dim=(2, 3))
@@ -101,6 +94,12 @@ class SimKD(Method[SimKDConfig]):
         return dataclasses.replace(student, final=final, embedding=embedding, logits=logits)
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
+        self.check_prepared()
+        require(
+            self.asked,
+            "method simkd takes part in prediction: give it method.predict(features) in the place of the student's "
+            "features, and the cross entropy their logits",
+        )
         terms = kd_term(self, student, teacher)
         if self.active("simkd"):
             assert student.final is not None

@@ -15,18 +15,17 @@ behind the pooling (`connects=embedding`), begun as torch does, and soft targets
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Context, Method, Network, Reference
+from methods.base import Context, Reference
 from methods.config import DistillConfig, Search, acts_with, option
 from methods.connectors import conv_bn_by_fan_out
 from methods.features import Features
+from methods.heads import HeadMethod
 from methods.kd import kd_term
 from methods.registry import register
 
@@ -66,7 +65,7 @@ class SRRLConfig(DistillConfig):
         "https://openreview.net/forum?id=ZzwDy_wiWv",
     ),
 )
-class SRRL(Method[SRRLConfig]):
+class SRRL(HeadMethod[SRRLConfig]):
     """Terms `fm` and `sr`: mean squared differences of embeddings, and of what the teacher's classifier gives."""
 
     needs = frozenset({"logits", "final"})
@@ -75,20 +74,9 @@ class SRRL(Method[SRRLConfig]):
         super().__init__(config, context)
         if config.connects == Connects.embedding:
             self.needs = frozenset({"logits", "embedding"})
-        if not (self.active("fm") or self.active("sr")):
-            return
-        width = context.teacher.embedding
-        self.connector = nn.Sequential(*conv_bn_by_fan_out(context.student.embedding, width), nn.ReLU())
-        # The teacher's classifier; not a number until the teacher was looked at.
-        self.register_buffer("weight", torch.full((context.teacher.logits, width), math.nan))
-        self.register_buffer("bias", torch.full((context.teacher.logits,), math.nan))
-        self.weight: Tensor
-        self.bias: Tensor
-
-    def prepare(self, teacher: Network, student: Network) -> None:
         if self.active("fm") or self.active("sr"):
-            self.weight.copy_(teacher.head.weight.detach())
-            self.bias.copy_(teacher.head.bias.detach())
+            widths = context.student.embedding, context.teacher.embedding
+            self.connector = nn.Sequential(*conv_bn_by_fan_out(*widths), nn.ReLU())
 
     def forward(self, student: Features, teacher: Features, target: Tensor, index: Tensor) -> dict[str, Tensor]:
         terms = kd_term(self, student, teacher)
@@ -97,6 +85,7 @@ class SRRL(Method[SRRLConfig]):
         if self.active("fm"):
             terms["fm"] = F.mse_loss(connected, self._shown(teacher).mean(dim=(2, 3)))
         if self.active("sr"):
+            self.check_prepared()
             terms["sr"] = F.mse_loss(F.linear(connected, self.weight, self.bias), teacher.logits)
         return terms
 

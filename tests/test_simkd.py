@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    INDEX,
     NUM_CLASSES,
+    TARGET,
     Headed,
     batch_norm,
     block_mean,
@@ -68,6 +70,14 @@ def test_a_perfect_student_predicts_what_the_teacher_does():
     same_map = dataclasses.replace(student, final=teacher.final)
     torch.testing.assert_close(method.predict(same_map).logits, head(teacher.embedding))
     assert terms_of(method, same_map, teacher)["simkd"] == 0
+
+
+def test_features_that_it_did_not_project_are_refused():
+    """The maps of both networks may be of one shape: then nothing else would tell."""
+    student, _ = pair()
+    method = make("simkd", student, student)
+    with pytest.raises(InvalidSetting, match=r"method\.predict\(features\)"):
+        method(student, student, TARGET, INDEX)
 
 
 @pytest.mark.parametrize("factor", [0, 9])

@@ -1,0 +1,34 @@
+"""Methods that read the networks' classifiers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import ConfigT, Context, Method, Network
+
+
+class HeadMethod(Method[ConfigT]):
+    """A method that reads the teacher's classifier, of which it keeps a copy, and may read the student's.
+
+    Attributes:
+        weight, bias: the teacher's, `[K, D]` and `[K]`; the weights are not a number until it was looked at.
+        head_student: the student's, alone in a tuple, so that it stays a part of the student; empty until then.
+    """
+
+    def __init__(self, config: ConfigT, context: Context) -> None:
+        super().__init__(config, context)
+        num_classes, width = context.teacher.logits, context.teacher.embedding
+        self.register_buffer("weight", torch.full((num_classes, width), math.nan))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.weight: Tensor
+        self.bias: Tensor
+        self.head_student: tuple[nn.Linear, ...] = ()
+
+    def prepare(self, teacher: Network, student: Network) -> None:
+        super().prepare(teacher, student)
+        for name, parameter in teacher.head.named_parameters():  # a head may have no bias
+            self.get_buffer(name).copy_(parameter.detach())
+        self.head_student = (student.head,)
