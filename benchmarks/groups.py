@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from benchmarks import data
 from benchmarks.config import DataConfig, PairConfig
 from benchmarks.pairs import PAIRS
-from methods import MethodConfig, available, configure
+from methods import available, configure
 
 DEFAULTS = {"method": None, "pair": None, "data": "cifar100"}  # of `of_a_run`
 
 
 def of_a_run() -> dict[str, Mapping[str, Any]]:
     """All that a run is chosen by."""
-    return {"method": Methods(), "pair": pairs(), "data": data_sets()}
+    return {"method": Options(available, configure), "pair": pairs(), "data": data_sets()}
 
 
-class Methods(Mapping[str, MethodConfig]):
-    """Every method with its defaults.
+class Options(Mapping[str, Any]):
+    """What files of a package add to, by its name.
 
-    The registry is asked for them when a command is running, which can then say which file of a method is broken.
+    They are imported when a command is running, which can then say which of them is broken.
+
+    Args:
+        names: of all.
+        make: the configuration of one.
     """
 
-    def __getitem__(self, name: str) -> MethodConfig:
-        if name not in available():
+    def __init__(self, names: Callable[[], Collection[str]], make: Callable[[str], Any]) -> None:
+        self._names, self._make = names, make
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names():
             raise KeyError(name)
-        return configure(name)
+        return self._make(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(available())
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(available())
+        return len(self._names())
 
 
 def pairs() -> dict[str, PairConfig]:
@@ -41,6 +48,6 @@ def pairs() -> dict[str, PairConfig]:
     return {name: PairConfig(name, *pair) for name, pair in PAIRS.items()} | {"custom": PairConfig()}
 
 
-def data_sets() -> dict[str, DataConfig]:
+def data_sets() -> Mapping[str, DataConfig]:
     """Every data set."""
-    return {name: DataConfig(name) for name in data.INFO}
+    return Options(lambda: data.INFO, DataConfig)

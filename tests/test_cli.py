@@ -303,15 +303,15 @@ def test_a_broken_file_of_a_method_is_named(content, why, tmp_path, monkeypatch,
         methods.available()
 
 
-def test_a_broken_file_of_a_method_lets_no_command_fail_while_it_is_imported(tmp_path):
+@pytest.mark.parametrize("package", ["methods", "benchmarks.models", "benchmarks.data"])
+def test_a_broken_file_lets_no_command_fail_while_it_is_imported(package, tmp_path):
     (tmp_path / "mine.py").write_text("import nothing_there")
     code = (
-        f"import methods, runpy, sys; methods.__path__.append({str(tmp_path)!r}); "
+        f"import {package}, runpy, sys; {package}.__path__.append({str(tmp_path)!r}); "
         "runpy.run_module('benchmarks.run', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "method=kd"], cwd=Path(__file__).parents[1], capture_output=True, text=True
-    )
+    line = [sys.executable, "-c", code, "method=kd", *TINY, f"output={tmp_path}"]
+    done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "mine.py, line 1" in line

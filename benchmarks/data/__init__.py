@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.config import DataConfig
-from benchmarks.data import cifar100, digits
 from benchmarks.data.dataset import (
     Augmentation,
     Batch,
@@ -19,8 +20,26 @@ from benchmarks.data.dataset import (
     check,
 )
 from benchmarks.data.splits import stratified
+from benchmarks.errors import UserError
+from methods.registry import import_all
 
-INFO = {"cifar100": cifar100.INFO, "digits": digits.INFO}
+if TYPE_CHECKING:
+    INFO: dict[str, DataInfo]  # every data set by its name; raises UserError where a file of one cannot be imported
+
+
+@cache
+def _info() -> dict[str, DataInfo]:
+    """Made when `INFO` is first asked for: by a command that is running, which can say which file is broken."""
+    import_all("benchmarks.data", UserError)
+    from benchmarks.data import cifar100, digits
+
+    return {"cifar100": cifar100.INFO, "digits": digits.INFO}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "INFO":
+        return _info()
+    raise AttributeError(f"module 'benchmarks.data' has no attribute '{name}'")
 
 
 def load(config: DataConfig) -> DataSet:
@@ -32,7 +51,7 @@ def load(config: DataConfig) -> DataSet:
     Raises:
         UserError: missing or damaged data, or not what a data set must give.
     """
-    info = INFO[config.name]
+    info = _info()[config.name]
     train = _part(config, "train")
     if config.validation:
         kept, held_out = stratified(train.targets, config.validation)
@@ -43,7 +62,7 @@ def load(config: DataConfig) -> DataSet:
 
 
 def _part(config: DataConfig, part: Part) -> Split:
-    info = INFO[config.name]
+    info = _info()[config.name]
     split = info.load(Path(config.root), Path(config.cache), part)
     check(split, f"data={config.name}, {part} part", info.num_classes)
     return split
