@@ -40,12 +40,14 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     """
     try:
         parsed = make_url(url)
-    except SQLAlchemyError:
-        raise UserError(f"storage={hidden(url)} is not a URL: {FORMS}") from None
+    except (SQLAlchemyError, ValueError):  # ValueError: a port that is no number
+        raise UserError(f"storage={hidden(url)} is not a URL; one of {FORMS} is expected") from None
     opener = _OPENERS.get(parsed.get_backend_name())
     if opener is None:
         raise UserError(f"storage={hidden(url)}: {parsed.get_backend_name()} is none of {FORMS}")
     is_file = opener in (_open_sqlite, _open_journal)
+    if is_file and (parsed.host or not parsed.database):
+        raise UserError(f"storage={hidden(url)}: a file is named by {parsed.get_backend_name()}:///FILE")
     if is_file and not create:
         require(Path(parsed.database or "").is_file(), f"storage={hidden(url)}: there is no such file")
     try:
@@ -119,11 +121,12 @@ def _said(error: BaseException) -> str:
 
 
 def hidden(url: str) -> str:
-    """The URL as it may be shown: without its password."""
+    """The URL as it may be shown: without its password, or what may hold one in what is no URL."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url.split("://", 1)[0] + "://…"
+    except (SQLAlchemyError, ValueError):
+        _, at, behind = url.rpartition("@")
+        return f"…@{behind}" if at else url
 
 
 def _open_sqlite(url: URL) -> BaseStorage:
