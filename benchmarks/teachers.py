@@ -32,6 +32,7 @@ from methods.schedules import LossConfig
 
 # A teacher whose accuracy is lower by more than what is claimed for it is another one, or is fed otherwise.
 TOLERANCE = 1.0  # points of top-1
+AT_CHANCE = 2.0  # times what guessing reaches: a teacher up to there has learned about nothing
 # Training settings that make another teacher; what it runs on does not.
 PROTOCOL_FIELDS = (
     "epochs",
@@ -285,3 +286,20 @@ def check_accuracy(teacher: Teacher, top1: float, split: str) -> None:
             f"the teacher {teacher.source} reaches {top1:.2f} % top-1, far from the {claimed:.2f} % claimed for "
             "it: wrong data set, class order or file?"
         )
+
+
+def at_chance(teacher: Teacher, top1: float, num_classes: int) -> str | None:
+    """What to say of a teacher that does little better than guessing; None of any other.
+
+    Args:
+        teacher: the one that was measured.
+        top1: its accuracy in percent.
+        num_classes: of the data set.
+    """
+    guessing = 100 / num_classes
+    if top1 > AT_CHANCE * guessing:
+        return None
+    return (
+        f"the teacher {teacher.source} is about as good as guessing, which reaches {guessing:g} %: "
+        "students learn little from it"
+    )

@@ -178,6 +178,8 @@ class Workbench:
         top1 = figures(logits, evaluation.split.targets)["top1"]
         self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
         teachers.check_accuracy(teacher, top1, evaluation.name)
+        if warning := teachers.at_chance(teacher, top1, self.dataset.num_classes):
+            self._warn(warning)
         self._measured[key] = Measured(top1, logits)
         return self._measured[key]
 

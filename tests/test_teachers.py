@@ -382,6 +382,12 @@ def test_a_claim_about_the_test_images_is_not_held_against_the_validation_images
     teachers.check_accuracy(teacher(70.0), 60.0, "val")
 
 
+@pytest.mark.parametrize(("top1", "num_classes", "said"), [(20.0, 10, True), (20.1, 10, False), (2.1, 100, False)])
+def test_a_teacher_at_chance_is_remarked_on(top1: float, num_classes: int, said: bool) -> None:
+    warning = teachers.at_chance(teacher(None), top1, num_classes)
+    assert (warning is not None and "about as good as guessing" in warning) == said
+
+
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_a_stored_teacher_is_held_to_its_card(run: RunConfig, network: Network, tmp_path: Path, split: str) -> None:
     if split == "val":
