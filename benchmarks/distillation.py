@@ -25,11 +25,11 @@ from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_tracking
 from benchmarks.training.build import build_member, specs_of
+from benchmarks.training.checkpoints import Checkpoints, delete_leftovers
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.device import autocast, device_name
 from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
-from benchmarks.training.progress import Checkpoints, delete_leftovers
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig, Variant

@@ -20,8 +20,8 @@ from benchmarks.files import CARD, check_writable
 from benchmarks.images import check_images, note_images
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
+from benchmarks.training.checkpoints import delete_leftovers
 from benchmarks.training.device import device_name
-from benchmarks.training.progress import delete_leftovers
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, prepare_torch
 from methods import option, unknown

@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import checkpoints, data, models
-from benchmarks.checkpoints import Checkpoint
+from benchmarks import data, models, weight_files
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, TrainConfig, plain
 from benchmarks.errors import UserError
 from benchmarks.files import CARD, read_record, write_record
@@ -26,6 +25,7 @@ from benchmarks.tensors import read_tensors, tensors_sha256
 from benchmarks.training.build import frozen
 from benchmarks.training.layout import place
 from benchmarks.variants import StudentConfig
+from benchmarks.weight_files import Checkpoint
 from benchmarks.words import counted
 from methods import ALONE, configure
 from methods.schedules import LossConfig
@@ -68,7 +68,7 @@ class Teacher:
 
     def load(self, num_classes: int, device: torch.device) -> models.Network:
         """The frozen network, in eval mode."""
-        network = checkpoints.load_network(self.network, num_classes, self.checkpoint)
+        network = weight_files.load_network(self.network, num_classes, self.checkpoint)
         return place(frozen(network), device)
 
 
@@ -179,7 +179,7 @@ def given(network: str, path: str, num_classes: int, key: str = "teacher.checkpo
         UserError: it cannot be read, or is another architecture.
     """
     try:
-        checkpoint = checkpoints.read(Path(path))
+        checkpoint = weight_files.read(Path(path))
         teacher = Teacher(network, checkpoint, tensors_sha256(checkpoint.state), path)
         teacher.load(num_classes, torch.device("cpu"))
     except UserError as error:
@@ -258,8 +258,8 @@ def store(
         "history": history,
     }
     # The card comes last: a folder with a card is whole.
-    claim = {"network": plan.network, checkpoints.TOP1: top1, checkpoints.SPLIT: plan.data.split}
-    checkpoints.write(plan.folder / WEIGHTS, network, claim)
+    claim = {"network": plan.network, weight_files.TOP1: top1, weight_files.SPLIT: plan.data.split}
+    weight_files.write(plan.folder / WEIGHTS, network, claim)
     write_record(plan.folder / CARD, card)
     teacher = find(plan)
     assert teacher is not None

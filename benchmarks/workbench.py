@@ -22,11 +22,11 @@ from benchmarks.images import check_images, note_images
 from benchmarks.results import RunFolder
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.contract import rehearse
 from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import figures, logits_of
-from benchmarks.training.progress import Checkpoints
 from benchmarks.training.teaching import Teaching
 from benchmarks.variants import Specs, StudentConfig
 

@@ -17,12 +17,12 @@ from benchmarks import models
 from benchmarks.config import Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.training.build import build_member, feature_spec, frozen
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.device import autocast
 from benchmarks.training.graphs import Graphs
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import num_views
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable

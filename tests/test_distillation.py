@@ -11,7 +11,7 @@ from filelock import FileLock
 from helpers import TARGETS, student_features, teacher_features
 
 import methods
-from benchmarks import checkpoints, models
+from benchmarks import models, weight_files
 from benchmarks import run as run_command
 from benchmarks.cli import compose_config
 from benchmarks.console import make_console
@@ -60,9 +60,9 @@ def test_checkpoints_older_than_num_batches_tracked(tmp_path):
     network = models.create("resnet8", 10)
     old = {key: value for key, value in network.state_dict().items() if "num_batches_tracked" not in key}
     torch.save({"model": old, "accuracy": torch.tensor(61.5)}, tmp_path / "ckpt_epoch_240.pth")
-    checkpoint = checkpoints.read(tmp_path / "ckpt_epoch_240.pth")
+    checkpoint = weight_files.read(tmp_path / "ckpt_epoch_240.pth")
     assert checkpoint.claimed_top1 == 61.5
-    loaded, images = checkpoints.load_network("resnet8", 10, checkpoint).eval(), torch.randn(2, 3, 32, 32)
+    loaded, images = weight_files.load_network("resnet8", 10, checkpoint).eval(), torch.randn(2, 3, 32, 32)
     assert torch.equal(loaded(images), network.eval()(images))
 
 

@@ -64,9 +64,9 @@ def test_a_method_looks_at_both_networks_once(distil, teacher_root, output, monk
         assert distil("methods=[injected]") == 0
     (rehearsed, *_), (bias, two, frozen) = looks  # on throwaway copies, then in earnest
     (stored,) = teacher_root.rglob("teacher.safetensors")
-    from benchmarks import checkpoints
+    from benchmarks import weight_files
 
-    assert torch.equal(bias, checkpoints.read(stored).state["fc.bias"])
+    assert torch.equal(bias, weight_files.read(stored).state["fc.bias"])
     assert not torch.equal(bias, rehearsed)
     assert two
     assert frozen

@@ -11,7 +11,7 @@ from logged import logged, logs_of
 from analysis import table as table_command
 from analysis.parquet import save
 from benchmarks.cli import main
-from benchmarks.training.progress import Checkpoints
+from benchmarks.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("benchmarks", "methods", "sweeps", "analysis")

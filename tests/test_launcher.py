@@ -19,12 +19,12 @@ from benchmarks.config import Optimizer, Precision
 from benchmarks.data import EvaluationBatches
 from benchmarks.errors import Interrupted
 from benchmarks.training import cohort as cohorts
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Cohort, Observer, Seat
 from benchmarks.training.deviation import deviation
 from benchmarks.training.device import autocast
 from benchmarks.training.graphs import MOST_URGENT, Graphs, HostReads
 from benchmarks.training.launcher import WARM_UP, Launcher, urgency
-from benchmarks.training.progress import Checkpoints
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from methods import Method

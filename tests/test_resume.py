@@ -30,8 +30,8 @@ from benchmarks.data.dataset import TrainBatches
 from benchmarks.errors import RunFailed
 from benchmarks.results import RunFolder
 from benchmarks.training import cohort
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.launcher import Launcher
-from benchmarks.training.progress import Checkpoints
 
 COHORT = (
     "methods=[crd,aftkd]",

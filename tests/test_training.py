@@ -21,11 +21,11 @@ from benchmarks.config import Precision
 from benchmarks.data import Batch, EvaluationBatches
 from benchmarks.tensors import tensors_sha256
 from benchmarks.training.autograd import leaves_from
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
-from benchmarks.training.progress import Checkpoints
 from benchmarks.training.step import num_views, train_step, union_of_needs
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable

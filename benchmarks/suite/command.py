@@ -27,7 +27,7 @@ from benchmarks.suite.publish import publish
 from benchmarks.suite.states import PLAN, Reader
 from benchmarks.suite.work import CohortTask, Report, Task
 from benchmarks.tracking import check_tracking
-from benchmarks.training.progress import delete_leftovers
+from benchmarks.training.checkpoints import delete_leftovers
 from benchmarks.words import counted
 from methods import dead_settings
 

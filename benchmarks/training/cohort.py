@@ -16,12 +16,12 @@ from benchmarks.config import TrainConfig
 from benchmarks.data import Draw, EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.models import Network
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
-from benchmarks.training.progress import Checkpoints
 from benchmarks.training.signals import Interruption
 from benchmarks.training.step import num_views, union_of_needs
 from benchmarks.training.teaching import Teaching

@@ -22,7 +22,7 @@ from wandb_logs import log, log_file
 
 from analysis.logs import assemble, load
 from analysis.parquet import save
-from benchmarks import checkpoints, models, teachers
+from benchmarks import models, teachers, weight_files
 from benchmarks.data import cifar100
 from benchmarks.data.dataset import PARTS
 from benchmarks.errors import UserError
@@ -30,7 +30,7 @@ from benchmarks.files import write_record
 from benchmarks.identity import code_version
 from benchmarks.results import COMPLETE, RunFolder
 from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
-from benchmarks.training.progress import Checkpoints
+from benchmarks.training.checkpoints import Checkpoints
 from sweeps import findings
 from sweeps.ledger import FINISHED
 from sweeps.objective import COMMAND
@@ -132,7 +132,7 @@ def tensors(folder: Path) -> Subject:
 
     def read() -> Any:
         state = read_tensors(folder / "a.safetensors")
-        return tensors_sha256(state), checkpoints.read(folder / "a.safetensors").claimed_top1
+        return tensors_sha256(state), weight_files.read(folder / "a.safetensors").claimed_top1
 
     return Subject(folder / "a.safetensors", read, only((tensors_sha256(content), 91.25)))
 
@@ -143,7 +143,7 @@ def published(folder: Path) -> Subject:
     torch.save({"model": network.state_dict(), "best_acc": 70.5}, folder / "a.pth")
     expected = tensors_sha256(network.state_dict())
     return Subject(
-        folder / "a.pth", lambda: tensors_sha256(checkpoints.read(folder / "a.pth").state), only(expected)
+        folder / "a.pth", lambda: tensors_sha256(weight_files.read(folder / "a.pth").state), only(expected)
     )
 
 

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks import checkpoints, models
-from benchmarks.checkpoints import Checkpoint, load_network
+from benchmarks import models, weight_files
 from benchmarks.errors import UserError
 from benchmarks.models import Network
+from benchmarks.weight_files import Checkpoint, load_network
 
 NAME, NUM_CLASSES = "resnet8", 10
 State = dict[str, Tensor]
@@ -94,7 +94,7 @@ TENSOR_FORMATS: dict[str, Callable[[State], Callable[[Path], object]]] = {
 def test_every_format_gives_the_same_network(tmp_path: Path, network: Network, state: State, name: str) -> None:
     path = tmp_path / ("weights.safetensors" if name in TENSOR_FORMATS else "weights.pth")
     (FORMATS | TENSOR_FORMATS)[name](state)(path)
-    checkpoint = checkpoints.read(path)
+    checkpoint = weight_files.read(path)
     assert checkpoint.path == path
     assert checkpoint.state.keys() == state.keys()
     assert torch.equal(logits(load_network(NAME, NUM_CLASSES, checkpoint)), logits(network))
@@ -103,7 +103,7 @@ def test_every_format_gives_the_same_network(tmp_path: Path, network: Network, s
 @pytest.mark.parametrize("best_acc", [74.64, torch.tensor(74.64), torch.tensor([74.64])], ids=["float", "0d", "1d"])
 def test_the_accuracy_that_a_file_claims_is_read_in_every_form(tmp_path: Path, state: State, best_acc: Any) -> None:
     torch.save(repdistiller(state, best_acc), path := tmp_path / "weights.pth")
-    claimed = checkpoints.read(path).claimed_top1
+    claimed = weight_files.read(path).claimed_top1
     assert isinstance(claimed, float)
     assert claimed == pytest.approx(74.64)
 
@@ -111,7 +111,7 @@ def test_the_accuracy_that_a_file_claims_is_read_in_every_form(tmp_path: Path, s
 @pytest.mark.parametrize("content", [lambda state: state, lambda state: {"model": state, "epoch": 1}])
 def test_a_file_may_claim_nothing(tmp_path: Path, state: State, content: Callable[[State], Any]) -> None:
     torch.save(content(state), path := tmp_path / "weights.pth")
-    assert checkpoints.read(path).claimed_top1 is None
+    assert weight_files.read(path).claimed_top1 is None
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_a_file_may_claim_nothing(tmp_path: Path, state: State, content: Callabl
 def test_a_claim_that_is_no_number_counts_for_none(tmp_path: Path, state: State, best_acc: Any) -> None:
     """The weights are fine: it is as if nothing were claimed."""
     torch.save(repdistiller(state, best_acc), path := tmp_path / "weights.pth")
-    assert checkpoints.read(path).claimed_top1 is None
+    assert weight_files.read(path).claimed_top1 is None
 
 
 def test_what_is_written_in_our_own_format_comes_back(tmp_path: Path, network: Network) -> None:
     path = tmp_path / "folder" / "teacher.safetensors"
-    checkpoints.write(path, network, {"network": NAME, "top1": 91.25, "history": [{"epoch": 1}]})
-    checkpoint = checkpoints.read(path)
+    weight_files.write(path, network, {"network": NAME, "top1": 91.25, "history": [{"epoch": 1}]})
+    checkpoint = weight_files.read(path)
     assert checkpoint.claimed_top1 == 91.25
     assert torch.equal(logits(load_network(NAME, NUM_CLASSES, checkpoint)), logits(network))
     assert os.listdir(path.parent) == [path.name]
@@ -136,8 +136,8 @@ def test_what_is_written_in_our_own_format_comes_back(tmp_path: Path, network: N
 
 def test_our_own_format_keeps_a_network_that_lies_channels_last(tmp_path: Path, network: Network) -> None:
     moved = deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoints.write(path := tmp_path / "a.safetensors", moved, {})
-    checkpoint = checkpoints.read(path)
+    weight_files.write(path := tmp_path / "a.safetensors", moved, {})
+    checkpoint = weight_files.read(path)
     assert checkpoint.claimed_top1 is None
     assert torch.equal(logits(load_network(NAME, NUM_CLASSES, checkpoint)), logits(network))
 
@@ -150,7 +150,7 @@ def test_half_precision_weights_come_as_rounded(
     half = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     path = tmp_path / f"half.{suffix}"
     safetensors.torch.save_file(half, path) if suffix == "safetensors" else torch.save(half, path)
-    loaded = load_network(NAME, NUM_CLASSES, checkpoints.read(path))
+    loaded = load_network(NAME, NUM_CLASSES, weight_files.read(path))
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     rounded = models.create(NAME, NUM_CLASSES)
     rounded.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in half.items()})
@@ -180,7 +180,7 @@ def test_a_pickle_with_code_is_refused_unexecuted(
     marker, path = tmp_path / "executed", tmp_path / f"weights.{suffix}"
     write({"model": state, "extra": Malicious(marker)}, path)
     with pytest.raises(UserError, match="run code") as caught:
-        checkpoints.read(path)
+        weight_files.read(path)
     assert not marker.exists()
     assert str(path) in str(caught.value)
     torch.load(path, weights_only=False)  # the trap is armed
@@ -191,7 +191,7 @@ def test_a_bare_pickle_with_code_is_refused_unexecuted(tmp_path: Path) -> None:
     marker, path = tmp_path / "executed", tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps(Malicious(marker)))
     with pytest.raises(UserError, match=re.escape(str(path))), warnings.catch_warnings(record=True) as shown:
-        checkpoints.read(path)
+        weight_files.read(path)
     assert not shown  # torch has something to say of the pickle's protocol
     assert not marker.exists()
     pickle.loads(path.read_bytes())
@@ -222,18 +222,18 @@ def test_the_way_out_of_a_refused_file_works(
     (tmp_path / folder).mkdir()
     torch.save(wrap(network), path := tmp_path / folder / "weights.pth")
     with pytest.raises(UserError) as caught:
-        checkpoints.read(path)
+        weight_files.read(path)
     _, _, code = shlex.split(str(caught.value).splitlines()[-1])
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    made = checkpoints.read(tmp_path / "weights.pth")
+    made = weight_files.read(tmp_path / "weights.pth")
     assert torch.equal(logits(load_network(NAME, NUM_CLASSES, made)), logits(network))
 
 
 def refused(path: Path) -> str:
     """The message with which a file is refused."""
     with pytest.raises(UserError) as caught:
-        checkpoints.read(path)
+        weight_files.read(path)
     message = str(caught.value)
     assert str(path) in message
     assert len(message.splitlines()) <= 5
@@ -287,7 +287,7 @@ def test_no_bytes_end_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
     path = tmp_path_factory.mktemp("bytes") / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(UserError):
-        checkpoints.read(path)
+        weight_files.read(path)
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "folder/weights.pth"])
@@ -327,14 +327,14 @@ def test_several_state_dicts_are_named_with_a_way_to_choose(
     assert "2 state dicts: 'net', 'ema'" in message
     monkeypatch.chdir(tmp_path)
     exec(shlex.split(message.splitlines()[-1])[2], {})
-    made = checkpoints.read(tmp_path / "weights.pth")
+    made = weight_files.read(tmp_path / "weights.pth")
     assert torch.equal(logits(load_network(NAME, NUM_CLASSES, made)), logits(network))
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict"])
 def test_the_usual_keys_come_before_others(tmp_path: Path, network: Network, state: State, key: str) -> None:
     torch.save({"ema": {"weight": torch.zeros(1)}, key: state}, path := tmp_path / "weights.pth")
-    assert torch.equal(logits(load_network(NAME, NUM_CLASSES, checkpoints.read(path))), logits(network))
+    assert torch.equal(logits(load_network(NAME, NUM_CLASSES, weight_files.read(path))), logits(network))
 
 
 @pytest.mark.parametrize(
