@@ -42,8 +42,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     if gain := table.section("gain"):
         name, *_ = gain.title.split()  # less is no gain where less is better
         notes.append(f"{name}: mean of the differences, paired by seed")
-    if table.aggregates:
-        notes += _notes_on_aggregates(layout.baseline, table.aggregates)
+    notes += _notes_on_aggregates(layout.baseline, table.aggregates, scores)
     if layout.published != Figures.none and not table.section("published"):
         notes.append("published: there are no figures of these methods on these pairs and this evaluation")
     if table.section("published"):
@@ -101,18 +100,20 @@ def _on_files(scores: Scores) -> Iterator[str]:
         yield told if same else f"whether {told} is not known"
 
 
-def _notes_on_aggregates(baseline: str, aggregates: Sequence[str]) -> list[str]:
-    notes = []
+def _notes_on_aggregates(baseline: str, aggregates: Sequence[str], scores: Scores) -> Iterator[str]:
     if relative_to(baseline) in aggregates:
-        notes.append(
+        yield (
             f"{relative_to(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
             f"mean over pairs of (method − {baseline}) / ({baseline} − student alone), differences paired by seed"
         )
     if RANK in aggregates:
-        notes.append(
-            "mean rank: over pairs, among methods with a value in each, by the seeds that all of them have"
-        )
-    return notes
+        rows = scores.on_every_pair
+        fewer = any(len(scores.of(row, c)) > len(scores.shared(c)) for row in rows for c in scores.columns)
+        told = ", which are not all that some have" if fewer else ""
+        yield f"mean rank: over pairs, among methods with a value in each, by the seeds that all of them have{told}"
+    elif len(scores.columns) > 1 and len(scores.on_every_pair) > 1:
+        lacking = ", ".join(column.name for column in scores.columns if scores.shared(column).empty)
+        yield f"no mean rank: the methods with a value on each pair have no seed in common on {lacking}"
 
 
 def relative_to(baseline: str) -> str:

@@ -91,16 +91,24 @@ class Scores:
         return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))
 
     def whole(self) -> dict[str, np.ndarray]:
-        """What each method that has a value in every column is worth there, over the seeds that all of them have.
+        """What each method of `on_every_pair` is worth there, over the seeds that all of them have.
 
         Empty where they have none in common in a column.
         """
-        rows = [row for row in self.methods if all(self.of(row, column) for column in self.columns)]
-        by_column = [pd.DataFrame({row: self.of(row, c) for row in rows}).dropna() for c in self.columns]
+        rows, by_column = self.on_every_pair, [self.shared(column) for column in self.columns]
         if any(shared.empty for shared in by_column):
             return {}
         means = self.measure.sign * np.array([shared.mean() for shared in by_column])
         return dict(zip(rows, means.T, strict=True))
+
+    @property
+    def on_every_pair(self) -> list[str]:
+        """The methods that have a value in every column."""
+        return [row for row in self.methods if all(self.of(row, column) for column in self.columns)]
+
+    def shared(self, column: Column) -> pd.DataFrame:
+        """Their values in one, by the seeds that all of them have there."""
+        return pd.DataFrame({row: self.of(row, column) for row in self.on_every_pair}).dropna()
 
     def worth(self, row: str, column: Column) -> float:
         """A cell's mean, its sign changed where less is better."""

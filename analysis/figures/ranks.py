@@ -19,12 +19,17 @@ FEW = 5  # pairs, below which ranks say little
 
 def draw(view: View, options: PlotConfig) -> Figure:
     """Raises NothingToDraw where fewer than two methods share two pairs."""
-    whole = view.scores.whole()
+    whole, num_rows = view.scores.whole(), len(view.scores.on_every_pair)
     num_pairs = len(view.columns)
-    if len(whole) < 2 or num_pairs < 2:
+    if num_rows < 2 or num_pairs < 2:
         raise NothingToDraw(
-            f"ranks need two methods with a seed in common on each of two pairs: here {len(whole)} on all of "
-            f"{num_pairs}; pairs=[…] chooses those that more methods share"
+            f"ranks need two methods that were run on all of two pairs: here {num_rows} on all of {num_pairs}; "
+            "pairs=[…] chooses those that more methods share"
+        )
+    if not whole:
+        raise NothingToDraw(
+            f"ranks need seeds in common, which these {num_rows} methods lack; methods=[…] chooses those that "
+            "share some"
         )
     test = statistics.rank_test(np.array(list(whole.values())).T, options.alpha)
     ranked = sorted(zip(test.mean_ranks, whole, strict=True))
