@@ -19,7 +19,7 @@ def of_a_run() -> dict[str, Mapping[str, Any]]:
 
 
 class Options(Mapping[str, Any]):
-    """What files of a package add to, by its name.
+    """A group of choices by name, each from a file of a package.
 
     They are imported when a command is running, which can then say which of them is broken.
 

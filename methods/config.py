@@ -90,7 +90,7 @@ def option(
         help: its meaning in one line, with the unit.
         source: where the default comes from (paper and table, or whose code).
         search: range for studies; of a dict such as the weights, by the keys that a study may change.
-        above, least: bounds of a float or of each in a list: it is larger, or not smaller (`check_numbers`).
+        above, least: bounds of a number or of each in a list: it is larger, or not smaller (`check_numbers`).
         live: tells from the configuration whether the field can act at all; setting a dead one is an error.
         live_when: the same in words, for the message.
         identity: whether the field can change a run's result and so belongs to its identity.
@@ -152,8 +152,10 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
         require(value in set(type(default)), f"{name}={value} is none of {', '.join(type(default))}")
         return type(default)(value)
     if isinstance(default, list):
-        require(not isinstance(value, str), f"{name}={value}: a list is expected, as {[value]}")
-    if isinstance(default, float) and isinstance(value, int):
+        require(isinstance(value, list | tuple), f"{name}={value}: a list is expected, as {[value]}")
+        return list(value)
+    if isinstance(default, float):
+        require(isinstance(value, int | float), f"{name}={value}: a number is expected")
         return float(value)
     if isinstance(default, dict) and isinstance(value, dict):
         return {key: float(weight) for key, weight in value.items()}

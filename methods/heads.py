@@ -29,6 +29,7 @@ class HeadMethod(Method[ConfigT]):
 
     def prepare(self, teacher: Network, student: Network) -> None:
         super().prepare(teacher, student)
-        for name, parameter in teacher.head.named_parameters():  # a head may have no bias
-            self.get_buffer(name).copy_(parameter.detach())
+        self.weight.copy_(teacher.head.weight.detach())
+        if teacher.head.bias is not None:
+            self.bias.copy_(teacher.head.bias.detach())
         self.head_student = (student.head,)
