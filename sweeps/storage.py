@@ -121,12 +121,13 @@ def _said(error: BaseException) -> str:
 
 
 def hidden(url: str) -> str:
-    """The URL as it may be shown: without its password, or what may hold one in what is no URL."""
+    """The URL as it may be shown: without its password. What is no URL is shown if it can hold none."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
     except (SQLAlchemyError, ValueError):
-        _, at, behind = url.rpartition("@")
-        return f"…@{behind}" if at else url
+        return "…" if {":", "@"} & set(url) else url
+    secret = [key for key in parsed.query if "password" in key.lower()]
+    return parsed.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 def _open_sqlite(url: URL) -> BaseStorage:

@@ -37,14 +37,14 @@ IMPOSSIBLE = [
     (["space=kd", "storage=postgresql://kd:secret@127.0.0.1:9/none"], "storage=postgresql://kd:***@127.0.0.1:9"),
     (["space=kd", "storage=grpc://127.0.0.1:9"], "storage=grpc://127.0.0.1:9"),
     (["space=kd", "storage=studies.db"], "storage=studies.db is not a URL; one of sqlite:///FILE, "),
-    (["space=kd", "storage=postgresql://kd:secret@host:port/studies"], "storage=…@host:port/studies is not a URL"),
+    (["space=kd", "storage=postgresql://kd:secret@host:port/studies"], "storage=… is not a URL"),
 ]
 MORE = [
     (["space=kd", "pair=vgg13_vgg9"], "closest: vgg13_vgg8"),
     (["space=kd", "budget=0"], "budget=0 must be at least 1"),
     (["space=kd", "data.validation=0"], "never on the test set"),
     (["space=kd", "teacher.checkpoint=x.pth"], "teacher.checkpoint"),
-    (["space=kd", "storage=kd:secret@host/studies"], "storage=…@host/studies is not a URL"),
+    (["space=kd", "storage=kd:secret@host/studies"], "storage=… is not a URL"),
     (["space=kd", "storage=sqlite://studies.db"], "a file is named by sqlite:///FILE"),
     ([], "choose a space"),
     (["space=kd", "method=at"], "space=kd is of method=kd"),
