@@ -8,18 +8,13 @@ from typing import Any
 from torch import Tensor
 
 
-def nodes_behind(tensors: Iterable[Tensor]) -> Iterator[Any]:
-    """Every node of the graph that these tensors hang on, once; a leaf's has it as its `variable`."""
-    return nodes_from(tensor.grad_fn for tensor in tensors)
-
-
 def leaves_from(node: Any) -> set[Tensor]:
     """The leaves that want a gradient, of the graph behind a node; None has none."""
     return {each.variable for each in nodes_from([node]) if hasattr(each, "variable")}
 
 
 def nodes_from(nodes: Iterable[Any]) -> Iterator[Any]:
-    """These nodes but None, and every one behind them, once."""
+    """These nodes but None, and every one behind them, once; a leaf's has it as its `variable`."""
     todo, seen = list(nodes), {None}
     while todo:
         node = todo.pop()

@@ -169,10 +169,9 @@ def _objection(
 
 def _cause(error: Exception) -> str:
     """What went wrong, in a line. Where that announces another error's traceback, it is the last of these."""
-    first = first_line(error)
     told, advice, _ = str(error).partition("\n\nSet TORCHDYNAMO_VERBOSE")
     lines = told.partition("\n\nWhile executing")[0].strip().splitlines()
-    return lines[-1].strip() if advice and first.endswith(":") else first
+    return lines[-1].strip() if advice and lines[0].endswith(":") else first_line(error)
 
 
 def _shown(

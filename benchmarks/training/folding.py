@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.config import Precision, TrainConfig
 from benchmarks.models import Network
-from benchmarks.training.autograd import nodes_behind
+from benchmarks.training.autograd import nodes_from
 from benchmarks.training.layout import suit
 from methods import Features
 
@@ -76,6 +76,6 @@ def _probe(network: Network) -> Features:
 def _reads(features: Features) -> Counter[Any]:
     """How often each node's output is read, within the graph or as one of the features."""
     reads = Counter(tensor.grad_fn for tensor in features.tensors())
-    for node in nodes_behind(features.tensors()):
+    for node in nodes_from(tensor.grad_fn for tensor in features.tensors()):
         reads.update(following for following, _ in node.next_functions)
     return reads
