@@ -103,8 +103,9 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     gains = [scores.gain(baseline, ALONE, column) for column in scores.columns]
     # What a baseline gains is divided by: where seeds differ as much, or one seed does not tell, that says nothing.
     if scores.measure == Measure.top1 and all(gain.value > gain.std for gain in gains):
+        gained = np.array([gain.value for gain in gains])
         found[relative_to(baseline)] = {
-            row: statistics.relative_improvement(_means(scores, row, baseline), _means(scores, baseline, ALONE))
+            row: statistics.relative_improvement(_means(scores, row, baseline), gained)
             for row in scores.methods
             if row != baseline
         }

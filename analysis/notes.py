@@ -108,11 +108,11 @@ def _notes_on_aggregates(baseline: str, aggregates: Sequence[str], scores: Score
         )
     if RANK in aggregates:
         rows = scores.on_every_pair
-        fewer = any(len(scores.of(row, c)) > len(scores.shared(c)) for row in rows for c in scores.columns)
+        fewer = any(len(scores.of(row, c)) > len(scores.shared[c.name]) for row in rows for c in scores.columns)
         told = ", which are not all that some have" if fewer else ""
         yield f"mean rank: over pairs, among methods with a value in each, by the seeds that all of them have{told}"
     elif len(scores.columns) > 1 and len(scores.on_every_pair) > 1:
-        lacking = ", ".join(column.name for column in scores.columns if scores.shared(column).empty)
+        lacking = ", ".join(name for name, shared in scores.shared.items() if shared.empty)
         yield f"no mean rank: the methods with a value on each pair have no seed in common on {lacking}"
 
 

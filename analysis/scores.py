@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,20 +96,23 @@ class Scores:
 
         Empty where they have none in common in a column.
         """
-        rows, by_column = self.on_every_pair, [self.shared(column) for column in self.columns]
-        if any(shared.empty for shared in by_column):
+        if any(shared.empty for shared in self.shared.values()):
             return {}
-        means = self.measure.sign * np.array([shared.mean() for shared in by_column])
-        return dict(zip(rows, means.T, strict=True))
+        means = self.measure.sign * np.array([shared.mean() for shared in self.shared.values()])
+        return dict(zip(self.on_every_pair, means.T, strict=True))
 
-    @property
+    @cached_property
     def on_every_pair(self) -> list[str]:
         """The methods that have a value in every column."""
         return [row for row in self.methods if all(self.of(row, column) for column in self.columns)]
 
-    def shared(self, column: Column) -> pd.DataFrame:
-        """Their values in one, by the seeds that all of them have there."""
-        return pd.DataFrame({row: self.of(row, column) for row in self.on_every_pair}).dropna()
+    @cached_property
+    def shared(self) -> dict[str, pd.DataFrame]:
+        """Their values by the name of each column, of the seeds that all of them have there."""
+        return {
+            column.name: pd.DataFrame({row: self.of(row, column) for row in self.on_every_pair}).dropna()
+            for column in self.columns
+        }
 
     def worth(self, row: str, column: Column) -> float:
         """A cell's mean, its sign changed where less is better."""

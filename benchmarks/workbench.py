@@ -160,8 +160,7 @@ class Workbench:
         for path in checkpoints.discard_damaged():
             left = checkpoints.newest()
             instead = f"{left.name} is used instead" if left else "the training begins anew"
-            warning = f"warning: {path} was damaged (its checksum does not match) and has been deleted; {instead}"
-            self.console.print(warning, style="yellow")
+            self._warn(f"{path} was damaged (its checksum does not match) and has been deleted; {instead}")
 
     def measure(self, teacher: Teacher, train: TrainConfig) -> Measured:
         """A teacher on the evaluation split; at first it is measured, and compared with what is claimed for it.

@@ -230,6 +230,13 @@ def test_an_ablation_names_what_each_variant_changes():
     assert all(seed == {0: 1.0, 1: 2.0} for seed in points.values())
 
 
+def names_of(figure):
+    """Where an ablation's names of rows are, from below."""
+    with style.applied():
+        figure.draw_without_rendering()
+        return [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+
+
 @pytest.mark.parametrize(
     ("num_variants", "pairs"), [(1, [VGG]), (2, [VGG]), (2, [VGG, WRN, RES, "resnet110_resnet20"]), (9, [VGG])]
 )
@@ -242,9 +249,7 @@ def test_names_of_two_lines_are_clear_of_each_other_and_of_the_panel(num_variant
         for seed in range(4)
     ]
     figure = drawn("ablation", runs)
-    with style.applied():
-        figure.draw_without_rendering()
-        boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    boxes = names_of(figure)
     assert [text.count("\n") for text in ticks(figure.axes[0])] == [1] * num_variants
     assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))
     panel = figure.axes[0].get_window_extent()
@@ -263,9 +268,7 @@ def test_long_names_are_whole_within_the_figure_and_leave_the_panels_their_room(
         for seed in range(3)
     ]
     figure = drawn("ablation", runs)
-    with style.applied():
-        figure.draw_without_rendering()
-        boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    boxes = names_of(figure)
     told = "".join("".join(ticks(figure.axes[0])[::-1]).split())
     assert all("".join(name.split()) in told for name in names)
     assert all(box.x0 >= 0 for box in boxes)

@@ -20,7 +20,7 @@ from benchmarks import metrics, models
 from benchmarks.config import Precision
 from benchmarks.data import Batch, EvaluationBatches
 from benchmarks.tensors import tensors_sha256
-from benchmarks.training.autograd import leaves_from
+from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
@@ -232,8 +232,8 @@ def test_every_term_reaches_the_student(name):
     student, batch = member(name), next(epoch_of(batches(), 0))
     batch = Batch.join([batch] * student.num_views)
     losses, _ = student.losses(batch, partial(teaching().shows, student.needs, batch))
-    for node, _ in losses.grad_fn.next_functions:
-        assert not leaves_from(node).isdisjoint(student.network.parameters())
+    for leaves in contract._learning_by(losses):
+        assert not leaves.isdisjoint(student.network.parameters())
 
 
 def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
