@@ -58,7 +58,7 @@ class Artifacts:
         }
         student = self._sample_features(member.network)
         arrays |= _named("student", attention(student))
-        if member.needs:
+        if member.has_teacher:
             assert self.teacher is not None
             arrays |= _named("teacher", self._teacher_outputs) | _named("teacher", attention(self._teacher_samples))
             arrays |= self._exhibits(member, student)

@@ -115,6 +115,12 @@ def _check_dot(train: TrainConfig, variants: list[Variant]) -> None:
 def _check_views(run: RunConfig, variants: list[Variant]) -> None:
     """Refuse views that the teacher must look at all the same: more is read than is kept, or by other kernels."""
     views = run.teacher.views
+    taught = [variant for variant in variants if variant.has_teacher]
+    require(
+        views not in KEPT or not taught or any(variant.needs for variant in taught),
+        f"teacher.views={views} has no effect beside {', '.join(variant.label for variant in taught)}: "
+        "nothing of the teacher is read in the main training; leave it out",
+    )
     for variant in variants:
         if missing := variant.needs - KEPT.get(views, variant.needs):
             remedy = "teacher.views=embedding keeps that" if missing <= KEPT[Views.embedding] else "leave it out"

@@ -62,7 +62,7 @@ class Distillation:
         self.num_classes = data.INFO[run.data.name].num_classes
         self.specs = specs_of(run.pair, self.num_classes)
         self.students = [variant.resolve(run, self.specs) for variant in variants]
-        self.needs_teacher = any(student.needs for student in self.students)
+        self.needs_teacher = any(student.has_teacher for student in self.students)
         self.plan = TeacherPlan.of(run)
         self.teacher = teachers.of_run(run) if self.needs_teacher else None
 

@@ -70,7 +70,7 @@ class Recorder(Observer):
 
     def _content(self, job: Job) -> dict[str, Any]:
         """W&B's `config`: the resolved configuration and all that it ran with."""
-        teacher = self.teacher if job.config.needs else None
+        teacher = self.teacher if job.config.has_teacher else None
         return plain(job.config) | {
             "label": job.config.label,
             "id": job.folder.id,
@@ -162,7 +162,7 @@ class Recorder(Observer):
         """Write the result of a student that trained to the end."""
         tracker, member = self.trackers[job.config.label], seat.member
         history, pretraining = member.history, member.pretraining_history
-        teacher_top1 = self.teacher_top1 if job.config.needs else None
+        teacher_top1 = self.teacher_top1 if job.config.has_teacher else None
         summary = summarise(history, self.run.data.split, teacher_top1, pretraining)
         written = {}
         if self.artifacts:

@@ -159,7 +159,7 @@ def find_job(run: RunConfig, student: StudentConfig, teacher_sha256: str | None)
         student: resolved.
         teacher_sha256: of the teacher's weights; None while there is none.
     """
-    sha256 = teacher_sha256 if student.needs else None
+    sha256 = teacher_sha256 if student.has_teacher else None
     return _choose(Path(run.output), student, sha256, rerun=run.rerun)
 
 

@@ -27,9 +27,14 @@ class _WithMethod:
         return self.method.label or self.method.name
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether its method reads anything of a teacher, in the main training or before it."""
+        return bool(get(self.method.name).needs)
+
+    @property
     def needs(self) -> frozenset[str]:
-        """Parts of the networks' features that its method reads; none: it has no teacher."""
-        return get(self.method.name).needs
+        """Parts of the networks' features that its method reads in the main training."""
+        return get(self.method.name).needs_of(self.method)
 
 
 @dataclass(frozen=True)

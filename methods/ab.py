@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Pretraining, Reference
-from methods.config import PreactConfig, PretrainedConfig, Search, option
+from methods.config import MethodConfig, PreactConfig, PretrainedConfig, Search, option
 from methods.connectors import regressor_layer
 from methods.features import Features, FeatureSpec, MapShape
 from methods.kd import kd_term
@@ -98,10 +98,12 @@ class AB(Method[ABConfig]):
 
     needs = frozenset({"logits"})
 
+    @classmethod
+    def needs_of(cls, config: MethodConfig) -> frozenset[str]:
+        return cls.needs if "kd" in config.terms else frozenset()
+
     def __init__(self, config: ABConfig, context: Context) -> None:
         super().__init__(config, context)
-        if not self.active("kd"):
-            self.needs = frozenset()
         self.pretraining = Pretraining(config.pretraining, ("ab",), frozenset({"preacts"}))
         shapes = config.matched(context.student, context.teacher)
         self.connectors = nn.ModuleList([connector(*pair) for pair in shapes])

@@ -115,10 +115,16 @@ class Method(nn.Module, Generic[ConfigT]):
     def __init__(self, config: ConfigT, context: Context) -> None:
         super().__init__()
         self.config = config
+        self.needs = self.needs_of(config)
         self.generator = context.generator
         self.prepared = False
         if self.stages_read is None and isinstance(config, StageConfig) and config.stages is not None:
             self.stages_read = {s for s, _ in config.stages}, {t for _, t in config.stages}
+
+    @classmethod
+    def needs_of(cls, config: MethodConfig) -> frozenset[str]:
+        """What `forward` reads under a configuration: all of `needs`, unless a setting spares a part of it."""
+        return cls.needs
 
     def active(self, term: str) -> bool:
         """Whether `term` carries weight; one that does not need not be computed."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Context, Method, Pretraining, Reference
-from methods.config import PretrainedConfig, StageConfig, match_stages, option, require
+from methods.config import MethodConfig, PretrainedConfig, StageConfig, match_stages, option, require
 from methods.features import Features, FeatureSpec
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
@@ -97,10 +97,12 @@ class FSP(Method[FSPConfig]):
 
     needs = frozenset({"logits"})
 
+    @classmethod
+    def needs_of(cls, config: MethodConfig) -> frozenset[str]:
+        return cls.needs if "kd" in config.terms else frozenset()
+
     def __init__(self, config: FSPConfig, context: Context) -> None:
         super().__init__(config, context)
-        if not self.active("kd"):
-            self.needs = frozenset()
         self.pretraining = Pretraining(config.pretraining, ("fsp",), frozenset({"stages"}))
 
     def pretrain(

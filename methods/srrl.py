@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Reference
-from methods.config import DistillConfig, Search, acts_with, option
+from methods.config import DistillConfig, MethodConfig, Search, acts_with, option
 from methods.connectors import conv_bn_by_fan_out
 from methods.features import Features
 from methods.heads import HeadMethod
@@ -70,10 +70,13 @@ class SRRL(HeadMethod[SRRLConfig]):
 
     needs = frozenset({"logits", "final"})
 
+    @classmethod
+    def needs_of(cls, config: MethodConfig) -> frozenset[str]:
+        assert isinstance(config, SRRLConfig)
+        return frozenset({"logits", "embedding"}) if config.connects == Connects.embedding else cls.needs
+
     def __init__(self, config: SRRLConfig, context: Context) -> None:
         super().__init__(config, context)
-        if config.connects == Connects.embedding:
-            self.needs = frozenset({"logits", "embedding"})
         if self.active("fm") or self.active("sr"):
             widths = context.student.embedding, context.teacher.embedding
             self.connector = nn.Sequential(*conv_bn_by_fan_out(*widths), nn.ReLU())

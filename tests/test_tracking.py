@@ -23,9 +23,9 @@ SENTINEL = "c0ffee" + "5e4717e1" * 4 + "42"  # 40 characters, as a key has
 
 @pytest.fixture(scope="module")
 def cohort_output(teacher_root, tmp_path_factory):
-    """Three students of one cohort, tracked offline, with a key in the environment."""
+    """Students of one cohort, tracked offline, with a key in the environment."""
     output = tmp_path_factory.mktemp("tracked")
-    words = ["methods=[none,aftkd,{name: kd, label: soft, temperature: 8}]", "tracking.mode=offline"]
+    words = ["methods=[none,aftkd,{name: kd, label: soft, temperature: 8},ab]", "tracking.mode=offline"]
     with pytest.MonkeyPatch.context() as patch, few_digits():
         patch.setenv("WANDB_API_KEY", SENTINEL)
         patch.delenv("WANDB_MODE", raising=False)
@@ -33,7 +33,7 @@ def cohort_output(teacher_root, tmp_path_factory):
     return output
 
 
-LABELS = {"none": ("ce",), "aftkd": ("ce", "kd", "afb"), "soft": ("ce", "kd")}
+LABELS = {"none": ("ce",), "aftkd": ("ce", "kd", "afb"), "soft": ("ce", "kd"), "ab": ("ce",)}
 COMMON = {
     *("epoch", "lr", "train/loss", "train/top1", "test/loss", "test/top1", "test/top5", "test/ece"),
     *("time/epoch_s", "throughput/images_per_s", "memory/peak_gib"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import few_digits, files, interrupted_at, result, run_folder, same, weights, without_times
 from helpers import epoch_of, make, student_features, teacher_features, terms_of
+from lines import resolved
 
 import methods
 from benchmarks import room, views
@@ -332,6 +333,7 @@ def test_auto_asks_a_teacher_on_a_cpu_only(device, compiles, asked, monkeypatch,
         (["methods=[kd,at]", "teacher.views=logits"], "teacher.views=logits has no effect beside at"),
         (["methods=[kd,crd]", "teacher.views=logits"], "teacher.views=embedding keeps that"),
         (["methods=[simkd]", "teacher.views=embedding"], "final"),
+        (["methods=[none,ab]", "teacher.views=logits"], "teacher.views=logits has no effect beside ab"),
         (["method=kd", "teacher.views=maps"], "teacher.views"),
     ],
 )
@@ -339,6 +341,14 @@ def test_views_that_cannot_act_are_refused(words, said, train, tmp_path, store, 
     assert train("runs", *words) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["method=none"], ["methods=[none,ab,kd]"], ["method=srrl", "method.connects=embedding"]]
+)
+def test_views_are_kept_where_a_method_reads_no_more_under_its_settings(words):
+    """The student alone is the baseline of whatever command."""
+    resolved("pair=vgg13_vgg8", *words, "teacher.views=embedding")
 
 
 def test_views_that_cannot_be_kept_are_refused(train, tmp_path, store, monkeypatch, capsys):

@@ -52,7 +52,7 @@ def _remarks(plan: Plan) -> Iterator[str]:
             "a result in its last bits and belongs to a run's identity"
         )
     for cell in plan.all_cells():
-        if cell.student.needs and (remark := teachers.of_fewer_epochs(cell.run)):
+        if cell.student.has_teacher and (remark := teachers.of_fewer_epochs(cell.run)):
             yield remark
 
 

@@ -75,8 +75,8 @@ class Cell:
         if self.job is not None:
             self.job.result = self.job.folder.result()
             return
-        sha256 = _teacher_sha256(self.run) if self.student.needs else None
-        if sha256 or not self.student.needs:
+        sha256 = _teacher_sha256(self.run) if self.student.has_teacher else None
+        if sha256 or not self.student.has_teacher:
             self.job = find_job(self.run, self.student, sha256)
 
 
@@ -135,7 +135,7 @@ class Plan:
         groups = [todo[start : start + size] for start in range(0, len(todo), max(size, 1))]
         for k, group in enumerate(groups, start=1):
             name = slug(cohort.name) + (f"-{k}" if len(groups) > 1 else "")
-            after = self._teacher_task(cohort.run) if any(cell.student.needs for cell in group) else None
+            after = self._teacher_task(cohort.run) if any(cell.student.has_teacher for cell in group) else None
             self.cohort_tasks[name] = CohortTask(name, cohort.run, tuple(cell.variant for cell in group), after)
             for cell in group:
                 cell.task = name

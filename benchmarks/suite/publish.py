@@ -35,7 +35,9 @@ def _effort(plan: Plan, task: Task) -> dict[str, Any]:
 
 def _teachers(plan: Plan) -> Iterator[dict[str, Any]]:
     """The store's teachers that the grid needs, there or not."""
-    runs = [cell.run for cell in plan.all_cells() if cell.student.needs and cell.run.teacher.checkpoint is None]
+    runs = [
+        cell.run for cell in plan.all_cells() if cell.student.has_teacher and cell.run.teacher.checkpoint is None
+    ]
     for folder, teacher in {each.folder: each for each in map(TeacherPlan.of, runs)}.items():
         task = task_of_teacher(teacher)
         entry = _entry(plan, TEACHER, folder.name, task if task in plan.teacher_tasks else None, folder)

@@ -256,7 +256,7 @@ class Cohort:
         terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
-        taught = self.taught if member.needs else None
+        taught = self.taught if member.has_teacher else None
         for name, value in evaluate(member.classifier, self.evaluation, member.precision, taught).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row

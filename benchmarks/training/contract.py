@@ -76,7 +76,7 @@ def rehearse(
     train = students[0].train
     sizes = sorted({train.batch_size, batches.last_batch_size}, reverse=True)
     teacher = None
-    if any(student.needs for student in students):
+    if any(student.has_teacher for student in students):
         teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
     members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
     if teacher is not None:

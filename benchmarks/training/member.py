@@ -98,6 +98,11 @@ class Member:
         return self.main.needs
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether it learns from a teacher, be it only in the stage before the main training."""
+        return bool(self.needs) or self.pretraining is not None
+
+    @property
     def history(self) -> list[Row]:
         """A row for each epoch of the main training."""
         return self.main.history
