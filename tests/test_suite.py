@@ -285,6 +285,17 @@ def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, tmp_path, t
         assert suite("methods=[injected]", *words, "train.max_steps=19") == 0
 
 
+def test_a_teacher_found_damaged_fails_those_that_need_it_alone(suite, teacher_root, output, tmp_path, capsys):
+    store = shutil.copytree(teacher_root, tmp_path / "store")
+    (path,) = store.rglob("teacher.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    pairs = f"pairs=[{SMALL},{{teacher: resnet14, student: resnet8}}]"
+    assert suite("methods=[kd]", pairs, f"teacher.root={store}") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert f"delete {path.parent} to train it again" in shown
+    assert list((output / "resnet14_resnet8").rglob("result.json"))
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -115,23 +115,29 @@ class CohortTask:
         """
         result = Report()
         with logged(place / f"{self.name}{LOG}") as console:
-            bench = open_workbench(self.run, console)
+            try:
+                bench = open_workbench(self.run, console)
+                groups = self._free(console, result)
+            except Interrupted:
+                raise
+            except Exception as error:  # a damaged teacher, say: other tasks have others
+                console.print(traceback.format_exc())
+                return Report(dict.fromkeys(self.labels, _reason(error)))
             progress = Progress(place, self.name, self.run.train.batch_size)
-            free = self._free(console, result)
-            groups = [free] if free else []
             while groups:
                 groups = self._train(groups[0], bench, progress, result) + groups[1:]
         return result
 
-    def _free(self, console: Console, result: Report) -> tuple[Variant, ...]:
-        """The students that no other process is training."""
+    def _free(self, console: Console, result: Report) -> list[tuple[Variant, ...]]:
+        """The students that no other process is training, as one group; none if there are none."""
         folders = {job.config.label: job.folder for job in Distillation(self.run, self.variants, console).jobs()}
         while taken := [label for label, folder in folders.items() if is_locked(folder.path / LOCK)]:
             if not self.wait:
                 break
             time.sleep(SECONDS_BETWEEN_LOOKS)
         result.taken += taken
-        return tuple(variant for variant in self.variants if variant.label not in taken)
+        free = tuple(variant for variant in self.variants if variant.label not in taken)
+        return [free] if free else []
 
     def _train(
         self, variants: tuple[Variant, ...], bench: Workbench, progress: Progress, result: Report
