@@ -180,11 +180,12 @@ def given(network: str, path: str, num_classes: int, key: str = "teacher.checkpo
     """
     try:
         checkpoint = weight_files.read(Path(path))
-        teacher = Teacher(network, checkpoint, tensors_sha256(checkpoint.state), path)
-        teacher.load(num_classes, torch.device("cpu"))
+        loaded = weight_files.load_network(network, num_classes, checkpoint)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
-    return teacher
+    # Of the network, not of the file, which may lack what nothing reads, or be in half precision: the same teacher
+    # in the store has the same.
+    return Teacher(network, checkpoint, tensors_sha256(loaded.state_dict()), path)
 
 
 def find(plan: TeacherPlan) -> Teacher | None:

@@ -346,6 +346,8 @@ def test_the_same_weights_are_the_same_teacher_in_every_format(
         "model.pth": {"model": state, "best_acc": 3.0},
         "parallel.pth": {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
         "layout.pth": moved.state_dict(),
+        "old.pth": {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")},
+        "wide.pth": {name: tensor.double() for name, tensor in state.items()},
     }
     for name, content in contents.items():
         torch.save(content, tmp_path / name)
