@@ -69,16 +69,24 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         _say_who_takes(plan, console)
         delete_leftovers([plan.folder])
         return 0
-    if there and not command.replace:
-        raise UserError(f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it")
+    _refuse_another(plan, there, command.replace)
     check_writable("teacher.root", plan.root)
     _say_who_takes(plan, console)
     bench = Workbench(data.load(plan.data), device, console, command.checkpoints)
     if imported:
-        _import(plan, imported, f"imported from {command.checkpoint}", bench)
+        with bench.lock(plan):
+            _refuse_another(plan, teachers.find(plan), command.replace)  # that came while it was waited
+            _import(plan, imported, f"imported from {command.checkpoint}", bench)
     else:
         _train(plan, bench, replace=there is not None)
     return 0
+
+
+def _refuse_another(plan: TeacherPlan, there: Teacher | None, replace: bool) -> None:
+    require(
+        there is None or replace,
+        f"{plan.folder} holds another teacher of this protocol and seed; replace=true replaces it",
+    )
 
 
 def _say_who_takes(plan: TeacherPlan, console: Console) -> None:

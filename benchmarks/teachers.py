@@ -258,7 +258,8 @@ def store(
         "environment": environment(next(network.parameters()).device),
         "history": history,
     }
-    # The card comes last: a folder with a card is whole.
+    # The card comes last, that of a teacher to be replaced goes first: a folder with a card is whole.
+    discard(plan)
     claim = {"network": plan.network, weight_files.TOP1: top1, weight_files.SPLIT: plan.data.split}
     weight_files.write(plan.folder / WEIGHTS, network, claim)
     write_record(plan.folder / CARD, card)

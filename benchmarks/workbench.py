@@ -6,7 +6,9 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,7 +21,7 @@ from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.images import check_images, note_images
-from benchmarks.results import RunFolder
+from benchmarks.results import RunFolder, Taken
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.checkpoints import Checkpoints
@@ -182,6 +184,15 @@ class Workbench:
         self._measured[key] = Measured(top1, logits)
         return self._measured[key]
 
+    def lock(self, plan: TeacherPlan) -> AbstractContextManager[Any]:
+        """Held while a teacher is trained and stored. That another process holds it is said, and waited for."""
+        place = RunFolder(plan.folder, "teacher", 0)
+        try:
+            return place.lock()
+        except Taken:
+            self.console.print(f"another process is training the teacher in {plan.folder}: waiting for its end")
+            return place.lock(wait=True)
+
     def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.
 
@@ -193,15 +204,15 @@ class Workbench:
             RunFailed: its loss is not finite.
             Interrupted: by a signal; everything is saved.
         """
-        config, place = plan.config, RunFolder(plan.folder, "teacher", 0)
+        config = plan.config
         spec = feature_spec(plan.network, self.dataset.num_classes)
-        with place.lock(wait=True):
+        with self.lock(plan):
             check_images("teacher.root", plan.root, plan.data, self.dataset)
             if found := teachers.find(plan):  # another process has trained it by now
                 return found
             batches = self.batches(config)
             num_steps = config.train.epochs * batches.steps_per_epoch
-            seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(place.path))
+            seat = Seat(build_member(config, (spec, spec), batches.targets, num_steps), Checkpoints(plan.folder))
             self.discard_damaged(seat.checkpoints)
             note_images(plan.root, plan.data, self.dataset)
             alone = Teaching(None, autocast(config.train, self.device))

@@ -12,6 +12,7 @@ from lines import run_of
 
 from benchmarks import models, teacher, teachers
 from benchmarks.cli import main
+from benchmarks.results import RunFolder
 
 SHORT = ("data=digits", "train.epochs=1", "train.max_steps=2", "train.batch_size=16", "train.threads=1")
 
@@ -107,6 +108,32 @@ def test_another_teacher_needs_replace(command, published, tmp_path, capsys):
     assert cards(tmp_path) == before
     assert command(*words, "replace=true") == 0
     assert cards(tmp_path)[0]["sha256"] != before[0]["sha256"]
+
+
+def test_a_teacher_that_another_process_trains_is_waited_for_and_not_overwritten(
+    command, published, tmp_path, capsys, monkeypatch
+):
+    words = ("network=resnet8", "data=digits", "teacher.root=" + str(tmp_path / "store"), f"checkpoint={published}")
+    assert command(*words) == 0
+    (card,) = tmp_path.rglob("card.json")
+    before, lock = card.read_bytes(), RunFolder.lock
+    card.unlink()
+    capsys.readouterr()
+
+    def ending(folder, wait=False):
+        if wait:
+            card.write_bytes(before)
+            other.__exit__(None, None, None)
+        return lock(folder, wait)
+
+    monkeypatch.setattr(RunFolder, "lock", ending)
+    torch.save(models.create("resnet8", 10).state_dict(), published)
+    with lock(RunFolder(card.parent, "teacher", 0)) as other:
+        assert command(*words) == 2
+    shown = capsys.readouterr()
+    assert f"another process is training the teacher in {card.parent}: waiting" in shown.out
+    assert "replace=true" in shown.err
+    assert card.read_bytes() == before
 
 
 def test_lists_the_store(command, published, capsys):

@@ -224,20 +224,25 @@ def test_with_a_validation_split_the_card_tells_its_accuracy(network: Network, t
     assert (card["split"], card["validation"]) == ("val", 0.2)
 
 
+def interrupted_before(broken: str) -> Callable[[Path, Path], Path]:
+    """Puts files into their places, until it is the turn of `broken`."""
+    put = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if Path(target).name == broken:
+            raise KeyboardInterrupt
+        return put(self, target)
+
+    return replace
+
+
 @pytest.mark.parametrize("broken", ["teacher.safetensors", "card.json"])
 def test_the_card_comes_last(
     run: RunConfig, network: Network, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """A store that is interrupted in the middle leaves no teacher."""
-    write = Path.replace
-
-    def interrupted(self: Path, target: Path) -> Path:
-        if Path(target).name == broken:
-            raise KeyboardInterrupt
-        return write(self, target)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupted)
+        patch.setattr(Path, "replace", interrupted_before(broken))
         with pytest.raises(KeyboardInterrupt):
             store(run, network)
     assert not (folder(run) / "card.json").exists()
@@ -246,6 +251,18 @@ def test_the_card_comes_last(
     assert not list(folder(run).glob(".*"))
     store(run, network)
     assert find(run) is not None
+
+
+@pytest.mark.parametrize("broken", ["teacher.safetensors", "card.json"])
+def test_where_replacing_is_interrupted_no_teacher_is_left(
+    run: RunConfig, stored: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Least of all new weights under the old card."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted_before(broken))
+        with pytest.raises(KeyboardInterrupt):
+            store(run, models.create("resnet8", 10))
+    assert find(run) is None
 
 
 # --- a store that was tampered with
