@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import models
+from benchmarks.training.member import Classifier
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Attributes:
-    parameters: number of trainable values.
-    macs: multiply–accumulates of one 32 × 32 image's forward pass, convolutions and linear layers.
+    """What prediction costs.
+
+    Attributes:
+        parameters: number of trained values.
+        macs: multiply–accumulates of one 32 × 32 image's forward pass, convolutions and linear layers.
     """
 
     parameters: int
@@ -26,26 +30,40 @@ class Cost:
 @cache
 def cost(network: str, num_classes: int) -> Cost:
     """Cost of a network by name."""
-    with torch.random.fork_rng(devices=[]):  # its initial weights do not matter, others' random numbers do
-        model = models.create(network, num_classes).eval()
-    return cost_of(model)
+    # Its initial weights do not matter, others' random numbers do.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = models.create(network, num_classes)
+        macs, _ = _look(model)
+    return Cost(sum(parameter.numel() for parameter in model.parameters()), sum(macs.values()))
 
 
-def cost_of(model: nn.Module) -> Cost:
-    """Cost of a throwaway classifier, on the CPU in eval mode, from images to logits."""
-    return Cost(sum(parameter.numel() for parameter in model.parameters()), _macs(model))
+def cost_of_prediction(classifier: Classifier) -> Cost:
+    """Cost of a student with what its method adds to its prediction, in the place of what that leaves unused.
+
+    Counted is what the logits depend on, be it in one of the method's own buffers.
+    """
+    throwaway = copy.deepcopy(classifier).cpu()
+    own = [buffer for buffer in throwaway.method.buffers(recurse=False) if buffer.is_floating_point()]
+    values = [value.requires_grad_() for value in (*throwaway.parameters(), *own)]
+    macs, logits = _look(throwaway)
+    macs |= {buffer: buffer.numel() for buffer in own if buffer.ndim == 2}  # a linear map of one vector
+    gradients = torch.autograd.grad(logits.sum(), values, allow_unused=True)
+    reached = [value for value, gradient in zip(values, gradients, strict=True) if gradient is not None]
+    return Cost(sum(value.numel() for value in reached), sum(macs.get(value, 0) for value in reached))
 
 
-@torch.no_grad()
-def _macs(model: nn.Module) -> int:
-    """Counted by hooks on one forward pass: torch's own counter takes seconds to load."""
-    counts = []
+def _look(model: nn.Module) -> tuple[dict[Tensor, int], Tensor]:
+    """Multiply–accumulates by weight of a throwaway classifier's forward pass, and its logits.
+
+    They are counted by hooks: torch's own counter takes seconds to load.
+    """
+    macs: dict[Tensor, int] = {}
 
     def count(layer: nn.Conv2d | nn.Linear, inputs: Any, output: Tensor) -> None:
-        counts.append(output.numel() * layer.weight[0].numel())  # a value sums over its filter's or row's weights
+        weight = layer.weight  # over whose filters or rows each value sums
+        macs[weight] = macs.get(weight, 0) + output.numel() * weight[0].numel()
 
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)
-    model(torch.zeros(1, 3, 32, 32))
-    return sum(counts)
+    return macs, model.eval()(torch.zeros(1, 3, 32, 32))

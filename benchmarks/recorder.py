@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import torch
 from benchmarks import data, metrics
 from benchmarks.artifacts import Artifacts
 from benchmarks.config import Mode, RunConfig, TrackingConfig, plain
-from benchmarks.costs import cost, cost_of
+from benchmarks.costs import cost, cost_of_prediction
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import RESULT, write_record
 from benchmarks.identity import environment
@@ -92,7 +91,7 @@ class Recorder(Observer):
         student, teacher = cost(pair.student, self._num_classes), cost(pair.teacher, self._num_classes)
         member = self.members[job.config.label]
         if member.method.predicts:
-            student = cost_of(copy.deepcopy(member.classifier).cpu().eval())
+            student = cost_of_prediction(member.classifier)
         return {"student": plain(student), "teacher": plain(teacher)}
 
     def _teacher_content(self, teacher: Teacher) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import methods
 from benchmarks import cli, models, pair_table, run
-from benchmarks.costs import cost
+from benchmarks.costs import cost, cost_of_prediction
 from benchmarks.pairs import PAIRS
+from benchmarks.training.build import feature_spec
+from benchmarks.training.member import Classifier
 from methods import Features, FeatureSpec, InvalidSetting
 
 BATCH, NUM_CLASSES = 4, 10
@@ -121,6 +123,20 @@ def test_multiply_accumulates_are_those_of_torchs_counter(network):
     with torch.no_grad(), counter:
         models.create(network).eval()(torch.zeros(1, 3, 32, 32))
     assert cost(network, 100).macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("teacher", ["resnet8", "resnet8x4"])
+def test_a_reused_classifier_costs_instead_of_the_students_own(teacher):
+    networks = [models.create(name, 10) for name in (teacher, "resnet8")]
+    width = networks[0].head.in_features
+    specs = [feature_spec(name, 10) for name in ("resnet8", teacher)]
+    method = methods.create("simkd", *specs, num_classes=10, targets=torch.arange(10))
+    method.prepare(*networks)
+    found, alone = cost_of_prediction(Classifier(networks[1], method)), cost("resnet8", 10)
+    connects = 64 * width // 2 + width // 2 * width // 2 * 9 + width // 2 * width
+    norms = 2 * (width // 2 + width // 2 + width)
+    assert found.parameters - alone.parameters == connects + norms + 10 * (width - 64)
+    assert found.macs - alone.macs == 8 * 8 * connects + 10 * (width - 64)
 
 
 def test_measuring_a_cost_draws_no_random_numbers():
