@@ -142,9 +142,8 @@ def _git(*arguments: str) -> str:
 def environment(device: torch.device) -> dict[str, Any]:
     """Hardware and library versions."""
     libraries = {name: metadata.version(name) for name in ("torchvision", "numpy", "wandb", "scikit-learn")}
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": name,
+        "device": hardware(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -154,7 +153,10 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def hardware(device: torch.device) -> str:
+    """The name of a GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

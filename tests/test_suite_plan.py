@@ -10,6 +10,7 @@ import torch
 from benchmarks import data, models
 from benchmarks.cli import compose_config
 from benchmarks.files import write_record
+from benchmarks.identity import hardware
 from benchmarks.suite import memory
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.estimate import Rates, work_of_students, work_of_teacher
@@ -51,11 +52,12 @@ def test_work_is_the_teachers_pass_and_three_of_each_student(words, num_train, n
     assert work.macs == 5 * (num_train * (teacher + 9 * student) + num_evaluated * 3 * student)
 
 
-def put_result(output, student, rate, **changed):
+def put_result(output, student, rate, of=None, **changed):
     """A complete run of a cohort of two, which took in `rate` images a second."""
     train = {name: getattr(student.train, name) for name in ("batch_size", "precision", "device", "threads")}
     costs = {"teacher": {"macs": 100}, "student": {"macs": 10}}
     config = {"data": {"name": "digits"}, "train": train | changed, "costs": costs, "cohort": ["kd", "at"]}
+    config |= {"teacher": {}} | (of or {})
     history = [{"throughput/images_per_s": 1.0}, {"throughput/images_per_s": rate}]
     folder = output / student.pair.name / "kd" / f"{rate}{changed}"
     write_record(folder / "result.json", {"config": config, "history": history})
@@ -74,12 +76,22 @@ def test_rates_are_of_the_same_networks_under_the_same_protocol(tmp_path):
     assert Rates(tmp_path, tmp_path).of_students(student) == 3.0 * (100 + 2 * 3 * 10)
 
 
+def test_the_student_alone_costs_no_pass_of_a_teacher(tmp_path):
+    (student,) = students_of("methods=[none]")
+    assert work_of_students([student]).macs_per_image == 3 * macs("resnet8")
+    put_result(tmp_path, student, 5.0, of={"teacher": None, "cohort": ["none"]})
+    assert Rates(tmp_path, tmp_path).of_students(student) == 5.0 * 3 * 10
+
+
 def test_rates_of_teachers_are_from_their_cards(tmp_path):
     (cohort,) = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[kd]", f"output={tmp_path}"]))
     plan = TeacherPlan.of(cohort.run)
     assert Rates(tmp_path, tmp_path).of_teacher(plan) is None
     protocol = {"batch_size": plan.train.batch_size}
     card = {"data": "digits", "protocol": protocol, "history": [{"throughput/images_per_s": 20.0}]}
+    card |= {"precision": str(plan.train.precision), "environment": {"device": hardware(torch.device("cpu"))}}
+    elsewhere = {"environment": {"device": "a GPU"}, "history": [{"throughput/images_per_s": 2000.0}]}
+    write_record(tmp_path / "resnet14" / "elsewhere" / "card.json", card | elsewhere)
     write_record(tmp_path / "resnet14" / "one" / "card.json", card)
     write_record(tmp_path / "resnet14" / "imported" / "card.json", card | {"history": []})
     rate = Rates(tmp_path, tmp_path).of_teacher(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -130,6 +131,18 @@ def test_time_left_is_from_what_tasks_say_and_from_the_rate_of_those(tmp_path):
         grid = reader.read()
     assert grid.seconds_left == pytest.approx(8 + 1000 / (50 * 10))
     assert "about 10 s left" in summary(grid)
+
+
+def test_tasks_that_run_at_once_end_at_once(tmp_path):
+    """On a cluster, whose number of workers the plan does not know."""
+    reader = put(tmp_path, entry("a"), entry("b", task="other"), tasks=("task", "other"))
+    with contextlib.ExitStack() as stack:
+        for label, task in (("a", "task"), ("b", "other")):
+            progress(tmp_path, task=task)
+            folder = tmp_path / "pair" / label / "0"
+            folder.mkdir(parents=True)
+            stack.enter_context(FileLock(folder / ".lock"))
+        assert reader.read().seconds_left == pytest.approx(8)
 
 
 def test_only_grids_that_no_later_one_contains_are_shown(tmp_path, capsys):

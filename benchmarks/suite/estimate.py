@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import data, metrics
 from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.costs import cost
 from benchmarks.files import CARD, RESULT
-from benchmarks.identity import slug
+from benchmarks.identity import hardware, slug
 from benchmarks.suite.states import record_at
 from benchmarks.teachers import TeacherPlan
 from benchmarks.variants import StudentConfig
@@ -47,6 +49,8 @@ def work_of_students(students: Sequence[StudentConfig]) -> Work:
     first = students[0]
     num_classes = data.INFO[first.data.name].num_classes
     teacher, student = (cost(name, num_classes).macs for name in (first.pair.teacher, first.pair.student))
+    if not any(each.has_teacher for each in students):
+        teacher = 0
     return _work(teacher, len(students) * student, first.train, first.data)
 
 
@@ -96,19 +100,23 @@ class Rates:
                 train = {"compile": False} | config["train"]  # older runs could not
                 key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
                 teacher, student = (config["costs"][role]["macs"] for role in ("teacher", "student"))
+                if config["teacher"] is None and len(config["cohort"]) == 1:  # the student alone
+                    teacher = 0
                 macs = teacher + (1 + BACKWARD) * len(config["cohort"]) * student
                 yield key, result["history"][-1][metrics.IMAGES_PER_SECOND] * macs
             except (KeyError, TypeError, IndexError):  # damaged, or of an older version: no measurement
                 continue
 
     def of_teacher(self, plan: TeacherPlan) -> float | None:
-        """Of trainings of the same network; None where none is in the store."""
+        """Of trainings of the same network, likewise on such a device; None where none is in the store."""
         macs = (1 + BACKWARD) * cost(plan.network, data.INFO[plan.data.name].num_classes).macs
-        rates = []
+        rates, device = [], hardware(torch.device(plan.train.device.value))
+        wanted = (plan.data.name, plan.train.batch_size, plan.train.precision, device)
         for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):
             try:
                 card = record_at(path) or {}
-                if (card["data"], card["protocol"]["batch_size"]) == (plan.data.name, plan.train.batch_size):
+                where = card["precision"], card["environment"]["device"]
+                if (card["data"], card["protocol"]["batch_size"], *where) == wanted:
                     rates.append(card["history"][-1][metrics.IMAGES_PER_SECOND] * macs)
             except (KeyError, TypeError, IndexError):  # damaged, or imported: no measurement
                 continue

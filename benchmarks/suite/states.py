@@ -208,7 +208,8 @@ def _seconds_left(content: dict[str, Any], rows: Iterable[Row], progress: dict[s
     if not left or None in left:
         return None
     seconds = [each for each in left if each is not None]
-    return max(*seconds, sum(seconds) / content["workers"])
+    at_once = sum(State.training in each for each in states.values())  # a cluster's size is Ray's to know
+    return max(*seconds, sum(seconds) / max(at_once, content["workers"]))
 
 
 def _left_of(task: dict[str, Any], states: set[State], progress: dict[str, Any], rate: float) -> float | None:
