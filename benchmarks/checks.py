@@ -83,7 +83,9 @@ def check_path(key: str, path: str | None) -> None:
     """Refuse a path that the system cannot look at: too long, or closed to this user."""
     try:
         if path is not None:
-            (Path(path) / "-").exists()
+            (Path(path) / "-").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     except OSError as error:
         raise UserError(f"{key}={path}: {error.strerror}") from None
 
