@@ -46,15 +46,25 @@ def bench(tmp_path):
         return Throughput(config, distillation, open_workbench(config, make_console()))
 
 
-def test_parts_are_measured_of_whole_batches(tmp_path):
-    words = merge(WORDS, ["methods=[kd]", f"output={tmp_path}"])
+def loop_of_kd(tmp_path, *words):
+    """Ours, on two batches of 16 and one of 8."""
+    words = merge(WORDS, ["methods=[kd]", "train.batch_size=16", f"output={tmp_path}", *words])
     config, variants = resolve(*compose_config(throughput.COMMAND, words))
-    with few_digits(train=40):  # two batches of 16, and one of 8
-        bench = Throughput(
-            config, Distillation(config, variants, make_console()), open_workbench(config, make_console())
-        )
-    loop = bench.alone["kd"]
+    distillation = Distillation(config, variants, make_console())
+    with few_digits(train=40):
+        return Throughput(config, distillation, open_workbench(config, make_console())).alone["kd"]
+
+
+def test_parts_are_measured_of_whole_batches(tmp_path):
+    loop = loop_of_kd(tmp_path)
     assert [len(loop.views()[0].targets) for _ in range(5)] == [16] * 5
+
+
+def test_the_step_whose_operations_are_counted_learns_of_known_views_alone(tmp_path):
+    loop = loop_of_kd(tmp_path, "teacher.views=logits")
+    loop.views(), loop.views()  # what comes next is the short batch
+    stopwatch.operations(loop)
+    assert all(value.isfinite().all() for value in loop.members[0].network.parameters())
 
 
 def test_it_prints_rates_and_parts_and_writes_the_raw_figures(capsys, tmp_path):

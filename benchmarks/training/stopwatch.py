@@ -104,7 +104,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
         is the method's.
     """
     (member,) = loop.members
-    loop.look_ahead(1)
+    loop.look_ahead(2)  # the next batch may be a short one
     views = loop.views()
     batch = Batch.join(views)
     compiles = loop.compiled.networks and member.reaches_all
@@ -145,6 +145,7 @@ def _times(work: Callable[[], object]) -> Callable[[int], None]:
 
 def operations(loop: Loop) -> int:
     """Floating-point operations of one step, as torch counts them: convolutions and matrix products."""
+    loop.look_ahead(2)  # the next batch may be a short one
     views = loop.views()
     with FlopCounterMode(display=False) as counter:
         train_step(loop.members, loop.teaching, views, step=0)
