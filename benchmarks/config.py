@@ -113,7 +113,7 @@ class TrainConfig:
         "TF32 convolve fp32 in it",
     )
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda if there is a GPU")
-    threads: int = option(PROTOCOL, "threads on the CPU; default: torch's")
+    threads: int = option(PROTOCOL, "threads on the CPU; default: torch's, beside a GPU 4")
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
     compile: bool | None = option(
         None,

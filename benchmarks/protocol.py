@@ -24,6 +24,8 @@ from methods import unknown
 # 0.43 ms shorter. (What losses spare was not measured.)
 REPAYING = 100_000
 
+BESIDE_GPU = 4  # threads on the CPU
+
 # Milestones of the full protocol, as parts of its epochs (CRD, ICLR 2020).
 MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 
@@ -103,11 +105,21 @@ def fill_train(config: DictConfig, network: str) -> None:
     _default(train, "epochs", data.INFO[config.data.name].epochs)
     _default(train, "lr", default_lr(config.data.name, network))
     _default(train, "milestones", scaled_milestones(train.epochs))
-    _default(train, "threads", torch.get_num_threads())
+    fill_threads(train)
     train.device = _device(train.device)
     train.precision = _precision(train.precision, train.device)
     if train.compile is None:
         train.compile = pays_to_compile(train, data.INFO[config.data.name].num_train)
+
+
+def fill_threads(train: DictConfig, workers: int = 1) -> None:
+    """The number of threads, which is part of what a run is.
+
+    On a CPU they are torch's, divided among `workers`; beside a GPU, which computes, as many on every machine, so
+    that a run goes on wherever there is one.
+    """
+    on_cpu = _device(train.device) == Device.cpu
+    _default(train, "threads", max(1, torch.get_num_threads() // workers) if on_cpu else BESIDE_GPU)
 
 
 def default_lr(data_name: str, network: str) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import checks, data, protocol
@@ -214,8 +213,7 @@ def _fill(config: DictConfig, given: frozenset[str]) -> None:
         config.data.validation = VALIDATION
     if OmegaConf.is_missing(config.teacher, "epochs"):
         config.teacher.epochs = epochs  # trials are short, what they learn from is not
-    if OmegaConf.is_missing(config.train, "threads"):
-        config.train.threads = max(1, torch.get_num_threads() // config.workers)
+    protocol.fill_threads(config.train, config.workers)
 
 
 def _resolve_run(config: DictConfig, given: frozenset[str]) -> tuple[RunConfig, Variant]:

@@ -376,6 +376,15 @@ def machine(
     return run_of()
 
 
+def test_beside_a_gpu_a_run_is_the_same_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cores in (2, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        found.append([machine(monkeypatch, cuda=cuda, bf16=True).train for cuda in (True, False)])
+    assert found[0][0] == found[1][0]
+    assert [train.threads for _, train in found] == [2, 16]
+
+
 @pytest.mark.parametrize("bf16", [True, False])
 def test_a_cpu_computes_in_bf16_where_it_can_and_as_typed(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
     train = machine(monkeypatch, cuda=False, bf16=bf16).train

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from benchmarks import data, groups
@@ -16,6 +16,7 @@ from benchmarks.config import RunConfig
 from benchmarks.console import make_console
 from benchmarks.errors import Interrupted, RunFailed, UserError, require
 from benchmarks.files import check_writable
+from benchmarks.protocol import fill_threads
 from benchmarks.suite import overview, presets
 from benchmarks.suite.announce import announce
 from benchmarks.suite.cluster import Cluster
@@ -70,8 +71,7 @@ def _settings(config: DictConfig, given: frozenset[str]) -> SuiteConfig:
     require(settings.gpus is None or settings.gpus >= 0, f"gpus={settings.gpus} must be at least 0")
     if complaints := dead_settings(settings, given):
         raise UserError("\n".join(complaints))
-    if OmegaConf.is_missing(config.train, "threads"):
-        config.train.threads = max(1, torch.get_num_threads() // settings.workers)
+    fill_threads(config.train, settings.workers)
     return settings
 
 
