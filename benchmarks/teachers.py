@@ -194,20 +194,25 @@ def find(plan: TeacherPlan) -> Teacher | None:
     Raises:
         UserError: what the store holds is damaged.
     """
-    card_path = plan.folder / CARD
-    if not card_path.is_file():
-        return None
-    card = read_card(card_path)
-    path = plan.folder / WEIGHTS
+    return read_stored(plan.folder) if (plan.folder / CARD).is_file() else None
+
+
+def read_stored(folder: Path) -> Teacher:
+    """The teacher in a folder of a store.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    card, path = read_card(folder / CARD), folder / WEIGHTS
     checkpoint = Checkpoint(
-        path, read_tensors(path, f"delete {plan.folder} to train it again"), card["top1"], card["split"]
+        path, read_tensors(path, f"delete {folder} to train it again"), card["top1"], card["split"]
     )
     sha256 = tensors_sha256(checkpoint.state)
     if sha256 != card["sha256"]:
         raise UserError(
-            f"{path} is not what its card describes (its SHA-256 differs); delete {plan.folder} to train it again"
+            f"{path} is not what its card describes (its SHA-256 differs); delete {folder} to train it again"
         )
-    return Teacher(plan.network, checkpoint, sha256, str(plan.folder))
+    return Teacher(card["network"], checkpoint, sha256, str(folder))
 
 
 def read_card(path: Path) -> dict[str, Any]:

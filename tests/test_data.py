@@ -30,6 +30,7 @@ from benchmarks.config import DataConfig
 from benchmarks.data import Augmentation, Batch, DataSet, EvaluationBatches, Split, TrainBatches, cifar100, digits
 from benchmarks.data.splits import stratified
 from benchmarks.errors import RunFailed, UserError
+from benchmarks.stored import load_data
 from benchmarks.vision import torchvision
 
 CPU = torch.device("cpu")
@@ -755,6 +756,14 @@ def test_without_data_and_network_the_message_says_what_would_do(tmp_path: Path,
     for part in (f"data.root={tmp_path / root}", "KD_DATA", "data=digits", "no network here"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ones_own_code_reads_from_where_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=f"data.root={tmp_path}"):
+        load_data("cifar100")
+    assert load_data("digits", validation=0.1).evaluation_name == "val"
 
 
 def test_what_lies_in_the_root_stays(tmp_path: Path, cache: Path) -> None:

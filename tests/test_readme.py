@@ -17,6 +17,7 @@ import pytest
 from analysis import table
 from benchmarks import run
 from benchmarks.cli import compose_config, main
+from benchmarks.files import CARD, RESULT, read_record
 from benchmarks.protocol import resolve
 from methods import registry
 
@@ -89,7 +90,7 @@ def test_a_table_is_what_its_command_prints(command, shown, capsys, monkeypatch)
 
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-METHOD, LOOP = EXAMPLES
+METHOD, LOOP, READING = EXAMPLES
 
 
 @pytest.fixture
@@ -131,6 +132,17 @@ def test_the_example_method_passes_the_contract_tests(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_example_reads_what_a_run_left(distil, output, teacher_root, capsys):
+    assert distil("method=kd") == 0
+    student, teacher = (next(root.rglob(name)).parent for root, name in ((output, RESULT), (teacher_root, CARD)))
+    assert READING.count('("runs/') == 2
+    folders = iter((student, teacher))
+    capsys.readouterr()
+    exec(re.sub(r'\("runs/.*"\)', lambda _: f"({str(next(folders))!r})", READING), {})
+    right = sum(map(int, re.findall(r"tensor\((\d+)\)", capsys.readouterr().out)))
+    assert 100 * right / 70 == pytest.approx(read_record(student / RESULT)["summary"]["test/top1_last"])
 
 
 def test_the_example_loop_trains_student_and_connectors():

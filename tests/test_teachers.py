@@ -16,6 +16,7 @@ from benchmarks import models, teachers, weight_files
 from benchmarks.config import Precision, RunConfig
 from benchmarks.errors import UserError
 from benchmarks.models import Network
+from benchmarks.stored import load_teacher
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.weight_files import Checkpoint
 
@@ -190,6 +191,15 @@ def test_a_stored_teacher_comes_back_frozen_with_its_last_accuracy(run: RunConfi
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     torch.testing.assert_close(logits(loaded), logits(network))
+
+
+def test_a_stored_teacher_is_read_by_its_folder(run: RunConfig, network: Network, stored: Path) -> None:
+    images = torch.randn(2, 3, 32, 32)
+    taught = load_teacher(stored)
+    torch.testing.assert_close(taught(images), network.eval()(images))
+    assert not any(parameter.requires_grad for parameter in taught.parameters())
+    with pytest.raises(UserError, match="cannot be read"):
+        load_teacher(stored.parent)
 
 
 def test_a_store_that_is_asked_does_not_change(run: RunConfig, tmp_path: Path) -> None:
