@@ -23,6 +23,7 @@ from benchmarks import data, models
 from benchmarks.config import plain
 from benchmarks.hashing import short_hash
 from benchmarks.variants import StudentConfig
+from methods import plugins
 
 PACKAGE = Path(__file__).parent
 LONGEST_NAME = 60  # characters, at most four bytes each: file systems take 255 bytes
@@ -66,6 +67,8 @@ def code_version() -> dict[str, str]:
     for package in ("benchmarks", "methods"):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for place, path in plugins.sources():
+        digest.update(place.encode() + b"\0" + path.read_bytes())
     version = {"version": _version(), "sources": digest.hexdigest()[:12]}
     commit = _git("rev-parse", "HEAD")
     if commit:

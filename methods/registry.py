@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from methods import plugins
 from methods.base import Context, Method, Reference
 from methods.config import (
     ALONE,
@@ -65,13 +66,14 @@ def register(
 
 @cache
 def import_all(package: str, broken: type[Exception]) -> None:
-    """Import every file of a package, so that what they register is there.
+    """Import every file of a package, and what other packages add to it, so that what they register is there.
 
     Raises:
         broken: a file cannot be imported; the message names file, line and error.
     """
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        name = f"{package}.{module.name}"
+    files = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    others = plugins.entries(package.split(".")[-1])
+    for name in [*(f"{package}.{file.name}" for file in files), *(entry.module for entry in others)]:
         try:
             importlib.import_module(name)
         except Exception as error:  # the file's own, whatever it does

@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from helpers import cifar100_root, epoch_of
 from PIL import Image
+from plugin import install
 from small_cifar100 import NUM_TRAIN, Copy, png
 from torch import Tensor
 
@@ -756,6 +757,20 @@ def test_without_data_and_network_the_message_says_what_would_do(tmp_path: Path,
     for part in (f"data.root={tmp_path / root}", "KD_DATA", "data=digits", "no network here"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_package_has_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from benchmarks.data.digits import INFO\n"
+    install(tmp_path, {"mydata": text}, {"data": "mine = mykd.mydata:INFO"})
+    assert data._info.__wrapped__()["mine"] is digits.INFO
+    for point, said in (
+        ("digits = mykd.mydata:INFO", "two data sets"),
+        ("mine = mykd.mydata:INF", "mykd.mydata:INF"),
+    ):
+        (tmp_path / "mykd-1.0.dist-info" / "entry_points.txt").write_text(f"[kd_benchmarks.data]\n{point}\n")
+        with pytest.raises(UserError, match=said):
+            data._info.__wrapped__()
 
 
 def test_ones_own_code_reads_from_where_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

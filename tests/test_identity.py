@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lines import SMALL, student_of
+from plugin import install
 
 from benchmarks import identity
 from benchmarks.config import RunConfig
@@ -269,6 +270,18 @@ def test_the_code_version_ignores_what_computes_no_results(sources: Path) -> Non
 
 def test_without_git_there_is_no_commit(sources: Path) -> None:
     assert "commit" not in code_version()
+
+
+def test_the_code_version_changes_with_other_packages_that_add_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [code_version()["sources"]]
+    install(tmp_path, {"mine": "scale = 1\n", "losses": "half = 1\n"}, {"methods": "mine = mykd.mine"})
+    found.append(code_version()["sources"])
+    (tmp_path / "mykd" / "losses.py").write_text("half = 0.5\n")
+    found.append(code_version()["sources"])
+    assert len(set(found)) == 3
 
 
 def test_the_code_version_names_the_commit_and_whether_the_tree_differs(sources: Path) -> None:

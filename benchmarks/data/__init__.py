@@ -20,7 +20,8 @@ from benchmarks.data.dataset import (
     check,
 )
 from benchmarks.data.splits import stratified
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
+from methods import plugins
 from methods.registry import import_all
 
 if TYPE_CHECKING:
@@ -33,7 +34,16 @@ def _info() -> dict[str, DataInfo]:
     import_all("benchmarks.data", UserError)
     from benchmarks.data import cifar100, digits
 
-    return {"cifar100": cifar100.INFO, "digits": digits.INFO}
+    known = {"cifar100": cifar100.INFO, "digits": digits.INFO}
+    for entry in plugins.entries("data"):
+        require(
+            entry.name not in known, f"two data sets are called {entry.name}: {entry.value} is another package's"
+        )
+        try:
+            known[entry.name] = entry.load()
+        except AttributeError as error:
+            raise UserError(f"data set {entry.name} = {entry.value}: {error}") from None
+    return known
 
 
 def __getattr__(name: str) -> Any:
