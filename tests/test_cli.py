@@ -468,6 +468,22 @@ def test_errors_have_their_exit_statuses(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_package_named_methods_where_it_is_typed_is_told_of(tmp_path):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "__init__.py").touch()
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.run"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {tmp_path / 'methods'} hides")
+    assert "python -P" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_who_names_two_networks_as_a_pair_is_told_of_custom(capsys):
     assert run("method=none", "pair=resnet20_resnet8") == 2
     assert "pair=custom pair.teacher=NAME pair.student=NAME" in capsys.readouterr().err
