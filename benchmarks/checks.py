@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config import (
-    KEPT,
-    CheckpointConfig,
-    DataConfig,
-    Optimizer,
-    RunConfig,
-    TrainConfig,
-    Views,
-    plain,
-)
+from benchmarks.config import KEPT, DataConfig, Optimizer, RunConfig, TrainConfig, Views, plain
 from benchmarks.errors import UserError, require
 from benchmarks.variants import Variant, refuse_dead
-from methods import dead_settings
+from methods import InvalidSetting, dead_settings
+from methods.config import check_numbers
 from methods.schedules import LossConfig
-
-MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
 
 
 def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> None:
@@ -40,43 +31,42 @@ def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> Non
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
-    check_numbers(plain(run))
+    check_bounds(run)
     for variant in variants:
-        check_numbers(plain(variant.method), "method")
-    check_train(run.train)
-    refuse_dead(run.train, {key.split(".")[1] for key in given if key.startswith("train.")}, "train.")
+        check_storable(plain(variant.method), "method")
+    check_train(run.train, {key.split(".")[1] for key in given if key.startswith("train.")})
     if run.train.optimizer == Optimizer.dot:
         _check_dot(run.train, variants)
     check_data(run.data)
-    check_checkpoint(run.checkpoint)
-    check_seed("seed", run.seed)
-    check_seed("teacher.seed", run.teacher.seed)
     check_path("output", run.output)
     check_path("teacher.root", run.teacher.root)
     check_path("teacher.checkpoint", run.teacher.checkpoint)
     _check_views(run, variants)
     _check_project(run.tracking.project)
-    require(run.teacher.epochs >= 1, f"teacher.epochs={run.teacher.epochs} must be at least 1")
     _check_loss(run.loss, variants, {key.split(".")[1] for key in given if key.startswith("loss.")})
 
 
-def check_numbers(content: Any, key: str = "") -> None:
-    """Refuse numbers that nothing can be computed with, anywhere in a plain configuration."""
+def check_bounds(config: Any) -> None:
+    """Refuse numbers that cannot be stored or are beyond the bounds of their fields."""
+    check_storable(plain(config))
+    try:
+        check_numbers(config)
+    except InvalidSetting as error:
+        raise UserError(str(error)) from None
+
+
+def check_storable(content: Any, key: str = "") -> None:
+    """Refuse numbers that are not finite or of more than 63 bits, anywhere in a plain configuration."""
     if isinstance(content, dict):
         for name, value in content.items():
-            check_numbers(value, f"{key}.{name}".lstrip("."))
+            check_storable(value, f"{key}.{name}".lstrip("."))
     elif isinstance(content, list):
         for value in content:
-            check_numbers(value, key)
+            check_storable(value, key)
     elif isinstance(content, float):
         require(math.isfinite(content), f"{key}={content} must be a finite number")
     elif isinstance(content, int):
         require(abs(content) < 2**63, f"{key}={content} has more than 63 bits")
-
-
-def check_seed(key: str, seed: int) -> None:
-    """Refuse what is no number of a seed."""
-    require(seed >= 0, f"{key}={seed} must be at least 0")
 
 
 def check_path(key: str, path: str | None) -> None:
@@ -137,35 +127,16 @@ def _check_views(run: RunConfig, variants: list[Variant]) -> None:
 
 
 def check_data(config: DataConfig) -> None:
-    """Refuse a validation split that cannot be."""
-    require(0 <= config.validation < 1, f"data.validation={config.validation} must be in [0, 1)")
+    """Refuse folders that cannot be looked at."""
     check_path("data.root", config.root)
     check_path("data.cache", config.cache)
 
 
-def check_checkpoint(checkpoint: CheckpointConfig) -> None:
-    """Refuse a number of steps that never comes."""
-    every = checkpoint.every_steps
-    require(every is None or every >= 1, f"checkpoint.every_steps={every} must be at least 1")
-
-
-def check_train(train: TrainConfig) -> None:
-    """Refuse protocol values that cannot work."""
-    for name in ("epochs", "batch_size", "threads"):
-        value = getattr(train, name)
-        require(value >= 1, f"train.{name}={value} must be at least 1")
+def check_train(train: TrainConfig, given: Collection[str] = ()) -> None:
+    """Refuse protocol values that cannot work together; `given` are the fields that the user set."""
     forbidden = forbids_compiling(train)
     require(not (train.compile and forbidden), f"train.compile=true: {forbidden}")
-    require(train.threads <= MOST_THREADS, f"train.threads={train.threads} must be at most {MOST_THREADS}")
-    require(
-        train.max_steps is None or train.max_steps >= 1,
-        f"train.max_steps={train.max_steps} must be at least 1",
-    )
-    require(0 < train.lr < math.inf, f"train.lr={train.lr} must be a finite number above 0")
-    require(0 <= train.momentum < 1, f"train.momentum={train.momentum} must be in [0, 1)")
-    require(0 <= train.weight_decay < math.inf, f"train.weight_decay={train.weight_decay} must be at least 0")
-    refuse_dead(train, set(), "train.")
-    require(0 < train.decay <= 1, f"train.decay={train.decay} must be in (0, 1]")
+    refuse_dead(train, given, "train.")
     require(
         train.milestones == sorted(set(train.milestones))
         and all(0 < milestone < train.epochs for milestone in train.milestones),

@@ -15,6 +15,7 @@ from methods import option
 from methods.schedules import LossConfig
 
 PROTOCOL: Any = "???"  # OmegaConf's mark for a value still missing
+MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
 
 
 class Precision(StrEnum):
@@ -70,7 +71,10 @@ class DataConfig:
         PROTOCOL, "folder for decoded images; default: kd-benchmarks in the user's cache", identity=False
     )
     validation: float = option(
-        0.0, "part of the training set to hold out and evaluate on instead of the test set, in [0, 1)"
+        0.0,
+        "part of the training set to hold out and evaluate on instead of the test set, in [0, 1)",
+        least=0,
+        below=1,
     )
 
     @property
@@ -83,11 +87,15 @@ class DataConfig:
 class TrainConfig:
     """Training protocol of the student; the defaults are CRD's (ICLR 2020), which most papers since follow."""
 
-    epochs: int = option(PROTOCOL, "passes over the training set; default: the data set's", source="CRD: 240")
-    batch_size: int = option(64, "images per step", source="CRD")
-    lr: float = option(PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01")
-    momentum: float = option(0.9, "of SGD", source="CRD")
-    weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD")
+    epochs: int = option(
+        PROTOCOL, "passes over the training set; default: the data set's", source="CRD: 240", least=1
+    )
+    batch_size: int = option(64, "images per step", source="CRD", least=1)
+    lr: float = option(
+        PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01", above=0
+    )
+    momentum: float = option(0.9, "of SGD", source="CRD", least=0, below=1)
+    weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD", least=0)
     optimizer: Optimizer = option(
         Optimizer.sgd,
         "sgd, or dot, which has separate momenta for the gradients of ce and of distillation",
@@ -105,15 +113,17 @@ class TrainConfig:
         "epochs after which the learning rate falls; default: scaled from 150, 180, 210 of 240",
         source="CRD",
     )
-    decay: float = option(0.1, "factor on the learning rate at each milestone", source="CRD")
-    max_steps: int | None = option(None, "at most so many steps per epoch, for short trials; default: all")
+    decay: float = option(0.1, "factor on the learning rate at each milestone", source="CRD", above=0, most=1)
+    max_steps: int | None = option(None, "at most so many steps per epoch, for short trials; default: all", least=1)
     precision: Precision = option(
         Precision.auto,
         "auto, fp32 or bf16; auto: bf16 if the device computes in it, else fp32; by torch's default, GPUs with "
         "TF32 convolve fp32 in it",
     )
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda if there is a GPU")
-    threads: int = option(PROTOCOL, "threads on the CPU; default: torch's, beside a GPU 4")
+    threads: int = option(
+        PROTOCOL, "threads on the CPU; default: torch's, beside a GPU 4", least=1, most=MOST_THREADS
+    )
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
     compile: bool | None = option(
         None,
@@ -151,9 +161,10 @@ class TeacherConfig(StoreConfig):
     epochs: int = option(
         PROTOCOL,
         "of a teacher trained here; default: train.epochs, at most the data set's",
+        least=1,
         identity=False,
     )
-    seed: int = option(0, "of a teacher trained here", identity=False)
+    seed: int = option(0, "of a teacher trained here", least=0, identity=False)
     views: Views = option(
         Views.auto,
         "auto, none, logits or embedding (with the logits): keep the teacher's outputs for each crop and flip of "
@@ -169,7 +180,10 @@ class CheckpointConfig:
     """When training is saved, beside the end of an epoch and an interruption."""
 
     every_steps: int | None = option(
-        None, "also after every so many steps, for long epochs; default: at epochs' ends only", identity=False
+        None,
+        "also after every so many steps, for long epochs; default: at epochs' ends only",
+        least=1,
+        identity=False,
     )
 
 
@@ -200,7 +214,7 @@ class RunConfig:
     )
     pair: Any = option(None, "teacher and student; custom ones: pair=custom pair.teacher=… pair.student=…")
     data: Any = option(None, "the data set")
-    seed: int = option(0, "of the student: initialisation, batch order, augmentation, the method's draws")
+    seed: int = option(0, "of the student: initialisation, batch order, augmentation, the method's draws", least=0)
     train: TrainConfig = option(TrainConfig, "training protocol")
     loss: LossConfig = option(LossConfig, "schedule of the loss weights")
     teacher: TeacherConfig = option(TeacherConfig, "where the teacher comes from")

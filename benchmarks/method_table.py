@@ -14,12 +14,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import data, groups
-from benchmarks.checks import check_train
+from benchmarks.checks import check_bounds, check_train
 from benchmarks.cli import Command, main
 from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.data import Batch
-from benchmarks.errors import require
 from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_train
@@ -45,7 +44,9 @@ class MethodTableConfig:
     pair: Any = option(PairConfig, "teacher and student that costs are measured on")
     data: Any = option(DataConfig, "the data set, whose number of classes counts")
     train: TrainConfig = option(TrainConfig, "the protocol")
-    repeats: int = option(5, "rounds; in each, steps with the method and of the student alone are timed in turn")
+    repeats: int = option(
+        5, "rounds; in each, steps with the method and of the student alone are timed in turn", least=1
+    )
     out: str = option("methods/README.md", "the page")
 
 
@@ -197,8 +198,8 @@ def configured(typed: DictConfig) -> MethodTableConfig:
     fill_train(typed, typed.pair.student)
     config = OmegaConf.to_object(typed)
     assert isinstance(config, MethodTableConfig)
+    check_bounds(config)
     check_train(config.train)
-    require(config.repeats >= 1, f"repeats={config.repeats} must be at least 1")
     return config
 
 

@@ -21,14 +21,14 @@ from benchmarks import groups, metrics
 from benchmarks.checks import check_path
 from benchmarks.cli import Command, main
 from benchmarks.clock import duration
-from benchmarks.config import Device, Optimizer, Precision, RunConfig, plain
+from benchmarks.config import MOST_THREADS, Device, Optimizer, Precision, RunConfig, plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import RESULT, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
-from benchmarks.plain_loop import PlainLoop, check_workers, most_workers
+from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.results import COMPLETE, Job
 from benchmarks.streams import global_stream
@@ -56,8 +56,10 @@ Accuracies = dict[str, dict[str, list[float]]]
 class ParityConfig(RunConfig):
     """What is compared: float32 and train.precision, on a GPU launched and replayed, and train.compile."""
 
-    repeats: int = option(3, "students of each way: of seed, seed + 1, …")
-    workers: int | None = option(None, "of the plain loop's DataLoader; default: the cores, at most 16")
+    repeats: int = option(3, "students of each way: of seed, seed + 1, …", least=2)  # one has no spread
+    workers: int | None = option(
+        None, "of the plain loop's DataLoader; default: the cores, at most 16", least=0, most=MOST_THREADS
+    )
     out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")
 
 
@@ -214,8 +216,6 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
 
 
 def _check(config: ParityConfig, variants: Sequence[Variant]) -> None:
-    require(config.repeats >= 2, f"repeats={config.repeats} must be at least 2: one seed has no spread")
-    check_workers(config.workers)
     require(
         config.train.optimizer == Optimizer.sgd, f"train.optimizer={config.train.optimizer}: the plain loop has sgd"
     )

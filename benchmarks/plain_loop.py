@@ -19,9 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.checks import MOST_THREADS
 from benchmarks.data import DataSet, Split
-from benchmarks.errors import require
 from benchmarks.models import Network
 from benchmarks.training.build import build_method, build_network
 from benchmarks.training.member import Classifier
@@ -197,13 +195,6 @@ def most_workers() -> int:
     """Workers of a DataLoader that can be of use on this machine."""
     assigned = hasattr(os, "sched_getaffinity")  # not on macOS
     return min(len(os.sched_getaffinity(0)) if assigned else os.cpu_count() or 1, 16)
-
-
-def check_workers(workers: int | None) -> None:
-    """Refuse a number of workers that cannot be."""
-    require(
-        workers is None or 0 <= workers <= MOST_THREADS, f"workers={workers} must be between 0 and {MOST_THREADS}"
-    )
 
 
 def _default_layout(network: Network) -> Network:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.config import RunConfig
+from benchmarks.config import MOST_THREADS, RunConfig
 from benchmarks.distillation import Distillation
 from benchmarks.models import Network
 from benchmarks.plain_loop import PlainLoop
@@ -27,10 +27,13 @@ from methods import option
 class ThroughputConfig(RunConfig):
     """What is measured."""
 
-    repeats: int = option(5, "rounds; in each, all loops are measured in turn")
-    steps: int = option(10, "training steps of a loop in each round")
+    repeats: int = option(5, "rounds; in each, all loops are measured in turn", least=1)
+    steps: int = option(10, "training steps of a loop in each round", least=1)
     workers: int | None = option(
-        None, "of the plain loops' DataLoader; default: the best number for the first method, found by trial"
+        None,
+        "of the plain loops' DataLoader; default: the best number for the first method, found by trial",
+        least=0,
+        most=MOST_THREADS,
     )
     kernels: bool = option(False, "also where a step's time goes kernel by kernel, by torch's profiler")
     out: str | None = option(None, "a JSON file for the raw figures, with hardware and versions")

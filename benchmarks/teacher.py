@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import checks, data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig, plain
+from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
@@ -43,7 +43,9 @@ class TeacherCommandConfig:
     pair: Any = option(None, "take the teacher of a pair")
     data: Any = option(None, "the data set")
     checkpoint: str | None = option(None, "a trained teacher to import: RepDistiller's, mdistiller's or our file")
-    seed: int = option(0, "for its initialisation and batches; for an imported one, the number to keep it under")
+    seed: int = option(
+        0, "for its initialisation and batches; for an imported one, the number to keep it under", least=0
+    )
     replace: bool = option(False, "replace the one that the store has")
     train: TrainConfig = option(TrainConfig, "training protocol; an imported teacher is assumed to have had it")
     teacher: StoreConfig = option(StoreConfig, "the teacher store")
@@ -130,15 +132,13 @@ def _resolve(config: DictConfig) -> TeacherCommandConfig:
     protocol.fill_store(config)
     command = OmegaConf.to_object(config)
     assert isinstance(command, TeacherCommandConfig)
+    checks.check_bounds(command)
     checks.check_data(command.data)
     checks.check_train(command.train)
     require(
         command.train.optimizer == Optimizer.sgd,
         "train.optimizer=dot is for students: a teacher learns from no distillation",
     )
-    checks.check_checkpoint(command.checkpoints)
-    checks.check_numbers(plain(command))
-    checks.check_seed("seed", command.seed)
     checks.check_path("teacher.root", command.teacher.root)
     checks.check_path("checkpoint", command.checkpoint)
     return command

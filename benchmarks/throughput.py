@@ -17,11 +17,9 @@ from benchmarks.clock import milliseconds
 from benchmarks.config import plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
-from benchmarks.errors import require
 from benchmarks.files import check_writable, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
-from benchmarks.plain_loop import check_workers
 from benchmarks.protocol import resolve
 from benchmarks.rounds import Rounds, Throughput, ThroughputConfig
 from benchmarks.training.device import device_name
@@ -42,9 +40,6 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     config, variants = resolve(typed, given)
     assert isinstance(config, ThroughputConfig)
-    for name in ("repeats", "steps"):
-        require(getattr(config, name) >= 1, f"{name}={getattr(config, name)} must be at least 1")
-    check_workers(config.workers)
     check_path("out", config.out)
     console = make_console()
     distillation = Distillation(config, variants, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,7 @@ def _method_config(node: Any, given: set[str], where: str, pair: str) -> MethodC
     return config.for_pair(pair, given)
 
 
-def refuse_dead(config: Any, given: set[str], where: str) -> None:
+def refuse_dead(config: Any, given: Collection[str], where: str) -> None:
     """Refuse settings that were given and cannot act beside the others."""
     if complaints := dead_settings(config, given):
         raise UserError("\n".join(where + complaint for complaint in complaints))

@@ -129,6 +129,8 @@ class AFTKDConfig(StageConfig):
         "d in [0, 1]: how much of the process enters beside the result",
         source="this project; abstract: transferred to different degrees",
         search=Search(0.0, 1.0),
+        least=0,
+        most=1,
         **acts_with("afb", also=lambda config: config.content == Content.both, when="content=both"),
     )
     attention: Attention = option(
@@ -169,7 +171,6 @@ class AFTKDConfig(StageConfig):
         return [valid_block_sizes(s[1], t[1]) for s, t in self.matched(student, teacher)]
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> AFTKDConfig:
-        require(0 <= self.degree <= 1, f"degree={self.degree} must be in [0, 1]")
         resolved = super().resolve(student, teacher)
         sides = [(s[1], t[1]) for s, t in resolved.matched(student, teacher)]
         if "afb" not in self.terms or not _has_blocks(self):

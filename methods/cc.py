@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import DistillConfig, Search, acts_with, option, require
-from methods.features import Features, FeatureSpec
+from methods.config import DistillConfig, Search, acts_with, option
+from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
 from methods.relations import gram, unit_vectors
@@ -96,12 +96,9 @@ class CCConfig(DistillConfig):
         "P, where the kernel's series ends",
         source="CC (ICCV 2019), sec. 4: 2",
         search=Search(choices=(1, 2, 3)),
+        least=1,
         **acts_with("cc", also=_by_kernel, when="form=kernel"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CCConfig:
-        require(self.order >= 1, f"order={self.order} must be at least 1")
-        return super().resolve(student, teacher)
 
 
 @register(

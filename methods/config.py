@@ -79,6 +79,8 @@ def option(
     search: Search | SearchEach | Mapping[str, Search] | None = None,
     above: float = -math.inf,
     least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
     live: Callable[[Any], bool] | None = None,
     live_when: str = "",
     identity: bool = True,
@@ -90,7 +92,8 @@ def option(
         help: its meaning in one line, with the unit.
         source: where the default comes from (paper and table, or whose code).
         search: range for studies; of a dict such as the weights, by the keys that a study may change.
-        above, least: bounds of a number or of each in a list: it is larger, or not smaller (`check_numbers`).
+        above, least, below, most: bounds of a number or of each in a list, without and with the bound itself
+            (`check_numbers`).
         live: tells from the configuration whether the field can act at all; setting a dead one is an error.
         live_when: the same in words, for the message.
         identity: whether the field can change a run's result and so belongs to its identity.
@@ -99,8 +102,7 @@ def option(
         "help": help,
         "source": source,
         "search": search,
-        "above": above,
-        "least": least,
+        "bounds": {"above": above, "least": least, "below": below, "most": most},
         "live": live,
         "live_when": live_when,
         "identity": identity,
@@ -163,27 +165,45 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:
-    """Refuse floats that are not finite or beyond the bounds that `option` has for their fields.
+    """Refuse numbers that are not finite or beyond the bounds that `option` has for their fields.
 
     Args:
-        config: a configuration dataclass whose fields were made by `option`.
+        config: a configuration dataclass whose fields were made by `option`; those within it are checked, too.
         prefix: of the fields' names in messages.
 
     Raises:
         InvalidSetting: naming field, value and bound.
     """
     for field in dataclasses.fields(config):
-        value, above, least = getattr(config, field.name), field.metadata["above"], field.metadata["least"]
+        value, key = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{key}.")
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, float) or max(above, least) > -math.inf:
-                check_number(f"{prefix}{field.name}", number, above, least)
+            if isinstance(number, int | float):
+                check_number(key, number, **field.metadata["bounds"])
 
 
-def check_number(key: str, number: float, above: float = -math.inf, least: float = -math.inf) -> None:
+def check_number(
+    key: str,
+    number: float,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> None:
     """Refuse a number that is not finite or beyond its bounds; arguments as of `option`."""
-    bound = f" above {above:g}" if above > -math.inf else f" of at least {least:g}" if least > -math.inf else ""
-    fits = math.isfinite(number) and above < number and least <= number
-    require(fits, f"{key}={number} must be a finite number{bound}")
+    require(abs(number) < math.inf, f"{key}={number} must be a finite number")
+    fits = above < number < below and least <= number <= most
+    require(fits, f"{key}={number} must be {_limits(above, least, below, most)}")
+
+
+def _limits(above: float, least: float, below: float, most: float) -> str:
+    """Bounds in words, as "at least 1" or "in [0, 1)"."""
+    low, high = max(above, least), min(below, most)
+    if math.isfinite(low) and math.isfinite(high):
+        return f"in {'[' if low == least else '('}{low:g}, {high:g}{']' if high == most else ')'}"
+    bounds = {"above": above, "at least": least, "below": below, "at most": most}
+    return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
 
 
 def acts(config: Any, name: str) -> bool:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require
-from methods.features import Features, FeatureSpec
+from methods.features import Features
 from methods.graphs import leave_graph
 from methods.kd import kd_term
 from methods.registry import register
@@ -144,6 +144,7 @@ class CRDConfig(DistillConfig):
         "length of the embeddings that are compared",
         source="CRD (ICLR 2020)",
         search=Search(choices=(64, 128, 256)),
+        least=1,
         **acts_with("crd"),
     )
     num_negatives: int = option(
@@ -151,6 +152,7 @@ class CRDConfig(DistillConfig):
         "negatives for each image, or as many as there are of other classes",
         source="CRD (ICLR 2020), sec. 4: N = 16384",
         search=Search(choices=(1024, 4096, 16384)),
+        least=1,
         **acts_with("crd"),
     )
     contrast_temperature: float = option(
@@ -162,14 +164,8 @@ class CRDConfig(DistillConfig):
         **acts_with("crd"),
     )
     momentum: float = option(
-        0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5", **acts_with("crd")
+        0.5, "of the memory bank's rows", source="RepDistiller: nce_m = 0.5", least=0, below=1, **acts_with("crd")
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CRDConfig:
-        require(self.dim > 0, f"dim={self.dim} must be above 0")
-        require(self.num_negatives > 0, f"num_negatives={self.num_negatives} must be above 0")
-        require(0 <= self.momentum < 1, f"momentum={self.momentum} must be in [0, 1)")
-        return super().resolve(student, teacher)
 
 
 @register(

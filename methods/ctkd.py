@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import MethodConfig, Search, acts_with, check_classes, option, require, standardise_of
+from methods.config import MethodConfig, Search, acts_with, check_classes, option, standardise_of
 from methods.features import Features, FeatureSpec
 from methods.kd import compared_logits, kd_loss
 from methods.registry import register
@@ -63,12 +63,12 @@ class CTKDConfig(MethodConfig):
         "epochs over which the reversed gradient grows",
         source="CTKD (AAAI 2023) and its authors' script: 10",
         search=Search(choices=(10, 20, 40, 80)),
+        least=1,
         **acts_with("ctkd"),
     )
     standardise: bool = standardise_of("ctkd", published="who take ctkd = 9 for every pair: here it has to be set")
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CTKDConfig:
-        require(self.growth >= 1, f"growth={self.growth} must be at least 1")
         if "ctkd" in self.terms:
             check_classes(student, teacher)
         return super().resolve(student, teacher)

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from methods.at import attention_map
 from methods.base import Context, Method, Pretraining, Reference
-from methods.config import PretrainedConfig, Search, acts_with, option, pretraining_of, require
+from methods.config import PretrainedConfig, Search, acts_with, option, pretraining_of
 from methods.connectors import conv_bn
-from methods.features import Features, FeatureSpec
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
 from methods.registry import register
@@ -105,6 +105,8 @@ class FTConfig(PretrainedConfig):
         "factors for each channel of the teacher's last stage",
         source="FT (NeurIPS 2018): k = 0.5",
         search=Search(0.25, 1.0),
+        above=0,
+        most=1,
         **acts_with("ft"),
     )
     factor: Factor = option(
@@ -121,10 +123,6 @@ class FTConfig(PretrainedConfig):
         above=0,
         **acts_with("ft"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> FTConfig:
-        require(0 < self.rate <= 1, f"rate={self.rate} must be in (0, 1]")
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -161,11 +161,11 @@ class KDSVDConfig(StageConfig):
         "k, singular vectors of each stage",
         source="RepDistiller, mdistiller: 1",
         search=Search(choices=(1, 2, 3)),
+        least=1,
         **acts_with("kdsvd"),
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> KDSVDConfig:
-        require(self.vectors >= 1, f"vectors={self.vectors} must be at least 1")
         resolved = super().resolve(student, teacher)
         matched = resolved.matched(student, teacher)
         if "kdsvd" not in self.terms:

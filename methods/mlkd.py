@@ -98,7 +98,7 @@ class MLKDConfig(DistillConfig):
         **acts_with(*TERMS),
     )
     views: int = option(
-        2, "augmented views of each image", source="the authors' code: 2", search=Search(choices=(1, 2))
+        2, "augmented views of each image", source="the authors' code: 2", search=Search(choices=(1, 2)), least=1
     )
     form: Form = option(
         Form.paper,
@@ -112,7 +112,6 @@ class MLKDConfig(DistillConfig):
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> MLKDConfig:
-        require(self.views >= 1, f"views={self.views} must be at least 1")
         if self.form == Form.code:
             require(self.views == 2, f"views={self.views}: form=code is about two views")
             require(

@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import Search, StageConfig, acts_with, option, require
+from methods.config import Search, StageConfig, acts_with, option
 from methods.connectors import conv_bn
-from methods.features import Features, FeatureSpec
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import pool_to
 from methods.registry import register
@@ -123,12 +123,9 @@ class ReviewKDConfig(StageConfig):
         "most channels of the fusion",
         source="ReviewKD (CVPR 2021), the authors' code",
         search=Search(choices=(64, 128, 256, 512)),
+        least=1,
         **acts_with("reviewkd"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> ReviewKDConfig:
-        require(self.max_width > 0, f"max_width={self.max_width} must be above 0")
-        return super().resolve(student, teacher)
 
 
 @register(

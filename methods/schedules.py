@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.config import InvalidSetting, MethodConfig, Search, acts, check_numbers, coerce_types, option, require
+from methods.config import InvalidSetting, MethodConfig, Search, acts, check_numbers, coerce_types, option
 from methods.registry import get
 
 SLOWEST, FASTEST = 1.25, 0.8  # bounds of a rate from one window to the next
@@ -68,6 +68,8 @@ class LossConfig:
         "part of the training in which the distillation terms' weights rise from 0; "
         "default: the method's own choice",
         search=Search(0.0, 0.2),
+        least=0,
+        most=1,
     )
     start: float = option(
         1.0, "factor on the distillation terms at the first step", search=Search(0.0, 2.0), least=0, **_RAMP
@@ -90,11 +92,13 @@ class LossConfig:
         search=Search(choices=tuple(Rate)),
         **_ADAPTIVE,
     )
-    windows: int = option(60, "windows in the training", source="this project", **_ADAPTIVE)
+    windows: int = option(60, "windows in the training", source="this project", least=3, **_ADAPTIVE)
     smoothing: float = option(
-        0.5, "part of the last rate that is kept, in [0, 1)", source="this project", **_ADAPTIVE
+        0.5, "part of the last rate that is kept, in [0, 1)", source="this project", least=0, below=1, **_ADAPTIVE
     )
-    floor: float = option(0.2, "least factor, before renormalisation", source="this project", **_ADAPTIVE)
+    floor: float = option(
+        0.2, "least factor, before renormalisation", source="this project", least=0, below=1, **_ADAPTIVE
+    )
 
     def __post_init__(self) -> None:
         coerce_types(self)
@@ -118,12 +122,7 @@ class LossConfig:
         return resolved
 
     def _check(self, method: MethodConfig) -> None:
-        assert self.warm_up is not None  # resolved
-        require(0 <= self.warm_up <= 1, f"loss.warm_up={self.warm_up} must be in [0, 1]")
         check_numbers(self, "loss.")
-        require(self.windows >= 3, f"loss.windows={self.windows} must be at least 3")
-        require(0 <= self.smoothing < 1, f"loss.smoothing={self.smoothing} must be in [0, 1)")
-        require(0 <= self.floor < 1, f"loss.floor={self.floor} must be in [0, 1)")
         signed = sorted(get(method.name).signed_terms & set(method.terms))
         if self.schedule == Schedule.adaptive and signed:
             raise InvalidSetting(

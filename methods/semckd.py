@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from methods.base import Context, Method, Reference
 from methods.config import DistillConfig, Search, acts_with, option, require
 from methods.connectors import bottleneck
-from methods.features import Features, FeatureSpec
+from methods.features import Features
 from methods.kd import kd_term
 from methods.maps import pool_to_smaller
 from methods.registry import register
@@ -80,19 +80,16 @@ class SemCKDConfig(DistillConfig):
         64,
         "longest batch: a sample's similarities to it are what the attention reads",
         source="the common protocol",
+        least=1,
         **acts_with("semckd"),
     )
     max_width: int = option(
         1024,
         "most channels of a projection",
         source="this project: twice vgg13's 512",
+        least=1,
         **acts_with("semckd"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> SemCKDConfig:
-        require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1")
-        require(self.max_width >= 1, f"max_width={self.max_width} must be at least 1")
-        return super().resolve(student, teacher)
 
 
 @register(

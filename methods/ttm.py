@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import MethodConfig, Search, acts_with, check_classes, option, require
+from methods.config import MethodConfig, Search, acts_with, check_classes, option
 from methods.features import Features, FeatureSpec
 from methods.registry import register
 
@@ -101,6 +101,8 @@ class TTMConfig(MethodConfig):
         "gamma, the power that the teacher's probabilities are raised to: 1 / temperature",
         source="TTM (ICLR 2024), tables 8 and 9: by pair; 0.1 is that of vgg13_vgg8",
         search=Search(0.05, 1.0, log=True),
+        above=0,
+        most=1,
         **acts_with("ttm"),
     )
     weighted: bool = option(
@@ -112,7 +114,6 @@ class TTMConfig(MethodConfig):
     )
 
     def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> TTMConfig:
-        require(0 < self.exponent <= 1, f"exponent={self.exponent} must be in (0, 1]")
         if "ttm" in self.terms:
             check_classes(student, teacher)
         return super().resolve(student, teacher)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks import checks, data, protocol
+from benchmarks import data, protocol
 from benchmarks.cli import thawed
 from benchmarks.config import RunConfig, plain
 from benchmarks.errors import require
@@ -182,7 +182,7 @@ def _check_search(config: DictConfig, given: frozenset[str]) -> None:
         bool(seeds) and len(set(seeds)) == len(seeds), f"seeds={seeds} must be one or more seeds, all different"
     )
     for seed in seeds:
-        checks.check_seed("seeds", seed)
+        require(seed >= 0, f"seeds={seed} must be at least 0")
     require(
         config.pruner != Pruner.wilcoxon or len(seeds) >= LEAST_SEEDS,
         f"pruner=wilcoxon compares over seeds and cannot decide from fewer than {LEAST_SEEDS}; seeds={seeds}",

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from benchmarks import data, groups
+from benchmarks.checks import check_bounds
 from benchmarks.cli import Command
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
-from benchmarks.errors import Interrupted, RunFailed, UserError, require
+from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.files import check_writable
 from benchmarks.protocol import fill_threads
 from benchmarks.suite import overview, presets
@@ -66,9 +67,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
 def _settings(config: DictConfig, given: frozenset[str]) -> SuiteConfig:
     """How the grid is trained; fills in the number of threads, which depends on that."""
     settings = SuiteConfig(**{name: config[name] for name in OF_LAUNCH})
-    require(settings.workers >= 1, f"workers={settings.workers} must be at least 1")
-    require(settings.retries >= 0, f"retries={settings.retries} must be at least 0")
-    require(settings.gpus is None or settings.gpus >= 0, f"gpus={settings.gpus} must be at least 0")
+    check_bounds(settings)
     if complaints := dead_settings(settings, given):
         raise UserError("\n".join(complaints))
     fill_threads(config.train, settings.workers)

@@ -50,11 +50,14 @@ class SuiteConfig:
         "process",
         live=lambda config: config.address is None,
         live_when="without address: a cluster's size is Ray's to know",
+        least=1,
         identity=False,
     )
     address: str | None = option(None, "an existing Ray cluster's, or auto; default: Ray on this machine", **_RAY)
-    gpus: float | None = option(None, "GPUs per task; 0.5: two tasks share one; default: 1 on cuda", **_RAY)
-    retries: int = option(3, "how often Ray restarts a task that lost its worker", **_RAY)
+    gpus: float | None = option(
+        None, "GPUs per task; 0.5: two tasks share one; default: 1 on cuda", least=0, **_RAY
+    )
+    retries: int = option(3, "how often Ray restarts a task that lost its worker", least=0, **_RAY)
     dry_run: bool = option(False, "show the plan and train nothing", identity=False)
     data: Any = option(None, "the data set")
     train: TrainConfig = option(TrainConfig, "training protocol")
