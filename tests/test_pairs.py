@@ -8,9 +8,10 @@ from helpers import IMPOSSIBLE, tensors, with_grad
 from torch.utils.flop_counter import FlopCounterMode
 
 import methods
-from benchmarks import cli, models, pair_table, run
+from benchmarks import cli, models, run
 from benchmarks.costs import cost, cost_of_prediction
 from benchmarks.pairs import PAIRS
+from benchmarks.pairs.__main__ import COMMAND
 from benchmarks.training.build import feature_spec
 from benchmarks.training.member import Classifier
 from methods import Features, FeatureSpec, InvalidSetting
@@ -146,7 +147,7 @@ def test_measuring_a_cost_draws_no_random_numbers():
 
 
 def test_the_table_names_every_pair_and_its_published_figures(capsys, tmp_path):
-    assert pair_table.main([f"output={tmp_path}"]) == 0
+    assert cli.main(COMMAND, [f"output={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     assert all(pair in shown for pair in PAIRS)
     assert "74.64 → 70.36" in shown  # vgg13 and vgg8 alone
@@ -162,7 +163,7 @@ def test_the_table_shows_teachers_in_the_store(capsys, tmp_path):
 
     assert cli.main(teacher.COMMAND, [*argv, f"output={tmp_path}"]) == 0
     capsys.readouterr()
-    assert pair_table.main(["data=digits", f"output={tmp_path}"]) == 0
+    assert cli.main(COMMAND, ["data=digits", f"output={tmp_path}"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "resnet56_resnet20" in line)
     assert "(1 ep)" in line
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "benchmarks/README.md")}
 # Where a command is that is not in the module that is typed.
-HOMES = {"benchmarks.pairs": "benchmarks.pair_table", "benchmarks.suite": "benchmarks.suite.command"}
+HOMES = {"benchmarks.pairs": "benchmarks.pairs.__main__", "benchmarks.suite": "benchmarks.suite.command"}
 
 
 def command_lines() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from benchmarks import cli, data, groups, published
+from benchmarks import data, groups, published
+from benchmarks.cli import Command, main
 from benchmarks.config import StoreConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.costs import cost
@@ -83,7 +84,7 @@ def _print_sources(console: Console, data_name: str) -> None:
         console.print(f"published, 240 epochs: {source}", soft_wrap=True)
 
 
-COMMAND = cli.Command(
+COMMAND = Command(
     name="benchmarks.pairs",
     summary="the teacher–student pairs with their costs, published accuracies and teachers in the store",
     examples=("python -m benchmarks.pairs", "python -m benchmarks.pairs data=digits teacher.root=teachers"),
@@ -93,7 +94,5 @@ COMMAND = cli.Command(
     run=execute,
 )
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return cli.main(COMMAND, argv)
+if __name__ == "__main__":
+    sys.exit(main(COMMAND))

@@ -18,10 +18,3 @@ PAIRS = {
     "resnet32x4_shufflev2": ("resnet32x4", "ShuffleV2"),
     "wrn40_2_shufflev1": ("wrn_40_2", "ShuffleV1"),
 }
-
-if __name__ == "__main__":
-    import sys
-
-    from benchmarks.pair_table import main  # this file itself stays free of dependencies
-
-    sys.exit(main())
