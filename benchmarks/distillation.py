@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,13 +25,11 @@ from benchmarks.recorder import Recorder
 from benchmarks.results import Job, Taken, find_job
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_tracking
-from benchmarks.training.build import build_member, specs_of
+from benchmarks.training.build import build_cohort, specs_of
 from benchmarks.training.checkpoints import Checkpoints, delete_leftovers
 from benchmarks.training.cohort import Observer, Seat
 from benchmarks.training.device import autocast, device_name
-from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.member import Member
-from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig, Variant
 from benchmarks.views import kept_views
@@ -240,9 +239,8 @@ class Distillation:
         top1, taught = (measured.top1, measured.logits) if measured else (None, None)
         batches = bench.batches(self.students[0])
         num_steps = self.run.train.epochs * batches.steps_per_epoch
-        members = [build_member(job.config, self.specs, batches.targets, num_steps, teacher) for job in jobs]
-        if teacher is not None:
-            ready_to_teach(teacher, self.run.train)
+        students = [job.config for job in jobs]
+        members, teaching = build_cohort(students, self.specs, batches.targets, num_steps, teacher)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
         artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
         with (
@@ -250,7 +248,7 @@ class Distillation:
             Recorder(self.run, jobs, members, self.teacher, top1, artifacts) as recorder,
         ):
             observers = [recorder, *observers]
-            teaching = Teaching(teacher, autocast(self.run.train, self.device), table)
+            teaching = dataclasses.replace(teaching, table=table)
             bench.train(self.run.pair.name, teaching, seats, batches, self.run.train, observers, taught)
             _finish(recorder, [(job, seat) for job, seat in zip(jobs, seats, strict=True) if seat.trains])
 

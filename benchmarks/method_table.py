@@ -22,9 +22,8 @@ from benchmarks.data import Batch
 from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_train
-from benchmarks.training.build import build_member, build_network, feature_spec, frozen, specs_of
-from benchmarks.training.device import autocast, device_name, wait_for
-from benchmarks.training.folding import ready_to_teach
+from benchmarks.training.build import build_cohort, build_network, feature_spec, frozen, specs_of
+from benchmarks.training.device import device_name, seconds
 from benchmarks.training.member import Member
 from benchmarks.training.step import num_views, train_step
 from benchmarks.training.teaching import Teaching
@@ -72,48 +71,45 @@ class Bench:
         num_classes = data.INFO[config.data.name].num_classes
         self.specs = specs_of(pair, num_classes)
         self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
-        ready = ready_to_teach(copy.deepcopy(self.teacher), train)  # methods look at it as it is
-        self.teaching = Teaching(ready, autocast(train, self.device))
         self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes
         index = torch.arange(train.batch_size, device=self.device)
         images = torch.randn(train.batch_size, 3, 32, 32, device=self.device)
         self.batch = Batch(images.to(memory_format=torch.channels_last), self.targets[index], index)
-        self.alone = self._member(ALONE)
+        self.alone = self._cohort(ALONE)
 
     def cost(self, name: str) -> Cost | None:
         """What a method costs on the pair; None if it cannot serve it."""
         try:
-            member = self._member(name)
+            cohort = self._cohort(name)
         except InvalidSetting:
             return None
-        self._steps(member, 1)
-        times = [(self._seconds(member), self._seconds(self.alone)) for _ in range(self.config.repeats)]
+        self._steps(cohort, 1)
+        times = [(self._seconds(cohort), self._seconds(self.alone)) for _ in range(self.config.repeats)]
         mine, alone = zip(*times, strict=True)
-        parameters = sum(parameter.numel() for parameter in member.method.parameters())
-        stage = member.method.pretraining
+        method = cohort[0][0].method
+        parameters = sum(parameter.numel() for parameter in method.parameters())
+        stage = method.pretraining
         step = 1.0 if name == ALONE else min(mine) / min(alone)  # what else the machine does only adds
         return Cost(parameters, step, stage.part if stage else 0.0)
 
-    def _member(self, name: str) -> Member:
+    def _cohort(self, name: str) -> tuple[list[Member], Teaching]:
+        """A student of a method, and its teacher."""
         config = self.config
         method = resolved(name, config.pair.name, self.specs)
         student = StudentConfig(method, config.pair, config.data, 0, config.train, LossConfig().resolve(method))
-        member = build_member(student, self.specs, self.targets, num_steps=1, teacher=self.teacher)
-        member.begin_epoch(0, config.train.lr)
-        return member
+        members, teaching = build_cohort([student], self.specs, self.targets, 1, copy.deepcopy(self.teacher))
+        members[0].begin_epoch(0, config.train.lr)
+        return members, teaching
 
-    def _seconds(self, member: Member) -> float:
-        """Of some steps; on a CPU of its processor's time, which other work on the machine hardly touches."""
+    def _seconds(self, cohort: tuple[list[Member], Teaching]) -> float:
+        """Seconds of a step; on a CPU of its processor's time, which other work on the machine hardly touches."""
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
-        wait_for(self.device)
-        started = clock()
-        self._steps(member, STEPS)
-        wait_for(self.device)
-        return clock() - started
+        return seconds(lambda count: self._steps(cohort, count), STEPS, self.device, clock)
 
-    def _steps(self, member: Member, count: int) -> None:
+    def _steps(self, cohort: tuple[list[Member], Teaching], count: int) -> None:
+        members, teaching = cohort
         for _ in range(count):
-            train_step([member], self.teaching, [self.batch] * num_views([member]), step=0)
+            train_step(members, teaching, [self.batch] * num_views(members), step=0)
 
 
 def resolved(name: str, pair: str, specs: Specs) -> MethodConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,10 @@ from benchmarks.config import MOST_THREADS, RunConfig
 from benchmarks.distillation import Distillation
 from benchmarks.models import Network
 from benchmarks.plain_loop import PlainLoop
-from benchmarks.training.build import build_member, build_network, frozen
-from benchmarks.training.device import autocast
-from benchmarks.training.folding import ready_to_teach
+from benchmarks.training.build import build_cohort, build_network, frozen
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
 from benchmarks.training.stopwatch import Loop, seconds
-from benchmarks.training.teaching import Teaching
-from benchmarks.variants import StudentConfig
 from benchmarks.views import empty_table
 from benchmarks.workbench import Workbench
 from methods import option
@@ -67,12 +64,12 @@ class Throughput:
             frozen(build_network(config.pair.teacher, self.dataset.num_classes, 0, self.device)) for _ in range(2)
         )
         self.plain = self._plain_loops(plain_teacher)
-        alone = {student.label: self._members([student]) for student in self.students}
-        together = self._members(self.students)
-        ready_to_teach(self.teacher, train)
-        table = empty_table(config, self.teacher, self.batches)
-        self.teaching = Teaching(self.teacher, autocast(train, self.device), table)
-        self.alone = {label: self._loop(f"{label} alone", members) for label, members in alone.items()}
+        members, teaching = build_cohort(self.students * 2, self.specs, self.batches.targets, 1, self.teacher)
+        for member in members:
+            member.begin_epoch(0, train.lr)
+        self.teaching = dataclasses.replace(teaching, table=empty_table(config, self.teacher, self.batches))
+        alone, together = members[: len(self.students)], members[len(self.students) :]
+        self.alone = {member.name: self._loop(f"{member.name} alone", [member]) for member in alone}
         self.cohort = self._loop("the cohort", together)
 
     def _plain_loops(self, teacher: Network) -> dict[str, PlainLoop]:
@@ -83,15 +80,6 @@ class Throughput:
             loop = PlainLoop(student, self.specs, self.dataset, teacher, self.device, workers, loaders)
             loops[student.label], workers = loop, loop.num_workers
         return loops
-
-    def _members(self, students: list[StudentConfig]) -> list[Member]:
-        members = [
-            build_member(student, self.specs, self.batches.targets, num_steps=1, teacher=self.teacher)
-            for student in students
-        ]
-        for member in members:
-            member.begin_epoch(0, self.config.train.lr)
-        return members
 
     def _loop(self, name: str, members: list[Member]) -> Loop:
         def say(notice: str) -> None:

@@ -20,9 +20,10 @@ from benchmarks.protocol import resolve
 from benchmarks.rounds import Throughput
 from benchmarks.training import compiling, examining, stopwatch
 from benchmarks.training.build import build_member
+from benchmarks.training.device import seconds
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.kernels import Share, by_kind, kind_of
-from benchmarks.training.stopwatch import operations, seconds
+from benchmarks.training.stopwatch import operations
 from benchmarks.training.teaching import Teaching
 from benchmarks.workbench import open_workbench
 from methods.schedules import LossConfig, Schedule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,8 +13,11 @@ from benchmarks import models
 from benchmarks.config import PairConfig
 from benchmarks.errors import UserError, require
 from benchmarks.streams import global_stream, stream
+from benchmarks.training.device import autocast
+from benchmarks.training.folding import ready_to_teach
 from benchmarks.training.layout import place, suit
 from benchmarks.training.member import Member
+from benchmarks.training.teaching import Teaching
 from benchmarks.variants import Specs, StudentConfig
 from methods import Features, FeatureSpec, InvalidSetting, Method, build
 from methods.schedules import LossWeights
@@ -66,6 +69,26 @@ def build_network(name: str, num_classes: int, seed: int, device: torch.device) 
 def frozen(network: models.Network) -> models.Network:
     """A network as a teacher: in eval mode, without gradients."""
     return network.eval().requires_grad_(False)
+
+
+def build_cohort(
+    students: Sequence[StudentConfig],
+    specs: Specs,
+    targets: Tensor,
+    num_steps: int,
+    teacher: models.Network | None,
+) -> tuple[list[Member], Teaching]:
+    """Students, and the teacher made ready, in place, once their methods have looked at it as it is.
+
+    Args:
+        students: resolved, of one protocol.
+        specs, targets, num_steps: as of `build_member`.
+        teacher: frozen, in eval mode; None if no method needs one.
+    """
+    members = [build_member(student, specs, targets, num_steps, teacher) for student in students]
+    train = students[0].train
+    ready = None if teacher is None else ready_to_teach(teacher, train)
+    return members, Teaching(ready, autocast(train, targets.device))
 
 
 def build_method(config: StudentConfig, specs: Specs, targets: Tensor) -> Method[Any]:

@@ -7,7 +7,6 @@ and it measures how long a step takes on this machine.
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.training.autograd import leaves_from
-from benchmarks.training.build import build_member, build_network, frozen
+from benchmarks.training.build import build_cohort, build_network, frozen
 from benchmarks.training.cohort import changed_entry, copy_state
-from benchmarks.training.device import autocast, wait_for
-from benchmarks.training.folding import ready_to_teach
+from benchmarks.training.device import seconds
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
@@ -78,10 +76,7 @@ def rehearse(
     teacher = None
     if any(student.has_teacher for student in students):
         teacher = frozen(build_network(students[0].pair.teacher, specs[1].logits, seed=0, device=batches.device))
-    members = [build_member(student, specs, batches.targets, num_steps, teacher) for student in students]
-    if teacher is not None:
-        ready_to_teach(teacher, train)
-    teaching = Teaching(teacher, autocast(train, batches.device))
+    members, teaching = build_cohort(students, specs, batches.targets, num_steps, teacher)
     for student, member in zip(students, members, strict=True):
         try:
             with on_trial(member.method):
@@ -192,11 +187,10 @@ def _time_step(
     graphs = graphs_of(train, batches.device)
     launch = Launcher(teaching, batches, graphs, compiles=train.compiles)
     draws = [batches.first(train.batch_size)] * num_views(members)
-    for _ in range(WARM_UP + 1 if graphs or train.compiles else 0):  # else the checks before have warmed up
-        launch(members, draws, step)
-    wait_for(batches.device)
-    started = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        launch(members, draws, step)
-    wait_for(batches.device)
-    return (time.perf_counter() - started) / TIMED_STEPS
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            launch(members, draws, step)
+
+    steps(WARM_UP + 1 if graphs or train.compiles else 0)  # else the checks before have warmed up
+    return seconds(steps, TIMED_STEPS, batches.device)

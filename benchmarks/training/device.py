@@ -1,8 +1,10 @@
-"""A device's name, its networks' precision, waiting for it, and what its memory held at most."""
+"""A device's name, its networks' precision, how long its work takes, and what its memory held at most."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -23,6 +25,20 @@ def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given: times measure work, not queues."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def seconds(
+    work: Callable[[int], object],
+    num_steps: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Seconds of one step, over `num_steps` of them, which `work` does."""
+    wait_for(device)
+    started = clock()
+    work(num_steps)
+    wait_for(device)
+    return (clock() - started) / num_steps
 
 
 def begin_peak(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -14,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.training.compiling import Compiled, look
-from benchmarks.training.device import wait_for
+from benchmarks.training.device import seconds
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
@@ -85,15 +84,6 @@ def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]
     """The steps of epoch after epoch."""
     for epoch in itertools.count():
         yield from batches.epoch(epoch, num_views=num_views)
-
-
-def seconds(work: Callable[[int], object], num_steps: int, device: torch.device) -> float:
-    """Seconds of one step, over `num_steps` of them."""
-    wait_for(device)
-    started = time.perf_counter()
-    work(num_steps)
-    wait_for(device)
-    return (time.perf_counter() - started) / num_steps
 
 
 def parts(loop: Loop, num_steps: int) -> dict[str, float]:
