@@ -56,9 +56,9 @@ def _named(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Te
 
 
 def _distance(start: Tensor, launched: Tensor, replayed: Tensor) -> float:
-    same = launched.isfinite() & replayed.isfinite()
-    if not (torch.equal(launched.isfinite(), replayed.isfinite()) and launched.shape == replayed.shape):
+    if not torch.equal(launched.isfinite(), replayed.isfinite()):  # or of another shape
         return math.inf
+    same = launched.isfinite()
     if torch.equal(launched[same], replayed[same]):
         return 0.0
     if not launched.is_floating_point() or launched.shape != start.shape:
