@@ -13,7 +13,6 @@ from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
 from benchmarks.overview import overview
 from benchmarks.protocol import resolve
-from benchmarks.workbench import prepare_torch
 
 NAME = "benchmarks.run"
 SUMMARY = "distil a student from a teacher, tracked in W&B; the teacher is trained first if there is none"
@@ -27,7 +26,6 @@ EXAMPLES = (
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     run, variants = resolve(config, given)
-    prepare_torch(run.train)
     return Distillation(run, variants, make_console())()
 
 

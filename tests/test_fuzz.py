@@ -83,8 +83,7 @@ def last_moment():
         patch.setattr(plot_command, "_figure", started)
         patch.setattr(page, "page", started)
         patch.setattr("socket.getaddrinfo", no_network)
-        for command in (run_command, teacher_command):
-            patch.setattr(command, "prepare_torch", lambda train: None)
+        patch.setattr(teacher_command, "prepare_torch", lambda train: None)
         for name in ("WANDB_MODE", "KD_DATA"):
             patch.delenv(name, raising=False)
         os.chdir(folder)
