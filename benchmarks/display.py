@@ -108,5 +108,5 @@ def terms(row: Row) -> str:
 
 def evaluation(row: Row) -> str:
     """Top-1 on the evaluation split."""
-    split = next(name for name in metrics.SPLITS if metrics.evaluation(name, "top1") in row)
-    return f"{split} {row[metrics.evaluation(split, 'top1')]:6.2f} %"
+    split, top1 = metrics.top1_of(row)
+    return f"{split} {top1:6.2f} %"

@@ -1,5 +1,7 @@
 """Names of the logged metrics, and how many seeds tell a spread. Needs nothing: readers of logs have no torch."""
 
+from collections.abc import Mapping
+
 EPOCH = "epoch"
 LR = "lr"
 TRAIN_LOSS = "train/loss"
@@ -45,3 +47,9 @@ def evaluation(split: str, name: str) -> str:
     It is loss, top1, top5, ece, or, of a student that has a teacher, agreement or teacher_kl.
     """
     return f"{split}/{name}"
+
+
+def top1_of(figures: Mapping[str, float], name: str = "top1") -> tuple[str, float]:
+    """The evaluation split that an epoch or, by `TOP1_LAST`, a summary has figures of, and its top-1."""
+    split = next(split for split in SPLITS if evaluation(split, name) in figures)
+    return split, figures[evaluation(split, name)]

@@ -180,15 +180,15 @@ class Reader:
 
 def _ended(folder: Path, label: str) -> Run | None:
     """A complete run or teacher; None while it is neither."""
-    names = ["top1", *(metrics.evaluation(split, metrics.TOP1_LAST) for split in metrics.SPLITS)]
     for path in (folder / CARD, folder / RESULT):
         try:
             record = read_record(path)
-            figures = record.get("summary", record)
-            return Run(label, State.complete, next(float(figures[name]) for name in names if name in figures))
+            of_teacher = path.name == CARD
+            top1 = record["top1"] if of_teacher else metrics.top1_of(record["summary"], metrics.TOP1_LAST)[1]
+            return Run(label, State.complete, float(top1))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError, AttributeError, StopIteration) as error:
+        except (OSError, ValueError, TypeError, KeyError, StopIteration) as error:
             return Run(label, State.failed, note=f"{path} is damaged ({error})")
     return None
 

@@ -200,7 +200,7 @@ class Progress(Observer):
 
     def on_start(self, members: Sequence[Member], step: int, num_steps: int) -> None:
         self.clock = Clock(step, num_steps)
-        self.top1 = {member.name: _top1(member.history[-1]) for member in members if member.history}
+        self.top1 = {member.name: metrics.top1_of(member.history[-1])[1] for member in members if member.history}
         self._write()
 
     def on_step(self, step: int) -> None:
@@ -209,7 +209,7 @@ class Progress(Observer):
             self._write()
 
     def on_epoch(self, member: Member, row: Row) -> None:
-        self.top1[member.name] = _top1(row)
+        self.top1[member.name] = metrics.top1_of(row)[1]
 
     def _write(self) -> None:
         self.written = time.monotonic()
@@ -223,8 +223,3 @@ class Progress(Observer):
             "pid": os.getpid(),
         }
         write_record(self.path, content)
-
-
-def _top1(row: Row) -> float:
-    names = (metrics.evaluation(split, "top1") for split in metrics.SPLITS)
-    return next(row[name] for name in names if name in row)
