@@ -22,7 +22,7 @@ from benchmarks.files import check_writable
 from benchmarks.images import check_images, note_images, of_other_root
 from benchmarks.models import Network
 from benchmarks.recorder import Recorder
-from benchmarks.results import Job, Taken, find_job
+from benchmarks.results import Job, Taken, find_job, locked
 from benchmarks.teachers import TeacherPlan
 from benchmarks.tracking import check_tracking
 from benchmarks.training.build import build_cohort, specs_of
@@ -212,7 +212,7 @@ class Distillation:
 
     def _lock(self, job: Job, stack: contextlib.ExitStack) -> None:
         try:
-            stack.enter_context(job.folder.lock())
+            stack.enter_context(locked(job.folder.path))
         except Taken:
             if not self.leave_taken:
                 raise

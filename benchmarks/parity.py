@@ -30,7 +30,7 @@ from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
-from benchmarks.results import COMPLETE, Job
+from benchmarks.results import COMPLETE, Job, locked
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_tracking
 from benchmarks.training.device import device_name
@@ -151,7 +151,7 @@ class Parity:
             distillation.prepare_teacher(self.bench)
         jobs = distillation.jobs()
         for job in jobs:
-            with job.folder.lock():
+            with locked(job.folder.path):
                 job.result = job.folder.result() or self._train_plain_student(distillation, job)
         return jobs
 

@@ -35,6 +35,27 @@ class Taken(UserError):
     """Another process is training the run."""
 
 
+def locked(folder: Path, wait: bool = False) -> AbstractContextManager[Any]:
+    """The folder of a run or teacher, held while it trains, so that no second process does.
+
+    Args:
+        folder: made if it is not there.
+        wait: for the other process to end.
+
+    Raises:
+        Taken: another process trains it.
+        UserError: the folder cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock.acquire(timeout=-1 if wait else BRIEFLY)
+    except Timeout:
+        raise Taken(f"another process is training {folder}") from None
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+
+
 @dataclass
 class Job:
     """One student of a command, from its configuration to its result.
@@ -102,25 +123,6 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
         return result
-
-    def lock(self, wait: bool = False) -> AbstractContextManager[Any]:
-        """Held while the run trains, so that no second process does.
-
-        Args:
-            wait: for the other process to end.
-
-        Raises:
-            Taken: another process trains it.
-            UserError: the folder cannot be written.
-        """
-        lock = FileLock(self.path / LOCK)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            return lock.acquire(timeout=-1 if wait else BRIEFLY)
-        except Timeout:
-            raise Taken(f"another process is training {self.path}") from None
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
 
     def failure(self) -> str | None:
         """Why the run failed under today's code; None if it did not."""

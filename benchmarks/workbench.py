@@ -21,7 +21,7 @@ from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
 from benchmarks.images import check_images, note_images
-from benchmarks.results import RunFolder, Taken
+from benchmarks.results import Taken, locked
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import build_member, feature_spec
 from benchmarks.training.checkpoints import Checkpoints
@@ -186,12 +186,11 @@ class Workbench:
 
     def lock(self, plan: TeacherPlan) -> AbstractContextManager[Any]:
         """Held while a teacher is trained and stored. That another process holds it is said, and waited for."""
-        place = RunFolder(plan.folder, "teacher", 0)
         try:
-            return place.lock()
+            return locked(plan.folder)
         except Taken:
             self.console.print(f"another process is training the teacher in {plan.folder}: waiting for its end")
-            return place.lock(wait=True)
+            return locked(plan.folder, wait=True)
 
     def train_teacher(self, plan: TeacherPlan, observers: Sequence[Observer] = ()) -> Teacher:
         """Train the teacher that the store lacks, or continue to, and store it.

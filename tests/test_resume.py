@@ -25,10 +25,10 @@ from commands import (
 )
 from filelock import FileLock
 
-from benchmarks import recorder
+from benchmarks import distillation, recorder
 from benchmarks.data.dataset import TrainBatches
 from benchmarks.errors import RunFailed
-from benchmarks.results import RunFolder
+from benchmarks.results import locked
 from benchmarks.training import cohort
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.launcher import Launcher
@@ -415,14 +415,13 @@ def test_a_second_process_on_the_same_run_is_refused(distil, output, capsys):
 def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, output, tmp_path, monkeypatch):
     """Between the look for a result and the lock another process may finish the run."""
     assert distil("method=none", f"output={tmp_path}/other") == 0
-    original = RunFolder.lock
 
-    def lock(self):
-        if not (self.path / "result.json").exists():
-            shutil.copytree(run_folder(tmp_path / "other", "none"), self.path, dirs_exist_ok=True)
-        return original(self)
+    def finished(folder):
+        if not (folder / "result.json").exists():
+            shutil.copytree(run_folder(tmp_path / "other", "none"), folder, dirs_exist_ok=True)
+        return locked(folder)
 
-    monkeypatch.setattr(RunFolder, "lock", lock)
+    monkeypatch.setattr(distillation, "locked", finished)
     monkeypatch.setattr(cohort.Cohort, "_train_epoch", lambda *_: pytest.fail("it trains again"))
     assert distil("method=none") == 0
 

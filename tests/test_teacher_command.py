@@ -10,9 +10,9 @@ import torch
 from commands import few_digits
 from lines import run_of
 
-from benchmarks import models, teacher, teachers
+from benchmarks import models, teacher, teachers, workbench
 from benchmarks.cli import main
-from benchmarks.results import RunFolder
+from benchmarks.results import locked
 
 SHORT = ("data=digits", "train.epochs=1", "train.max_steps=2", "train.batch_size=16", "train.threads=1")
 
@@ -116,7 +116,7 @@ def test_a_teacher_that_another_process_trains_is_waited_for_and_not_overwritten
     words = ("network=resnet8", "data=digits", "teacher.root=" + str(tmp_path / "store"), f"checkpoint={published}")
     assert command(*words) == 0
     (card,) = tmp_path.rglob("card.json")
-    before, lock = card.read_bytes(), RunFolder.lock
+    before = card.read_bytes()
     card.unlink()
     capsys.readouterr()
 
@@ -124,11 +124,11 @@ def test_a_teacher_that_another_process_trains_is_waited_for_and_not_overwritten
         if wait:
             card.write_bytes(before)
             other.__exit__(None, None, None)
-        return lock(folder, wait)
+        return locked(folder, wait)
 
-    monkeypatch.setattr(RunFolder, "lock", ending)
+    monkeypatch.setattr(workbench, "locked", ending)
     torch.save(models.create("resnet8", 10).state_dict(), published)
-    with lock(RunFolder(card.parent, "teacher", 0)) as other:
+    with locked(card.parent) as other:
         assert command(*words) == 2
     shown = capsys.readouterr()
     assert f"another process is training the teacher in {card.parent}: waiting" in shown.out
