@@ -1,7 +1,8 @@
 """What a run can be told: dataclasses whose fields carry their meaning, composed by Hydra.
 
-A field whose default is `PROTOCOL` is filled in from the data set, the networks and the machine by
-`benchmarks.protocol`, so that a resolved configuration shows every value that was used.
+A field whose default is `MISSING` is one that a choice sets, such as a pair's networks, or is filled in by
+`benchmarks.protocol` from the data set, the networks, the machine and the environment. So a resolved configuration
+shows every value that was used.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from omegaconf import MISSING
+
 from methods import option
 from methods.schedules import LossConfig
 
-PROTOCOL: Any = "???"  # OmegaConf's mark for a value still missing
 MOST_THREADS = 1024  # beyond, a typing error is likelier than a machine
 
 
@@ -57,18 +59,18 @@ class PairConfig:
     """Teacher and student."""
 
     name: str = option("custom", "the pair; part of the run's folder")
-    teacher: str = option(PROTOCOL, "network of the teacher; python -m benchmarks.run lists all")
-    student: str = option(PROTOCOL, "network of the student, of the same list")
+    teacher: str = option(MISSING, "network of the teacher; python -m benchmarks.run lists all")
+    student: str = option(MISSING, "network of the student, of the same list")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Data set."""
 
-    name: str = option(PROTOCOL, "the data set")
-    root: str = option(PROTOCOL, "folder that holds data sets; default: $KD_DATA, else ./data", identity=False)
+    name: str = option(MISSING, "the data set")
+    root: str = option(MISSING, "folder that holds data sets; default: $KD_DATA, else ./data", identity=False)
     cache: str = option(
-        PROTOCOL, "folder for decoded images; default: kd-benchmarks in the user's cache", identity=False
+        MISSING, "folder for decoded images; default: kd-benchmarks in the user's cache", identity=False
     )
     validation: float = option(
         0.0,
@@ -88,11 +90,11 @@ class TrainConfig:
     """Training protocol of the student; the defaults are CRD's (ICLR 2020), which most papers since follow."""
 
     epochs: int = option(
-        PROTOCOL, "passes over the training set; default: the data set's", source="CRD: 240", least=1
+        MISSING, "passes over the training set; default: the data set's", source="CRD: 240", least=1
     )
     batch_size: int = option(64, "images per step", source="CRD", least=1)
     lr: float = option(
-        PROTOCOL, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01", above=0
+        MISSING, "learning rate; default: the student's", source="CRD: 0.05, mobile nets 0.01", above=0
     )
     momentum: float = option(0.9, "of SGD", source="CRD", least=0, below=1)
     weight_decay: float = option(5e-4, "of SGD, on all parameters", source="CRD", least=0)
@@ -109,7 +111,7 @@ class TrainConfig:
         live_when="with train.optimizer=dot",
     )
     milestones: list[int] = option(
-        lambda: PROTOCOL,
+        lambda: MISSING,
         "epochs after which the learning rate falls; default: scaled from 150, 180, 210 of 240",
         source="CRD",
     )
@@ -122,7 +124,7 @@ class TrainConfig:
     )
     device: Device = option(Device.auto, "auto, cpu or cuda; auto: cuda if there is a GPU")
     threads: int = option(
-        PROTOCOL, "threads on the CPU; default: torch's, beside a GPU 4", least=1, most=MOST_THREADS
+        MISSING, "threads on the CPU; default: torch's, beside a GPU 4", least=1, most=MOST_THREADS
     )
     deterministic: bool = option(False, "bit-identical results on a GPU too, more slowly")
     compile: bool | None = option(
@@ -146,7 +148,7 @@ class TrainConfig:
 class StoreConfig:
     """Where teachers are kept."""
 
-    root: str = option(PROTOCOL, "the teacher store; default: teachers in `output`", identity=False)
+    root: str = option(MISSING, "the teacher store; default: teachers in `output`", identity=False)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class TeacherConfig(StoreConfig):
         identity=False,
     )
     epochs: int = option(
-        PROTOCOL,
+        MISSING,
         "of a teacher trained here; default: train.epochs, at most the data set's",
         least=1,
         identity=False,
@@ -191,7 +193,7 @@ class CheckpointConfig:
 class TrackingConfig:
     """Weights & Biases."""
 
-    mode: Mode = option(PROTOCOL, "offline, online or disabled; default: $WANDB_MODE, else offline", identity=False)
+    mode: Mode = option(MISSING, "offline, online or disabled; default: $WANDB_MODE, else offline", identity=False)
     project: str = option("kd-benchmarks", "W&B project", identity=False)
     entity: str | None = option(None, "W&B user or team; default: the account's", identity=False)
     group: str | None = option(None, "W&B group; default: the pair", identity=False)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 
 from benchmarks import checks, data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, CheckpointConfig, Optimizer, StoreConfig, TrainConfig
+from benchmarks.config import CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
@@ -38,7 +38,7 @@ class TeacherCommandConfig:
     """A teacher to be trained or imported."""
 
     network: str = option(
-        PROTOCOL, "the teacher's, one of those that python -m benchmarks.run lists; or name a pair"
+        MISSING, "the teacher's, one of those that python -m benchmarks.run lists; or name a pair"
     )
     pair: Any = option(None, "take the teacher of a pair")
     data: Any = option(None, "the data set")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.config import PROTOCOL, CheckpointConfig, TeacherConfig, TrackingConfig, TrainConfig
+from omegaconf import MISSING
+
+from benchmarks.config import CheckpointConfig, TeacherConfig, TrackingConfig, TrainConfig
 from methods import option
 from methods.schedules import LossConfig
 
@@ -28,7 +30,7 @@ class StorageConfig:
     """Where studies are."""
 
     storage: str = option(
-        PROTOCOL,
+        MISSING,
         "sqlite:///FILE, postgresql://USER@HOST/DATABASE, journal:///FILE or grpc://HOST:PORT, which several "
         "machines may share; default: studies.db in `output`",
     )
@@ -44,12 +46,12 @@ class SearchConfig(StorageConfig):
         None, "the data set; a tenth of its training set is held out unless data.validation says otherwise"
     )
     trials: int = option(
-        PROTOCOL,
+        MISSING,
         "finished trials (complete or pruned) of the whole study, whoever trains them; default: 50, or all of "
         "a grid",
     )
     budget: int = option(
-        PROTOCOL,
+        MISSING,
         "epochs of a trial, the learning rate's schedule compressed to them; default: an eighth of the data set's, "
         "at least 3",
     )
@@ -78,7 +80,7 @@ class SearchConfig(StorageConfig):
 class StudyConfig(SearchConfig):
     """One study."""
 
-    space: str = option(PROTOCOL, "what is searched: a space, or a method's name for all of its own settings")
+    space: str = option(MISSING, "what is searched: a space, or a method's name for all of its own settings")
     study: str | None = option(None, "its name; default: from space, method, pair, data set and budget")
     method: Any = option(
         None,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from benchmarks.cli import Command, main
-from benchmarks.config import PROTOCOL, PairConfig
+from benchmarks.config import PairConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import write_text
@@ -42,9 +42,9 @@ EXAMPLES = (
 class ShowConfig(StorageConfig):
     """What is shown."""
 
-    study: str = option(PROTOCOL, "name of the study")
+    study: str = option(MISSING, "name of the study")
     top: int = option(5, "how many of the best trials to list")
-    out: str = option(PROTOCOL, "folder for the figures, as PNG and PDF; default: figures in the study's folder")
+    out: str = option(MISSING, "folder for the figures, as PNG and PDF; default: figures in the study's folder")
     export: str | None = option(None, "file for the best trial's settings: benchmarks.run preset=FILE takes them")
 
 

@@ -27,7 +27,7 @@ from benchmarks.variants import StudentConfig
 
 BACKWARD = 2  # times a forward pass
 # On what a throughput depends beside the networks and the data set.
-PROTOCOL = ("batch_size", "precision", "device", "threads", "compile")
+SPEED_KEYS = ("batch_size", "precision", "device", "threads", "compile")
 NEWEST = 20  # measured runs of a pair that are looked at
 
 
@@ -86,7 +86,7 @@ class Rates:
         pair = student.pair.name
         if pair not in self._of_pairs:
             self._of_pairs[pair] = _medians(self._measured(pair))
-        key = (student.data.name, *(getattr(student.train, name) for name in PROTOCOL))
+        key = (student.data.name, *(getattr(student.train, name) for name in SPEED_KEYS))
         return self._of_pairs[pair].get(key)
 
     def _measured(self, pair: str) -> Iterator[tuple[Any, float]]:
@@ -98,7 +98,7 @@ class Rates:
                 result = record_at(path) or {}
                 config = result["config"]
                 train = {"compile": False} | config["train"]  # older runs could not
-                key = (config["data"]["name"], *(train[name] for name in PROTOCOL))
+                key = (config["data"]["name"], *(train[name] for name in SPEED_KEYS))
                 teacher, student = (config["costs"][role]["macs"] for role in ("teacher", "student"))
                 if config["teacher"] is None and len(config["cohort"]) == 1:  # the student alone
                     teacher = 0
