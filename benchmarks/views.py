@@ -40,9 +40,9 @@ from benchmarks.identity import environment
 from benchmarks.models import Network
 from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
-from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import autocast
 from benchmarks.training.member import Member
+from benchmarks.training.snapshot import changed_entry, copy_state
 from benchmarks.training.step import num_views, union_of_needs
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
@@ -51,7 +51,7 @@ from methods import Features
 WORTH = 0.25  # of the teacher's looks at images must be spared
 SHARE = 0.25  # of the free memory, and of the free disk, is taken at most
 FILE_BYTES = 2**28  # of a file at most
-CARD = "views.json"
+VIEWS = "views.json"
 
 
 def kept_views(
@@ -189,7 +189,7 @@ class KeptViews:
         num_rows = FILE_BYTES // _row_bytes(self.table.tables)
         try:
             for rows, parts in self.table.news(num_rows):
-                write_record(self.folder / CARD, self.card)
+                write_record(self.folder / VIEWS, self.card)
                 write_tensors(self.folder / f"{uuid4().hex}.safetensors", parts | {"rows": rows})
         except (RunFailed, UserError) as error:
             self.console.print(f"warning: the teacher's views are not kept: {error}", style="yellow")

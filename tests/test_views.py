@@ -18,7 +18,7 @@ from benchmarks import room, views
 from benchmarks.config import Views
 from benchmarks.console import make_console
 from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches
-from benchmarks.training.cohort import copy_state
+from benchmarks.training.snapshot import copy_state
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import KeptViews, choose, spared, steady
 from methods import Features

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks import metrics
 from benchmarks.config import TrainConfig
 from benchmarks.data import Draw, EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
-from benchmarks.models import Network
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import evaluate
@@ -23,6 +21,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
 from benchmarks.training.signals import Interruption
+from benchmarks.training.snapshot import changed_entry, copy_state
 from benchmarks.training.step import num_views, union_of_needs
 from benchmarks.training.teaching import Teaching
 
@@ -279,14 +278,3 @@ class Cohort:
             seat.checkpoints.delete_older(self.step)
         self._committed = time.monotonic()
         self._commit_took = self._committed - started
-
-
-def copy_state(network: Network) -> dict[str, Tensor]:
-    """A network's state as it is now."""
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def changed_entry(network: Network, before: dict[str, Tensor]) -> str | None:
-    """An entry of the state that is no longer what it was, bit for bit; None if all are."""
-    state = network.state_dict()
-    return next((name for name, tensor in before.items() if not torch.equal(state[name], tensor)), None)

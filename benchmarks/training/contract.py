@@ -20,11 +20,11 @@ from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.training.autograd import leaves_from
 from benchmarks.training.build import build_cohort, build_network, frozen
-from benchmarks.training.cohort import changed_entry, copy_state
 from benchmarks.training.device import seconds
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
+from benchmarks.training.snapshot import changed_entry, copy_state
 from benchmarks.training.step import num_views
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.trial import global_draws, on_trial
