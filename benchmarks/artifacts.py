@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.data import EvaluationBatches
 from benchmarks.models import Network
 from benchmarks.tensors import write_tensors
-from benchmarks.training.compiling import look
+from benchmarks.training.forward import look
 from benchmarks.training.member import Classifier, Member
 from methods import Features
 

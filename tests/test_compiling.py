@@ -20,7 +20,7 @@ import methods
 from benchmarks import models, protocol
 from benchmarks.config import Device, Optimizer, TrainConfig
 from benchmarks.data import Batch
-from benchmarks.training import compiling, examining
+from benchmarks.training import examining, forward
 from benchmarks.training.build import frozen
 from benchmarks.training.deviation import deviation
 from benchmarks.training.examining import Examiner, losses_objection, network_objection
@@ -89,13 +89,13 @@ WRONG = {
 }
 
 
-def compiles_wrongly(monkeypatch, harm, victim=compiling._look):
+def compiles_wrongly(monkeypatch, harm, victim=forward._look):
     """Let compiling networks, or losses, do harm to what they give; the rest are torch's own kernels."""
 
     def compiled(function):
         return (lambda *args: harm(function(*args))) if function is victim else function
 
-    monkeypatch.setattr(compiling, "_compiled", compiled)
+    monkeypatch.setattr(forward, "compiled", compiled)
 
 
 @pytest.mark.parametrize(("reason", "harm"), WRONG.items(), ids=WRONG)
@@ -195,7 +195,7 @@ WRONG_LOSSES = {
 @pytest.mark.parametrize(("reason", "harm"), WRONG_LOSSES.items(), ids=WRONG_LOSSES)
 @pytest.mark.parametrize("name", ["none", "kd", "catkd"])  # the last reads the student's own weights
 def test_wrong_losses_are_objected_to(monkeypatch, name, reason, harm):
-    compiles_wrongly(monkeypatch, harm, victim=compiling._judge)
+    compiles_wrongly(monkeypatch, harm, victim=forward._judge)
     assert reason in losses_of(name)
 
 
@@ -203,9 +203,9 @@ def test_connectors_that_do_not_learn_are_objected_to(monkeypatch):
     def rigid(method, *args):
         for parameter in method.parameters():
             parameter.register_hook(torch.zeros_like)
-        return compiling._judge(method, *args)
+        return forward._judge(method, *args)
 
-    monkeypatch.setattr(compiling, "_compiled", lambda function: rigid)
+    monkeypatch.setattr(forward, "compiled", lambda function: rigid)
     assert losses_of("fitnet").startswith("gradients for connectors: off by 1 of")
 
 
@@ -220,7 +220,7 @@ def test_what_does_not_remember_is_objected_to(monkeypatch):
 
         return forget
 
-    monkeypatch.setattr(compiling, "_compiled", forgetful)
+    monkeypatch.setattr(forward, "compiled", forgetful)
     assert losses_of("crd").startswith("memory bank_")
     assert network_objection(network(), images(), NEEDS, precision()).startswith("running statistics: off by")
     assert network_objection(frozen(network()), images(), NEEDS, precision()) is None
@@ -256,7 +256,7 @@ def partitioned(monkeypatch):
     )
     compiled = cache(lambda function: torch.compile(function, backend=backend, dynamic=False))
     monkeypatch.setattr(
-        compiling, "_compiled", lambda function: compiled(function) if function is compiling._judge else function
+        forward, "compiled", lambda function: compiled(function) if function is forward._judge else function
     )
 
 
@@ -298,7 +298,7 @@ def compiled(monkeypatch):
     def told(function):
         return lambda *args: (found.append((function.__name__, *args)), function(*args))[1]
 
-    monkeypatch.setattr(compiling, "_compiled", told)
+    monkeypatch.setattr(forward, "compiled", told)
     return found
 
 
@@ -329,7 +329,7 @@ def test_a_training_does_without_wrong_kernels_and_says_why(monkeypatch):
 
 
 def test_wrong_losses_are_done_without_and_others_are_not(compiled, monkeypatch):
-    tell = compiling._compiled
+    tell = forward.compiled
 
     def wrong(function):
         told = tell(function)
@@ -338,7 +338,7 @@ def test_wrong_losses_are_done_without_and_others_are_not(compiled, monkeypatch)
         )
 
     monkeypatch.setattr(
-        compiling, "_compiled", lambda function: wrong(function) if function is compiling._judge else tell(function)
+        forward, "compiled", lambda function: wrong(function) if function is forward._judge else tell(function)
     )
     names, said = ("at", "kd"), []
     own, faster = [member(name) for name in names], [member(name) for name in names]

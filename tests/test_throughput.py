@@ -18,7 +18,7 @@ from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.rounds import Throughput
-from benchmarks.training import compiling, examining, stopwatch
+from benchmarks.training import examining, forward, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.device import seconds
 from benchmarks.training.evaluate import evaluate
@@ -129,7 +129,7 @@ def objecting(monkeypatch, reason):
     """Compiled kernels are examined with this result, and torch's own compute in their place."""
     for kind in ("network_objection", "losses_objection"):
         monkeypatch.setattr(examining, kind, lambda *_: reason)
-    monkeypatch.setattr(compiling, "_compiled", lambda function: function)
+    monkeypatch.setattr(forward, "compiled", lambda function: function)
 
 
 def test_what_is_not_compiled_after_all_is_said(capsys, tmp_path, monkeypatch):

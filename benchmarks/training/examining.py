@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from benchmarks.data import Batch
 from benchmarks.errors import first_line
 from benchmarks.models import Network
-from benchmarks.training.compiling import NOTHING, Compiled, judge, look, maps_of
+from benchmarks.training.compiling import NOTHING, Compiled
 from benchmarks.training.device import begin_peak
+from benchmarks.training.forward import judge, look, maps_of
 from benchmarks.training.member import Classifier, Member
 from benchmarks.training.step import join_features
 from benchmarks.training.teaching import Teaching

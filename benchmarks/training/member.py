@@ -13,8 +13,9 @@ from benchmarks import metrics
 from benchmarks.config import Optimizer, TrainConfig
 from benchmarks.data import Batch
 from benchmarks.models import Network
-from benchmarks.training.compiling import NOTHING, Compiled, judge, look
+from benchmarks.training.compiling import NOTHING, Compiled
 from benchmarks.training.device import autocast
+from benchmarks.training.forward import judge, look
 from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, Draw, TrainBatches
-from benchmarks.training.compiling import Compiled, look
+from benchmarks.training.compiling import Compiled
 from benchmarks.training.device import seconds
+from benchmarks.training.forward import look
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.data import Batch, Draw
 from benchmarks.models import Network
-from benchmarks.training.compiling import look
+from benchmarks.training.forward import look
 from benchmarks.training.view_table import ViewTable
 from methods import Features
 
