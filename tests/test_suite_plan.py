@@ -13,7 +13,7 @@ from benchmarks.files import write_record
 from benchmarks.identity import hardware
 from benchmarks.suite import memory
 from benchmarks.suite.command import COMMAND
-from benchmarks.suite.estimate import Rates, work_of_students, work_of_teacher
+from benchmarks.suite.estimate import Rates, effort_of_students, effort_of_teacher
 from benchmarks.suite.grid import cohorts
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import build_member, feature_spec, frozen
@@ -47,9 +47,9 @@ def macs(name):
 )
 def test_work_is_the_teachers_pass_and_three_of_each_student(words, num_train, num_evaluated):
     teacher, student = macs("resnet14"), macs("resnet8")
-    work = work_of_students(students_of("methods=[none,kd,at]", *words))
-    assert work.macs_per_image == teacher + 9 * student
-    assert work.macs == 5 * (num_train * (teacher + 9 * student) + num_evaluated * 3 * student)
+    effort = effort_of_students(students_of("methods=[none,kd,at]", *words))
+    assert effort.macs_per_image == teacher + 9 * student
+    assert effort.macs == 5 * (num_train * (teacher + 9 * student) + num_evaluated * 3 * student)
 
 
 def put_result(output, student, rate, of=None, **changed):
@@ -78,7 +78,7 @@ def test_rates_are_of_the_same_networks_under_the_same_protocol(tmp_path):
 
 def test_the_student_alone_costs_no_pass_of_a_teacher(tmp_path):
     (student,) = students_of("methods=[none]")
-    assert work_of_students([student]).macs_per_image == 3 * macs("resnet8")
+    assert effort_of_students([student]).macs_per_image == 3 * macs("resnet8")
     put_result(tmp_path, student, 5.0, of={"teacher": None, "cohort": ["none"]})
     assert Rates(tmp_path, tmp_path).of_students(student) == 5.0 * 3 * 10
 
@@ -96,7 +96,9 @@ def test_rates_of_teachers_are_from_their_cards(tmp_path):
     write_record(tmp_path / "resnet14" / "imported" / "card.json", card | {"history": []})
     rate = Rates(tmp_path, tmp_path).of_teacher(plan)
     assert rate == 20 * 3 * macs("resnet14")
-    assert work_of_teacher(plan).macs / rate == pytest.approx(3 * (1437 + 360 / 3) / 20)  # digits have three epochs
+    assert effort_of_teacher(plan).macs / rate == pytest.approx(
+        3 * (1437 + 360 / 3) / 20
+    )  # digits have three epochs
 
 
 @pytest.mark.parametrize("method", ["kd", "at", "crd", "aftkd"])

@@ -21,7 +21,7 @@ from benchmarks.suite.cluster import Cluster
 from benchmarks.suite.config import LauncherKind, SuiteConfig
 from benchmarks.suite.local import Pool
 from benchmarks.suite.states import PROGRESS
-from benchmarks.suite.work import TEACHER, Report
+from benchmarks.suite.tasks import TEACHER, Outcome
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Fake:
         deadline = time.monotonic() + 60
         while len(list(place.glob("*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        return Report(taken=[str(len(list(place.glob("*.json"))))])
+        return Outcome(taken=[str(len(list(place.glob("*.json"))))])
 
     def fall(self, place):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -60,10 +60,10 @@ def test_workers_work_side_by_side_and_fall_alone(tmp_path):
         Fake("two", "meet"),
         Fake("follower", "follow", after="fallen"),
     ]
-    reports = {task.name: report for task, report in Pool(2, tmp_path)(tasks)}
-    assert reports["one"].taken == reports["two"].taken == ["2"]
-    assert "signal 9" in reports["fallen"].failures[TEACHER]
-    assert reports["follower"].failures["student"].startswith("its teacher vgg13: ")
+    outcomes = {task.name: outcome for task, outcome in Pool(2, tmp_path)(tasks)}
+    assert outcomes["one"].taken == outcomes["two"].taken == ["2"]
+    assert "signal 9" in outcomes["fallen"].failures[TEACHER]
+    assert outcomes["follower"].failures["student"].startswith("its teacher vgg13: ")
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert os.getpgrp() not in (one["group"], two["group"])  # where Ctrl-C does not reach them
     if len(os.sched_getaffinity(0)) >= 2:

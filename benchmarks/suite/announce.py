@@ -13,7 +13,7 @@ from benchmarks.console import make_table
 from benchmarks.files import FAILURE
 from benchmarks.suite.overview import impossible
 from benchmarks.suite.plan import Plan
-from benchmarks.suite.work import CohortTask
+from benchmarks.suite.tasks import CohortTask
 
 
 def announce(plan: Plan, console: Console) -> None:

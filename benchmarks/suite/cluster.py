@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.config import RunConfig
 from benchmarks.errors import Interrupted, UserError, first_line
 from benchmarks.suite.config import SuiteConfig
-from benchmarks.suite.work import Report, Task, without_teacher
+from benchmarks.suite.tasks import Outcome, Task, without_teacher
 from benchmarks.training.signals import Interruption
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
@@ -63,7 +63,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.ray.shutdown()
 
-    def run(self, tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Report]]:
+    def run(self, tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Outcome]]:
         """Do the tasks; gives each with how it ended.
 
         Raises:
@@ -75,7 +75,7 @@ class Cluster:
                 ready, _ = self.ray.wait(list(pending), timeout=SECONDS_BETWEEN_LOOKS)
                 for reference in ready:
                     task = pending.pop(reference)
-                    yield task, self._report(task, reference)
+                    yield task, self._outcome(task, reference)
             if interruption.signum is not None:
                 self._stop(list(pending))
                 raise Interrupted(interruption.signum)
@@ -89,13 +89,13 @@ class Cluster:
             references[task.name] = started
         return {references[task.name]: task for task in tasks}
 
-    def _report(self, task: Task, reference: Any) -> Report:
+    def _outcome(self, task: Task, reference: Any) -> Outcome:
         try:
-            report = self.ray.get(reference)
-            assert isinstance(report, Report)
-            return report
+            outcome = self.ray.get(reference)
+            assert isinstance(outcome, Outcome)
+            return outcome
         except self.ray.exceptions.RayError as error:  # its worker was lost once too often, say
-            return Report(dict.fromkeys(task.labels, f"{first_line(error)}; the same command continues"))
+            return Outcome(dict.fromkeys(task.labels, f"{first_line(error)}; the same command continues"))
 
     def _stop(self, references: list[Any]) -> None:
         """Ray tells a cancelled task as Ctrl-C would, so that it saves what it has."""
@@ -117,7 +117,7 @@ def _check_address(address: str | None) -> None:
         raise UserError(f"address={address}: {first_line(error)}") from None
 
 
-def _work(task: Task, place: Path, before: Report | None) -> Report:
+def _work(task: Task, place: Path, before: Outcome | None) -> Outcome:
     """What a worker does."""
     if before is not None and before.failures:
         return without_teacher(task, before)

@@ -27,7 +27,7 @@ from benchmarks.suite.local import Pool, one_by_one
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.publish import publish
 from benchmarks.suite.states import PLAN, Reader
-from benchmarks.suite.work import CohortTask, Report, Task
+from benchmarks.suite.tasks import CohortTask, Outcome, Task
 from benchmarks.tracking import check_tracking
 from benchmarks.training.checkpoints import delete_leftovers
 from benchmarks.words import counted
@@ -41,7 +41,7 @@ EXAMPLES = (
     "python -m benchmarks.suite suite=crd_table 'methods=[none,kd,crd,aftkd]' launcher=ray address=auto gpus=0.5",
 )
 
-Launch = Callable[[Sequence[Task]], Iterator[tuple[Task, Report]]]
+Launch = Callable[[Sequence[Task]], Iterator[tuple[Task, Outcome]]]
 
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
@@ -112,13 +112,13 @@ def _do(plan: Plan, launch: Launch, console: Console) -> None:
     todo = plan.tasks
     while todo:
         taken: list[Task] = []
-        for task, report in launch(todo):
-            plan.note(task, report)
+        for task, outcome in launch(todo):
+            plan.note(task, outcome)
             publish(plan)
-            for why in report.split:  # it costs time, and what failed may be worth a look
+            for why in outcome.split:  # it costs time, and what failed may be worth a look
                 console.print(f"note: {task.name}: {why}")
-            if isinstance(task, CohortTask) and report.taken:
-                taken.append(task.waiting_for(report.taken))
+            if isinstance(task, CohortTask) and outcome.taken:
+                taken.append(task.waiting_for(outcome.taken))
         todo = taken
 
 

@@ -32,7 +32,7 @@ NEWEST = 20  # measured runs of a pair that are looked at
 
 
 @dataclass(frozen=True)
-class Work:
+class Effort:
     """What there is to compute.
 
     Attributes:
@@ -44,29 +44,29 @@ class Work:
     macs: int
 
 
-def work_of_students(students: Sequence[StudentConfig]) -> Work:
+def effort_of_students(students: Sequence[StudentConfig]) -> Effort:
     """Of a cohort."""
     first = students[0]
     num_classes = data.INFO[first.data.name].num_classes
     teacher, student = (cost(name, num_classes).macs for name in (first.pair.teacher, first.pair.student))
     if not any(each.has_teacher for each in students):
         teacher = 0
-    return _work(teacher, len(students) * student, first.train, first.data)
+    return _effort(teacher, len(students) * student, first.train, first.data)
 
 
-def work_of_teacher(plan: TeacherPlan) -> Work:
+def effort_of_teacher(plan: TeacherPlan) -> Effort:
     """Of a teacher's training."""
     network = cost(plan.network, data.INFO[plan.data.name].num_classes).macs
-    return _work(0, network, plan.train, plan.data)
+    return _effort(0, network, plan.train, plan.data)
 
 
-def _work(teacher: int, students: int, train: TrainConfig, config: DataConfig) -> Work:
+def _effort(teacher: int, students: int, train: TrainConfig, config: DataConfig) -> Effort:
     info = data.INFO[config.name]
     num_train = round(info.num_train * (1 - config.validation))
     num_evaluated = info.num_train - num_train if config.validation else info.num_test
     images = min(num_train, (train.max_steps or num_train) * train.batch_size)
     macs_per_image = teacher + (1 + BACKWARD) * students
-    return Work(macs_per_image, train.epochs * (images * macs_per_image + num_evaluated * students))
+    return Effort(macs_per_image, train.epochs * (images * macs_per_image + num_evaluated * students))
 
 
 class Rates:

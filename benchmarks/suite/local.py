@@ -14,24 +14,24 @@ from pathlib import Path
 from benchmarks.errors import Interrupted
 from benchmarks.processes import settle, start
 from benchmarks.suite.states import LOG
-from benchmarks.suite.work import Report, Task, without_teacher
+from benchmarks.suite.tasks import Outcome, Task, without_teacher
 from benchmarks.training.signals import Interruption
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
 
 
-def one_by_one(tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Report]]:
+def one_by_one(tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Outcome]]:
     """Do the tasks in this process; gives each with how it ended.
 
     Raises:
         Interrupted: by a signal; everything is saved.
     """
-    failed: dict[str | None, Report] = {}
+    failed: dict[str | None, Outcome] = {}
     for task in tasks:
-        report = without_teacher(task, failed[task.after]) if task.after in failed else task(place)
-        if report.failures:
-            failed[task.name] = report
-        yield task, report
+        outcome = without_teacher(task, failed[task.after]) if task.after in failed else task(place)
+        if outcome.failures:
+            failed[task.name] = outcome
+        yield task, outcome
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Pool:
     def __init__(self, workers: int, place: Path) -> None:
         self.workers, self.place = workers, place
         self.busy: list[Worker] = []
-        self.ended: dict[str | None, Report] = {}
+        self.ended: dict[str | None, Outcome] = {}
 
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Do the tasks; gives each with how it ended.
 
         Raises:
@@ -79,7 +79,7 @@ class Pool:
         if interruption.signum is not None:
             raise Interrupted(interruption.signum)
 
-    def _begin(self, waiting: list[Task]) -> Iterator[tuple[Task, Report]]:
+    def _begin(self, waiting: list[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Start what can be started; gives what cannot be done any more."""
         pending = {task.name for task in waiting} | {worker.task.name for worker in self.busy}
         for task in [task for task in waiting if task.after not in pending]:
@@ -100,25 +100,25 @@ class Pool:
         theirs.close()  # so that its death shows here
         self.busy.append(Worker(task, slot, process, ours))
 
-    def _collect(self, told: bool = False) -> Iterator[tuple[Task, Report]]:
+    def _collect(self, told: bool = False) -> Iterator[tuple[Task, Outcome]]:
         """Wait a moment; gives what has ended meanwhile, but for those that were told to."""
         ready = wait([worker.connection for worker in self.busy], SECONDS_BETWEEN_LOOKS)
         for worker in [worker for worker in self.busy if worker.connection in ready]:
             try:
-                report = worker.connection.recv()
+                outcome = worker.connection.recv()
             except EOFError:
-                report = None
+                outcome = None
             worker.process.join()
             self.busy.remove(worker)
-            if report is None and not told:
+            if outcome is None and not told:
                 reason = _last_words(worker.process.exitcode)
-                report = Report(dict.fromkeys(worker.task.labels, reason))
-            if report is not None:
-                yield self._end(worker.task, report)
+                outcome = Outcome(dict.fromkeys(worker.task.labels, reason))
+            if outcome is not None:
+                yield self._end(worker.task, outcome)
 
-    def _end(self, task: Task, report: Report) -> tuple[Task, Report]:
-        self.ended[task.name] = report
-        return task, report
+    def _end(self, task: Task, outcome: Outcome) -> tuple[Task, Outcome]:
+        self.ended[task.name] = outcome
+        return task, outcome
 
 
 def _last_words(status: int | None) -> str:

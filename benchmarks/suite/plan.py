@@ -19,10 +19,10 @@ from benchmarks.identity import identity, slug
 from benchmarks.results import Job, find_job
 from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
-from benchmarks.suite.estimate import Rates, Work, work_of_students, work_of_teacher
+from benchmarks.suite.estimate import Effort, Rates, effort_of_students, effort_of_teacher
 from benchmarks.suite.grid import GridCohort
 from benchmarks.suite.states import FOLDER
-from benchmarks.suite.work import TEACHER, CohortTask, Report, Task, TeacherTask
+from benchmarks.suite.tasks import TEACHER, CohortTask, Outcome, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
 from benchmarks.variants import StudentConfig, Variant
 
@@ -169,11 +169,11 @@ class Plan:
                     return threads
         return None
 
-    def work(self, task: Task) -> Work:
+    def effort(self, task: Task) -> Effort:
         """What a task has to compute."""
         if isinstance(task, TeacherTask):
-            return work_of_teacher(TeacherPlan.of(task.run))
-        return work_of_students(self._of_task(task))
+            return effort_of_teacher(TeacherPlan.of(task.run))
+        return effort_of_students(self._of_task(task))
 
     def seconds(self, task: Task) -> float | None:
         """About how long a task takes; None where nothing like it was measured."""
@@ -181,21 +181,21 @@ class Plan:
             rate = self.rates.of_teacher(TeacherPlan.of(task.run))
         else:
             rate = self.rates.of_students(self._of_task(task)[0])
-        return self.work(task).macs / rate if rate else None
+        return self.effort(task).macs / rate if rate else None
 
     def _of_task(self, task: Task) -> list[StudentConfig]:
         return [cell.student for cell in self.all_cells() if cell.task == task.name]
 
-    def note(self, task: Task, report: Report) -> None:
+    def note(self, task: Task, outcome: Outcome) -> None:
         """Take in how a task ended."""
-        if isinstance(task, TeacherTask) and report.failures:
-            self.failed_teachers[task.name] = report.failures[TEACHER]
+        if isinstance(task, TeacherTask) and outcome.failures:
+            self.failed_teachers[task.name] = outcome.failures[TEACHER]
         after = {name for name, other in self.cohort_tasks.items() if task.name in (name, other.after)}
         for cell in self.all_cells():
             if cell.task in after:
                 cell.look()
             if cell.task == task.name and not cell.complete:
-                cell.failure = report.failures.get(cell.variant.label, cell.failure)
+                cell.failure = outcome.failures.get(cell.variant.label, cell.failure)
 
     @cached_property
     def place(self) -> Path:

@@ -12,7 +12,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version
 from benchmarks.suite.plan import Cell, Plan, task_of_teacher
 from benchmarks.suite.states import PLAN
-from benchmarks.suite.work import TEACHER, Task
+from benchmarks.suite.tasks import TEACHER, Task
 from benchmarks.teachers import TeacherPlan
 
 
@@ -29,8 +29,8 @@ def publish(plan: Plan) -> None:
 
 
 def _effort(plan: Plan, task: Task) -> dict[str, Any]:
-    work = plan.work(task)
-    return {"macs": work.macs, "macs_per_image": work.macs_per_image, "seconds": plan.seconds(task)}
+    effort = plan.effort(task)
+    return {"macs": effort.macs, "macs_per_image": effort.macs_per_image, "seconds": plan.seconds(task)}
 
 
 def _teachers(plan: Plan) -> Iterator[dict[str, Any]]:

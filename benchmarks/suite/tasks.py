@@ -31,7 +31,7 @@ TEACHER = "teacher"  # its label, among those of students
 
 
 @dataclass
-class Report:
+class Outcome:
     """How a task ended.
 
     Attributes:
@@ -64,7 +64,7 @@ class TeacherTask:
         """Whom a failure concerns."""
         return [TEACHER]
 
-    def __call__(self, place: Path) -> Report:
+    def __call__(self, place: Path) -> Outcome:
         """Train it; what it says goes to a log in `place`."""
         plan = TeacherPlan.of(self.run)
         with logged(place / f"{self.name}{LOG}") as console:
@@ -75,8 +75,8 @@ class TeacherTask:
                 raise
             except Exception as error:
                 console.print(traceback.format_exc())
-                return Report({TEACHER: _reason(error)})
-        return Report()
+                return Outcome({TEACHER: _reason(error)})
+        return Outcome()
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ class CohortTask:
         left = tuple(variant for variant in self.variants if variant.label in labels)
         return replace(self, variants=left, after=None, wait=True)
 
-    def __call__(self, place: Path) -> Report:
+    def __call__(self, place: Path) -> Outcome:
         """Train them; what is said goes to a log in `place`.
 
         A student that cannot take part leaves. Where the others cannot go on together (too little memory, an
         error that nobody foresaw), each half tries by itself.
         """
-        result = Report()
+        result = Outcome()
         with logged(place / f"{self.name}{LOG}") as console:
             try:
                 bench = open_workbench(self.run, console)
@@ -122,13 +122,13 @@ class CohortTask:
                 raise
             except Exception as error:  # a damaged teacher, say: other tasks have others
                 console.print(traceback.format_exc())
-                return Report(dict.fromkeys(self.labels, _reason(error)))
+                return Outcome(dict.fromkeys(self.labels, _reason(error)))
             progress = Progress(place, self.name, self.run.train.batch_size)
             while groups:
                 groups = self._train(groups[0], bench, progress, result) + groups[1:]
         return result
 
-    def _free(self, console: Console, result: Report) -> list[tuple[Variant, ...]]:
+    def _free(self, console: Console, result: Outcome) -> list[tuple[Variant, ...]]:
         """The students that no other process is training, as one group; none if there are none."""
         folders = {job.config.label: job.folder for job in Distillation(self.run, self.variants, console).jobs()}
         while taken := [label for label, folder in folders.items() if is_locked(folder.path / LOCK)]:
@@ -140,7 +140,7 @@ class CohortTask:
         return [free] if free else []
 
     def _train(
-        self, variants: tuple[Variant, ...], bench: Workbench, progress: Progress, result: Report
+        self, variants: tuple[Variant, ...], bench: Workbench, progress: Progress, result: Outcome
     ) -> list[tuple[Variant, ...]]:
         """Train a group of the students; returns the groups to be tried in its stead."""
         try:
@@ -164,7 +164,7 @@ class CohortTask:
         middle = len(variants) // 2
         return [variants[:middle], variants[middle:]]
 
-    def _distil(self, variants: Sequence[Variant], bench: Workbench, progress: Progress, result: Report) -> None:
+    def _distil(self, variants: Sequence[Variant], bench: Workbench, progress: Progress, result: Outcome) -> None:
         distillation = Distillation(self.run, variants, bench.console, leave_taken=True)
         distillation.announce()
         distillation.rehearse(bench)
@@ -183,10 +183,10 @@ def _reason(error: Exception) -> str:
     return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
 
-def without_teacher(task: Task, teacher: Report) -> Report:
+def without_teacher(task: Task, teacher: Outcome) -> Outcome:
     """How a task ends whose teacher failed."""
     why = f"its teacher {task.run.pair.teacher}: {teacher.failures[TEACHER]}"
-    return Report(dict.fromkeys(task.labels, why))
+    return Outcome(dict.fromkeys(task.labels, why))
 
 
 class Progress(Observer):
