@@ -15,7 +15,7 @@ from benchmarks.cli import main
 from benchmarks.files import write_record
 from benchmarks.suite import overview
 from benchmarks.suite.overview import Overview, line, render, summary
-from benchmarks.suite.states import FOLDER, PLAN, Grid, Reader, Row, Run, State, plans
+from benchmarks.suite.states import FOLDER, PLAN, Grid, GridRow, Reader, Run, State, plans
 
 TASK = {"macs": 1000, "macs_per_image": 10, "seconds": None}
 
@@ -86,7 +86,7 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path):
 
 def test_why_runs_are_impossible_is_said_once_and_why_they_failed_each_time():
     runs = (Run("kd", State.failed, note="boom"), Run("fsp", State.impossible, note="fsp on pair: widths"))
-    rows = tuple(Row(f"pair seed {seed}", False, runs) for seed in range(3))
+    rows = tuple(GridRow(f"pair seed {seed}", False, runs) for seed in range(3))
     impossible, *failed = overview.notes(Grid("grid", rows, None))
     assert impossible == "impossible (3 runs): fsp on pair: widths"
     assert failed == [f"pair seed {seed}, kd: failed: boom" for seed in range(3)]

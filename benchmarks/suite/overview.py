@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmarks.clock import duration
 from benchmarks.console import make_table
-from benchmarks.suite.states import Grid, Reader, Row, Run, State
+from benchmarks.suite.states import Grid, GridRow, Reader, Run, State
 from benchmarks.words import counted
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -50,12 +50,12 @@ def render(grid: Grid, brief: bool = False) -> RenderableType:
     return Group(table, Text(summary(grid)))
 
 
-def _counted(row: Row) -> str:
+def _counted(row: GridRow) -> str:
     possible = len(row.runs) - row.count(State.impossible)
     return f"{row.count(State.complete)}/{possible}"
 
 
-def _accuracies(row: Row, brief: bool) -> Text:
+def _accuracies(row: GridRow, brief: bool) -> Text:
     complete = [run.top1 for run in row.runs if run.state == State.complete and run.top1 is not None]
     if brief and len(complete) > 2 and row.count(State.complete, State.impossible) == len(row.runs):
         return Text(f"{min(complete):.2f} to {max(complete):.2f}")
@@ -148,7 +148,7 @@ class Overview:
                 self.console.print(line(row))
 
 
-def line(row: Row) -> str:
+def line(row: GridRow) -> str:
     """A row as one line."""
     parts = [f"{row.name}: {_counted(row)} complete"]
     if row.progress is not None:

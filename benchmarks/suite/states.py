@@ -48,7 +48,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """A teacher, or a pair and seed.
 
     Attributes:
@@ -81,11 +81,11 @@ class Grid:
     """
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[GridRow, ...]
     seconds_left: float | None
 
     @property
-    def runs(self) -> list[tuple[Row, Run]]:
+    def runs(self) -> list[tuple[GridRow, Run]]:
         """Every run with its row."""
         return [(row, run) for row in self.rows for run in row.runs]
 
@@ -147,16 +147,16 @@ class Reader:
         rows = tuple(self._row(row, progress) for row in content["rows"])
         return Grid(content["title"], rows, _seconds_left(content, rows, progress))
 
-    def _row(self, row: dict[str, Any], progress: dict[str, Any]) -> Row:
+    def _row(self, row: dict[str, Any], progress: dict[str, Any]) -> GridRow:
         runs = tuple(self._run(run, progress.get(run["task"], {})) for run in row["runs"])
         tasks = {run["task"] for run, now in zip(row["runs"], runs, strict=True) if now.state == State.training}
         going = [progress[task] for task in sorted(tasks & progress.keys()) if progress[task]]
         if not going:
-            return Row(row["name"], row["teacher"], runs)
+            return GridRow(row["name"], row["teacher"], runs)
         steps, total = (sum(each[key] for each in going) for key in ("step", "num_steps"))
         left = [each["seconds_left"] for each in going if each["seconds_left"] is not None]
         speed = sum(each["images_per_s"] for each in going)
-        return Row(row["name"], row["teacher"], runs, steps / total, speed, max(left, default=None))
+        return GridRow(row["name"], row["teacher"], runs, steps / total, speed, max(left, default=None))
 
     def _run(self, run: dict[str, Any], progress: dict[str, Any]) -> Run:
         label = run["label"]
@@ -193,7 +193,7 @@ def _ended(folder: Path, label: str) -> Run | None:
     return None
 
 
-def _seconds_left(content: dict[str, Any], rows: Iterable[Row], progress: dict[str, Any]) -> float | None:
+def _seconds_left(content: dict[str, Any], rows: Iterable[GridRow], progress: dict[str, Any]) -> float | None:
     """From what running tasks say of themselves; of the others from the plan's estimate, or the rate of those."""
     states: dict[str, set[State]] = {}
     for row, now in zip(content["rows"], rows, strict=True):
