@@ -10,7 +10,7 @@ from benchmarks.errors import UserError
 from benchmarks.pairs import PAIRS
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.grid import GridCohort, cohorts
-from benchmarks.suite.presets import PRESETS
+from benchmarks.suite.named_grids import NAMED_GRIDS
 from methods import InvalidSetting
 
 SMALL = "{teacher: resnet8, student: resnet8}"
@@ -141,7 +141,7 @@ def test_lines_that_cannot_be_are_refused(words: list[str], parts: list[str], tm
 # --- grids that have a name
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NAMED_GRIDS)
 def test_named_grids_can_be_trained(name: str) -> None:
     for cohort in grid(f"suite={name}", "seeds=[0]"):
         assert cohort.variants

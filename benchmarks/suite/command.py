@@ -18,7 +18,7 @@ from benchmarks.console import make_console
 from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.files import check_writable
 from benchmarks.protocol import fill_threads
-from benchmarks.suite import overview, presets
+from benchmarks.suite import named_grids, overview
 from benchmarks.suite.announce import announce
 from benchmarks.suite.cluster import Cluster
 from benchmarks.suite.config import OF_LAUNCH, LauncherKind, SuiteConfig
@@ -137,7 +137,7 @@ def _conclude(plan: Plan, reader: Reader, console: Console) -> int:
 
 def _overview() -> str:
     lines = [f"python -m {NAME}: {SUMMARY}", "", "Named grids (suite=…):"]
-    lines += [f"  {name:16} {preset.summary}" for name, preset in presets.PRESETS.items()]
+    lines += [f"  {name:16} {grid.summary}" for name, grid in named_grids.NAMED_GRIDS.items()]
     lines += ["", "Methods, pairs and data sets: python -m benchmarks.run", "", "Examples:"]
     lines += [f"  {example}" for example in EXAMPLES]
     return "\n".join([*lines, "", f"python -m {NAME} help shows all settings."])
@@ -148,7 +148,7 @@ COMMAND = Command(
     summary=SUMMARY,
     examples=EXAMPLES,
     config=SuiteConfig,
-    groups={"data": groups.data_sets(), "suite": presets.options()},
+    groups={"data": groups.data_sets(), "suite": named_grids.options()},
     defaults={"data": "cifar100", "suite": None},
     run=execute,
     overview=_overview,

@@ -8,11 +8,13 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Preset:
-    """Attributes:
-    summary: for listings.
-    settings: of the command.
-    data: the data set; None: the command's default.
+class NamedGrid:
+    """Settings under a name.
+
+    Attributes:
+        summary: for listings.
+        settings: of the command.
+        data: the data set; None: the command's default.
     """
 
     summary: str
@@ -24,12 +26,12 @@ def _aftkd(label: str, **changed: Any) -> dict[str, Any]:
     return {"name": "aftkd", "label": label, **changed}
 
 
-PRESETS = {
-    "crd_table": Preset(
+NAMED_GRIDS = {
+    "crd_table": NamedGrid(
         "every method on CRD's thirteen pairs, five seeds as in its tables (ICLR 2020)",
         {"methods": ["all"], "pairs": ["all"], "seeds": [0, 1, 2, 3, 4]},
     ),
-    "ablation_aftkd": Preset(
+    "ablation_aftkd": NamedGrid(
         "AFT-KD with one thing changed at a time, beside its default and the student alone; three seeds",
         {
             "methods": [
@@ -55,7 +57,7 @@ PRESETS = {
             "seeds": [0, 1, 2],
         },
     ),
-    "smoke": Preset(
+    "smoke": NamedGrid(
         "every method on digits, two pairs, minutes: shows that all of it works here",
         {
             "methods": ["all"],
@@ -72,10 +74,10 @@ PRESETS = {
 
 
 def options() -> dict[str, dict[str, Any]]:
-    """The presets as a group of settings for the whole command."""
-    return {name: _node(name, preset) for name, preset in PRESETS.items()}
+    """The named grids as a group of settings for the whole command."""
+    return {name: _node(name, grid) for name, grid in NAMED_GRIDS.items()}
 
 
-def _node(name: str, preset: Preset) -> dict[str, Any]:
-    node = {"suite": name, **preset.settings}
-    return node if preset.data is None else {"defaults": [{"override /data": preset.data}], **node}
+def _node(name: str, grid: NamedGrid) -> dict[str, Any]:
+    node = {"suite": name, **grid.settings}
+    return node if grid.data is None else {"defaults": [{"override /data": grid.data}], **node}
