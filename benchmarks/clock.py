@@ -12,7 +12,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the two largest units that matter."""
+    """A time in the unit that suits it, as 90 s, 12 min or 1.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -31,12 +31,12 @@ class Clock:
 
     @property
     def passed(self) -> float:
-        """Seconds."""
+        """Seconds since it started."""
         return time.monotonic() - self.started
 
     @property
     def left(self) -> float | None:
-        """Seconds, or None before the first step."""
+        """Seconds that the other steps will take; None before the first step."""
         steps = self.done - self.first
         return self.passed / steps * (self.total - self.done) if steps else None
 

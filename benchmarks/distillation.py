@@ -178,7 +178,7 @@ class Distillation:
         self.rehearse_teacher(bench)
 
     def rehearse_teacher(self, bench: Workbench) -> None:
-        """The same of the teacher, where it is to be trained."""
+        """A few steps of the teacher, where it is to be trained, show the same of it."""
         if self.needs_teacher and self.teacher is None:
             bench.rehearse("teacher", [self.plan.config], (self.specs[1], self.specs[1]))
 

@@ -87,7 +87,7 @@ def method_version(name: str) -> dict[str, str]:
 
 @cache
 def network_version(network: str, data_name: str) -> dict[str, str]:
-    """The same of a student's network and its data set."""
+    """A hash of the code of a student's network and its data set, as of `method_version`."""
     entry, load = models.entry(network), data.INFO[data_name].load
     of_network = _modules(entry.maker, models.Network) if isinstance(entry.maker, type) else [entry.module]
     return _version_of("network_sources", [*of_network, load.__module__])

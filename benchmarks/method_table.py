@@ -51,10 +51,12 @@ class MethodTableConfig:
 
 @dataclass(frozen=True)
 class Cost:
-    """Attributes:
-    parameters: trainable values beside the student's.
-    step: time of a training step over that of the student alone, the best of the rounds each.
-    before: length of the stage before the main training, as a part of its epochs; 0: there is none.
+    """What a method adds to the training of a student.
+
+    Attributes:
+        parameters: trainable values beside the student's.
+        step: time of a training step over that of the student alone, the best of the rounds each.
+        before: length of the stage before the main training, as a part of its epochs; 0: there is none.
     """
 
     parameters: int

@@ -65,7 +65,7 @@ class ParityConfig(RunConfig):
 
 @dataclass(frozen=True)
 class Way:
-    """How students are trained."""
+    """A way to train students: their precision, and whether kernels are replayed as a graph and compiled."""
 
     name: str
     precision: Precision = Precision.fp32
@@ -113,7 +113,7 @@ class Parity:
 
     @property
     def seeds(self) -> range:
-        """Of the students."""
+        """The seeds of the students."""
         return range(self.config.seed, self.config.seed + self.config.repeats)
 
     def rehearse(self) -> None:

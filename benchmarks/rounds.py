@@ -89,7 +89,7 @@ class Throughput:
 
     @property
     def workers(self) -> int:
-        """Of the plain loops' DataLoader."""
+        """Workers of the plain loops' DataLoader."""
         return next(iter(self.plain.values())).num_workers
 
     def rounds(self) -> Rounds:

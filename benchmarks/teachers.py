@@ -97,7 +97,7 @@ class TeacherPlan:
         return cls(run.pair.teacher, run.data, run.teacher.seed, train, Path(run.teacher.root)).untuned()
 
     def untuned(self) -> TeacherPlan:
-        """The same under the common protocol: with what makes trials short, and nothing that tunes a student."""
+        """The plan under the common protocol: with what makes trials short, and nothing that tunes a student."""
         tuning = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "decay")
         train = dataclasses.replace(
             self.train,
@@ -121,7 +121,7 @@ class TeacherPlan:
 
     @property
     def config(self) -> StudentConfig:
-        """The same as the training of a student without distillation."""
+        """Its training as that of a student without distillation."""
         none = configure(ALONE, label="teacher")
         pair = PairConfig(self.network, self.network, self.network)
         return StudentConfig(none, pair, self.data, self.seed, self.train, LossConfig().resolve(none))

@@ -57,7 +57,7 @@ class Variant(_WithMethod):
 
     @property
     def schedule(self) -> Schedule:
-        """Of its loss weights."""
+        """The schedule of its loss weights."""
         return Schedule(self.method.schedule) if self.loss.schedule == Schedule.default else self.loss.schedule
 
     def resolve(self, run: RunConfig, specs: Specs) -> StudentConfig:

@@ -224,7 +224,7 @@ def _try(run: RunConfig, choice: Views, teacher: Network, batches: TrainBatches)
 
 
 def _narrowest(shown: Tensor) -> Tensor:
-    """The same in bfloat16, where the teacher computes in it."""
+    """What a teacher shows, in bfloat16 where it computes in it."""
     narrow = shown.bfloat16()
     return narrow if torch.equal(narrow.float(), shown) else shown
 

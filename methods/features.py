@@ -28,7 +28,7 @@ def part_of(need: str) -> str:
 
 
 def joined(needs: frozenset[str]) -> frozenset[str]:
-    """The same parts of features, without the stages of those that are there as a whole."""
+    """`needs` without single stages of parts that are needed whole."""
     return frozenset(need for need in needs if "." not in need or part_of(need) not in needs)
 
 
@@ -57,7 +57,7 @@ class Features:
         return *self.stages, *self.preacts, self.embedding, self.logits, *final
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Features:
-        """The same of changed tensors."""
+        """Features of changed tensors."""
         return Features(
             stages=tuple(map(change, self.stages)),
             preacts=tuple(map(change, self.preacts)),

@@ -167,7 +167,7 @@ class DataSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the images and labels that students learn from, in their order."""
+        """SHA-256 of the images and labels that students learn from, in their order."""
         return tensors_sha256({"images": self.train.images, "targets": self.train.targets})
 
     @property
@@ -291,7 +291,7 @@ class TrainBatches:
         return Draw(index, torch.full_like(index, self.augmentation.unchanged))
 
     def probe(self, batch_size: int) -> Batch:
-        """Their batch."""
+        """The batch of the first samples without augmentation."""
         return self.batch(self.first(batch_size))
 
 

@@ -45,7 +45,7 @@ class Effort:
 
 
 def effort_of_students(students: Sequence[StudentConfig]) -> Effort:
-    """Of a cohort."""
+    """The effort of a cohort's training."""
     first = students[0]
     num_classes = data.INFO[first.data.name].num_classes
     teacher, student = (cost(name, num_classes).macs for name in (first.pair.teacher, first.pair.student))
@@ -55,7 +55,7 @@ def effort_of_students(students: Sequence[StudentConfig]) -> Effort:
 
 
 def effort_of_teacher(plan: TeacherPlan) -> Effort:
-    """Of a teacher's training."""
+    """The effort of a teacher's training."""
     network = cost(plan.network, data.INFO[plan.data.name].num_classes).macs
     return _effort(0, network, plan.train, plan.data)
 
@@ -82,7 +82,7 @@ class Rates:
         self._of_pairs: dict[str, Mapping[Any, float]] = {}
 
     def of_students(self, student: StudentConfig) -> float | None:
-        """Of cohorts of the same networks under the same protocol; None where none is complete."""
+        """The rate of cohorts of the same networks under the same protocol; None where none is complete."""
         pair = student.pair.name
         if pair not in self._of_pairs:
             self._of_pairs[pair] = _medians(self._measured(pair))
@@ -108,7 +108,7 @@ class Rates:
                 continue
 
     def of_teacher(self, plan: TeacherPlan) -> float | None:
-        """Of trainings of the same network, likewise on such a device; None where none is in the store."""
+        """The rate of trainings of the same network, likewise on such a device; None where none is in the store."""
         macs = (1 + BACKWARD) * cost(plan.network, data.INFO[plan.data.name].num_classes).macs
         rates, device = [], hardware(torch.device(plan.train.device.value))
         wanted = (plan.data.name, plan.train.batch_size, plan.train.precision, device)

@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Of the student's configuration alone: known before its teacher is."""
+        """A hash of the student's configuration alone: known before its teacher is."""
         return short_hash(identity(self.student))
 
     @property
@@ -63,7 +63,7 @@ class Cell:
         return self.job is not None and self.job.result is not None
 
     def with_threads(self, threads: int) -> Cell:
-        """The same run on another number of threads."""
+        """The cell on another number of threads."""
         train = dataclasses.replace(self.run.train, threads=threads)
         student = dataclasses.replace(self.student, train=train)
         cell = Cell(dataclasses.replace(self.run, train=train), self.variant, student)
@@ -92,7 +92,7 @@ def _cells(cohort: GridCohort) -> list[Cell]:
 
 
 def _teacher_sha256(run: RunConfig) -> str | None:
-    """Of the weights of a run's teacher; None while it is to be trained. Its card is believed here."""
+    """SHA-256 of the weights of a run's teacher; None while it is to be trained. Its card is believed here."""
     if run.teacher.checkpoint is not None:
         return _given_sha256(run.pair.teacher, run.teacher.checkpoint, data.INFO[run.data.name].num_classes)
     card = TeacherPlan.of(run).folder / CARD

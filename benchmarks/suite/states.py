@@ -74,10 +74,12 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Attributes:
-    title: name of the grid.
-    rows: teachers first.
-    seconds_left: until all is done; None where it is not known.
+    """How far a grid is.
+
+    Attributes:
+        title: name of the grid.
+        rows: teachers first.
+        seconds_left: until all is done; None where it is not known.
     """
 
     title: str

@@ -103,7 +103,7 @@ class CohortTask:
         return [variant.label for variant in self.variants]
 
     def waiting_for(self, labels: Sequence[str]) -> CohortTask:
-        """The same for some of the students, which other processes were training."""
+        """The task for some of the students, which other processes were training."""
         left = tuple(variant for variant in self.variants if variant.label in labels)
         return replace(self, variants=left, after=None, wait=True)
 

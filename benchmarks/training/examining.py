@@ -129,7 +129,9 @@ def network_objection(
 def losses_objection(
     classifier: Classifier, student: Features, teacher: Features | None, batch: Batch
 ) -> str | None:
-    """The same of a method's losses, of their gradients for features and connectors, and of what it remembers.
+    """Why a method's losses had better not be computed by compiled kernels; None where they are right.
+
+    Asked of the losses, of their gradients for features and connectors, and of what the method remembers.
 
     Its first step is not the one that is examined: a memory that holds nothing shows little.
 

@@ -26,7 +26,7 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Share:
-    """Of a step: number of kernels and the sum of their seconds, which may have passed side by side."""
+    """A part of a step: number of kernels and the sum of their seconds, which may have passed side by side."""
 
     count: float
     seconds: float
@@ -54,7 +54,7 @@ def kernels(loop: Loop, num_steps: int) -> dict[str, Share]:
 
 
 def by_kind(found: Mapping[str, Share]) -> dict[str, Share]:
-    """The same by `KINDS`, those that there are."""
+    """The shares of kernels, found by name, summed by `KINDS`: those that there are."""
     kinds: dict[str, list[Share]] = {kind: [] for kind in (*KINDS, OTHERS)}
     for name, share in found.items():
         kinds[kind_of(name)].append(share)
@@ -62,10 +62,10 @@ def by_kind(found: Mapping[str, Share]) -> dict[str, Share]:
 
 
 def total(shares: Collection[Share]) -> Share:
-    """All of them."""
+    """The sum of some kernels' shares of a step."""
     return Share(sum(each.count for each in shares), sum(each.seconds for each in shares))
 
 
 def kind_of(name: str) -> str:
-    """Of a kernel or operation."""
+    """The kind of a kernel or operation."""
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), OTHERS)

@@ -110,7 +110,7 @@ class Member:
 
     @property
     def pretraining_history(self) -> list[Row]:
-        """The same of the stage before it."""
+        """A row for each epoch of the stage before the main training."""
         return self.pretraining.history if self.pretraining else []
 
     @property

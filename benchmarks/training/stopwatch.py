@@ -76,7 +76,7 @@ class Loop:
         return [self.batches.batch(draw) for draw in draws]
 
     def look(self, views: Sequence[Batch]) -> None:
-        """The teacher's part of it."""
+        """The teacher's part of a step."""
         for view in views:
             self.teaching.shows(self.needs, view, self.compiled.networks)
 
