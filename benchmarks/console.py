@@ -25,6 +25,16 @@ def make_table(*columns: str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
+def note(console: Console, what: str) -> None:
+    """Say what whoever reads results should know."""
+    console.print(f"note: {what}", style="yellow")
+
+
+def warn(console: Console, what: str) -> None:
+    """Say what may be wrong, and what was done about it."""
+    console.print(f"warning: {what}", style="yellow")
+
+
 @contextmanager
 def logged(path: Path) -> Iterator[Console]:
     """A console whose output is added to a log."""

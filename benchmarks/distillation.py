@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks import data, report, teachers
 from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
 from benchmarks.config import RunConfig, plain
+from benchmarks.console import note, warn
 from benchmarks.data import EvaluationBatches, TrainBatches
 from benchmarks.errors import RunFailed
 from benchmarks.files import check_writable
@@ -127,8 +128,8 @@ class Distillation:
         what = "the run is" if len(jobs) == 1 else f"all {len(jobs)} runs are"
         self.console.print(f"{what} complete already (to train again: rerun=true)")
         if root := of_other_root(Path(self.run.output), self.run.data):
-            note = f"note: they learned from the images in {root}; those of {self.run.data.root} were not looked at"
-            self.console.print(note, style="yellow")
+            what = f"they learned from the images in {root}; those of {self.run.data.root} were not looked at"
+            note(self.console, what)
         delete_leftovers(job.folder.path for job in jobs)
         self._remark(jobs)
         self.console.print()
@@ -139,13 +140,11 @@ class Distillation:
         """What runs that were complete before may lack."""
         for job in complete:
             if self.run.tracking.artifacts and not (job.folder.path / ARTIFACTS_FILE).exists():
-                note = f"note: {job.config.label} wrote no artifacts; with rerun=true another attempt does"
-                self.console.print(note, style="yellow")
+                note(self.console, f"{job.config.label} wrote no artifacts; with rerun=true another attempt does")
             if job.of_other_code:
                 what = " and ".join(job.other_files) or "code"
                 way_out = "; rerun=true runs the present one" if job.other_files else ""
-                warning = f"warning: {job.config.label} was run by another version of the {what}{way_out}"
-                self.console.print(warning, style="yellow")
+                warn(self.console, f"{job.config.label} was run by another version of the {what}{way_out}")
 
     def announce(self) -> None:
         """Say what will be done, before anything is."""
@@ -192,8 +191,7 @@ class Distillation:
             delete_leftovers([self.plan.folder])
             note_images(self.plan.root, self.run.data, bench.dataset)
         elif self.run.data.validation:
-            note = "note: this teacher may have seen the validation images in its training"
-            self.console.print(note, style="yellow")
+            note(self.console, "this teacher may have seen the validation images in its training")
 
     def _train(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
         """Train the students; results and failures go into the jobs.
@@ -220,8 +218,7 @@ class Distillation:
         job.result = job.folder.result()  # another process may have finished it
         job.failure = None if self.run.rerun or job.result else job.folder.failure()
         if job.failure:
-            warning = f"warning: {job.config.label} failed before under this code; rerun=true tries it again"
-            self.console.print(warning, style="yellow")
+            warn(self.console, f"{job.config.label} failed before under this code; rerun=true tries it again")
 
     def _train_cohort(self, jobs: list[Job], bench: Workbench, observers: Sequence[Observer]) -> None:
         note_images(Path(self.run.output), self.run.data, bench.dataset)
@@ -230,10 +227,8 @@ class Distillation:
             job.code_before = job.folder.remember_code(job.code)
             if job.code_before:
                 versions = ", ".join(version["sources"] for version in job.code_before)
-                warning = (
-                    f"{job.folder.path} was begun by another version of the code ({versions}); its result says so"
-                )
-                self.console.print(f"warning: {warning}", style="yellow")
+                what = f"{job.folder.path} was begun by another version of the code ({versions})"
+                warn(self.console, f"{what}; its result says so")
         teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
         measured = bench.measure(self.teacher, self.run.train) if self.teacher else None
         top1, taught = (measured.top1, measured.logits) if measured else (None, None)

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import checks, data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
 from benchmarks.config import CheckpointConfig, Optimizer, StoreConfig, TrainConfig
-from benchmarks.console import make_console, make_table
+from benchmarks.console import make_console, make_table, note
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_writable
 from benchmarks.images import check_images, note_images
@@ -94,7 +94,7 @@ def _refuse_another(plan: TeacherPlan, there: Teacher | None, replace: bool) -> 
 def _say_who_takes(plan: TeacherPlan, console: Console) -> None:
     """By which settings runs take a teacher that they do not look for by themselves."""
     if settings := plan.taken_by():
-        console.print(f"note: runs take this teacher with {settings}", style="yellow")
+        note(console, f"runs take this teacher with {settings}")
 
 
 def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) -> None:

@@ -32,6 +32,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.config import KEPT, RunConfig, Views, plain
+from benchmarks.console import warn
 from benchmarks.data import Batch, Draw, TrainBatches
 from benchmarks.errors import RunFailed, UserError, require
 from benchmarks.files import write_record
@@ -172,8 +173,7 @@ class KeptViews:
             try:
                 parts = read_tensors(path)
             except UserError as error:
-                warning = f"warning: {error}; it is deleted, and its views are computed again"
-                self.console.print(warning, style="yellow")
+                warn(self.console, f"{error}; it is deleted, and its views are computed again")
                 with contextlib.suppress(OSError):  # in a store that is only read
                     path.unlink()
             else:
@@ -192,7 +192,7 @@ class KeptViews:
                 write_record(self.folder / VIEWS, self.card)
                 write_tensors(self.folder / f"{uuid4().hex}.safetensors", parts | {"rows": rows})
         except (RunFailed, UserError) as error:
-            self.console.print(f"warning: the teacher's views are not kept: {error}", style="yellow")
+            warn(self.console, f"the teacher's views are not kept: {error}")
 
 
 def _draws(run: RunConfig, members: Sequence[Member], batches: TrainBatches) -> float:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from benchmarks import data, metrics, teachers
 from benchmarks.clock import duration, milliseconds
 from benchmarks.config import CheckpointConfig, RunConfig, TrainConfig
+from benchmarks.console import warn
 from benchmarks.data import DataSet, EvaluationBatches, TrainBatches
 from benchmarks.display import Display
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line, require
@@ -112,7 +114,7 @@ class Workbench:
             self.console.print(f"{what}: compiling kernels, which takes {long} the first time")
         steps = batches.steps_per_epoch
         try:
-            pace = rehearse(students, specs, batches, epochs * steps, self._warn)
+            pace = rehearse(students, specs, batches, epochs * steps, partial(warn, self.console))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -127,9 +129,6 @@ class Workbench:
                 f"{milliseconds(pace.pretraining)}, about "
                 f"{duration(pace.pretraining_epochs * steps * pace.pretraining)}"
             )
-
-    def _warn(self, what: str) -> None:
-        self.console.print(f"warning: {what}", style="yellow")
 
     def train(
         self,
@@ -162,7 +161,7 @@ class Workbench:
         for path in checkpoints.discard_damaged():
             left = checkpoints.newest()
             instead = f"{left.name} is used instead" if left else "the training begins anew"
-            self._warn(f"{path} was damaged (its checksum does not match) and has been deleted; {instead}")
+            warn(self.console, f"{path} was damaged (its checksum does not match) and has been deleted; {instead}")
 
     def measure(self, teacher: Teacher, train: TrainConfig) -> Measured:
         """A teacher on the evaluation split; at first it is measured, and compared with what is claimed for it.
@@ -180,7 +179,7 @@ class Workbench:
         self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
         teachers.check_accuracy(teacher, top1, evaluation.name)
         if warning := teachers.at_chance(teacher, top1, self.dataset.num_classes):
-            self._warn(warning)
+            warn(self.console, warning)
         self._measured[key] = Measured(top1, logits)
         return self._measured[key]
 
