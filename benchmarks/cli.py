@@ -44,8 +44,9 @@ class Command:
         examples: complete command lines.
         config: its configuration dataclass.
         run: does the work, given the composed configuration; returns the exit status.
-        groups: for each choice such as `pair=`: option name to configuration object, or to a mapping of settings
-            for the whole command, merged before those typed (Hydra's package `_global_`).
+        groups: makes, for each choice such as `pair=`: option name to configuration object, or to a mapping of
+            settings for the whole command, merged before those typed (Hydra's package `_global_`). It is called
+            when the command runs, which can then say which method's or data set's file is broken.
         defaults: options that are chosen unless said otherwise; None: nothing is.
         overview: printed for the bare command; None: it runs.
         verbs: other things that it does, by the word that is typed for them, wherever it stands.
@@ -57,7 +58,7 @@ class Command:
     examples: tuple[str, ...]
     config: type
     run: Callable[[DictConfig, frozenset[str]], int]
-    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     defaults: Mapping[str, str | None] = field(default_factory=dict)
     overview: Callable[[], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
@@ -110,9 +111,10 @@ def _end(message: str, status: int) -> int:
 
 def _help(command: Command, arguments: list[str]) -> str:
     composed, given = compose_config(command, arguments)
-    if chosen := chosen_text(command.name, command.config, command.groups, composed, given):
+    groups = command.groups()
+    if chosen := chosen_text(command.name, command.config, groups, composed, given):
         return chosen
-    return help_text(command.name, command.summary, command.examples, command.config, command.groups, composed)
+    return help_text(command.name, command.summary, command.examples, command.config, groups, composed)
 
 
 def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConfig, frozenset[str]]:
@@ -129,7 +131,8 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     for override in merged:
         _check(command, override)
     # A group's option comes before the settings in it.
-    merged.sort(key=lambda override: override.key_or_group not in command.groups)
+    groups = command.groups()
+    merged.sort(key=lambda override: override.key_or_group not in groups)
     config = _compose(command, merged)
     return config, frozenset(override.key_or_group for override in merged)
 
@@ -147,7 +150,7 @@ def _refuse_beside_list(command: Command, overrides: Sequence[Override]) -> None
 
 def _owner(command: Command, listed: Sequence[Any], setting: str) -> str:
     """The first method of a list that has a setting; an ellipsis where that is not known here."""
-    options = command.groups.get("method", {})
+    options = command.groups().get("method", {})
     names = [str(unquoted(entry.get("name") if isinstance(entry, dict) else entry)) for entry in listed]
     owners = (name for name in names if name in options and setting in leaves(OmegaConf.structured(options[name])))
     return next(owners, "…")
@@ -168,19 +171,20 @@ def _check(command: Command, override: Override) -> None:
         raise UserError(
             f"{key}={value}: one at a time; several: python -m {command.lists[several]} … '{several}={value}'"
         )
-    if key in command.groups:
+    groups = command.groups()
+    if key in groups:
         option = unquoted(override.value())
-        if str(option) not in command.groups[key]:
+        if str(option) not in groups[key]:
             any_two = (
                 "\n  any two networks: pair=custom pair.teacher=NAME pair.student=NAME" if key == "pair" else ""
             )
-            raise UserError(unknown(key, str(option), command.groups[key]) + any_two)
+            raise UserError(unknown(key, str(option), groups[key]) + any_two)
         return
     first, _, rest = key.partition(".")
     valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}
     if first not in valid:
         raise UserError(unknown("key", key, sorted(valid)))
-    if rest.split(".")[0] == "name" and first in command.groups:
+    if rest.split(".")[0] == "name" and first in groups:
         raise UserError(f"{key} cannot be set: choose with {first}=…")
 
 
@@ -242,10 +246,10 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
     config = _by_hydra(command, before)
     valid = leaves(config)
     if key not in valid:
-        group = key.split(".")[0]
-        if group in command.groups and not any(name.startswith(f"{group}.") for name in valid):
-            return f"{key}: choose {group}=… first ({', '.join(command.groups[group])})"
-        fixed = {f"{group}.name" for group in command.groups}
+        groups, group = command.groups(), key.split(".")[0]
+        if group in groups and not any(name.startswith(f"{group}.") for name in valid):
+            return f"{key}: choose {group}=… first ({', '.join(groups[group])})"
+        fixed = {f"{group}.name" for group in groups}
         settable = [name for name in valid if name not in fixed]
         siblings = [name for name in settable if name.startswith(key.rpartition(".")[0] + ".")]
         return unknown("key", key, siblings or settable)
@@ -276,12 +280,12 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
 
 def _store(command: Command) -> None:
     """Register the command's schema with Hydra."""
-    store = ConfigStore.instance()
+    store, groups = ConfigStore.instance(), command.groups()
     root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
-        root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in command.groups)]
+        root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in groups)]
     store.store(name=command.name, node=root)
-    for group, options in command.groups.items():
+    for group, options in groups.items():
         for name, option in options.items():
             if isinstance(option, Mapping):
                 store.store(group=group, name=name, node=dict(option), package="_global_")

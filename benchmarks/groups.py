@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import data
@@ -15,32 +15,8 @@ DEFAULTS = {"method": None, "pair": None, "data": "cifar100"}  # of `of_a_run`
 
 def of_a_run() -> dict[str, Mapping[str, Any]]:
     """All that a run is chosen by."""
-    return {"method": Options(available, configure), "pair": pairs(), "data": data_sets()}
-
-
-class Options(Mapping[str, Any]):
-    """A group of choices by name, each from a file of a package.
-
-    They are imported when a command is running, which can then say which of them is broken.
-
-    Args:
-        names: of all.
-        make: the configuration of one.
-    """
-
-    def __init__(self, names: Callable[[], Collection[str]], make: Callable[[str], Any]) -> None:
-        self._names, self._make = names, make
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names():
-            raise KeyError(name)
-        return self._make(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
-
-    def __len__(self) -> int:
-        return len(self._names())
+    methods = {name: configure(name) for name in available()}
+    return {"method": methods, "pair": pairs(), "data": data_sets()}
 
 
 def pairs() -> dict[str, PairConfig]:
@@ -48,6 +24,6 @@ def pairs() -> dict[str, PairConfig]:
     return {name: PairConfig(name, *pair) for name, pair in PAIRS.items()} | {"custom": PairConfig()}
 
 
-def data_sets() -> Mapping[str, DataConfig]:
+def data_sets() -> dict[str, DataConfig]:
     """Every data set."""
-    return Options(lambda: data.INFO, DataConfig)
+    return {name: DataConfig(name) for name in data.INFO}

@@ -224,7 +224,7 @@ COMMAND = Command(
     summary="write the page of all methods, with what they cost on a pair and the pairs that they cannot serve",
     examples=("python -m benchmarks.method_table", "python -m benchmarks.method_table pair=vgg13_vgg8 out=page.md"),
     config=MethodTableConfig,
-    groups={"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
+    groups=lambda: {"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
     defaults={"pair": "vgg13_vgg8", "data": "cifar100"},
     run=execute,
 )

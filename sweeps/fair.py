@@ -161,7 +161,7 @@ COMMAND = Command(
     summary="tune several methods with the same number of trials each, and compare them and what tuning gained",
     examples=EXAMPLES,
     config=FairConfig,
-    groups={"pair": groups.pairs(), "data": groups.data_sets()},
+    groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
     defaults={"pair": None, "data": "cifar100"},
     run=execute,
 )

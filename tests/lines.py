@@ -24,10 +24,10 @@ def _composed(choices: tuple[str, ...]) -> DictConfig:
 def resolved(*arguments: str) -> tuple[RunConfig, list[Variant]]:
     """The run and its variants, as `benchmarks.run` resolves such a line."""
     split = [argument.partition("=") for argument in arguments]
-    choices = tuple(sorted(f"{key}={value}" for key, _, value in split if key in COMMAND.groups))
+    choices = tuple(sorted(f"{key}={value}" for key, _, value in split if key in COMMAND.groups()))
     config = deepcopy(_composed(choices))
     for key, _, value in split:
-        if key not in COMMAND.groups:
+        if key not in COMMAND.groups():
             OmegaConf.update(config, key, yaml.safe_load(value))
     return resolve(config, frozenset(key for key, _, _ in split))
 

@@ -114,7 +114,9 @@ def example(tmp_path):
 def test_the_example_method_distils(example, distil, tmp_path):
     import dataclasses
 
-    command = dataclasses.replace(run.COMMAND, groups={**run.COMMAND.groups, "method": {"l1": example.L1Config()}})
+    command = dataclasses.replace(
+        run.COMMAND, groups=lambda: {**run.COMMAND.groups(), "method": {"l1": example.L1Config()}}
+    )
     from commands import TINY
 
     assert main(command, [*TINY, "method=l1", "train.lr=0.01", f"output={tmp_path / 'runs'}"]) == 0

@@ -89,7 +89,7 @@ COMMAND = Command(
     summary="the teacher–student pairs with their costs, published accuracies and teachers in the store",
     examples=("python -m benchmarks.pairs", "python -m benchmarks.pairs data=digits teacher.root=teachers"),
     config=PairsConfig,
-    groups={"data": groups.data_sets()},
+    groups=lambda: {"data": groups.data_sets()},
     defaults={"data": "cifar100"},
     run=execute,
 )
