@@ -67,7 +67,8 @@ class Draft:
     """A variant in the making.
 
     A field is picked only where it can act under what was picked before, and only from values that the pair's
-    networks allow, so that every draft is a variant that can be trained.
+    networks allow. Where what was picked before rules some of them out, it stays as it is: a study cannot have a
+    parameter of other choices in some of its trials. So every draft is a variant that can be trained.
 
     Args:
         base: what it starts from.
@@ -83,8 +84,9 @@ class Draft:
         """Pick fields from the ranges that stand on them."""
         for key in keys:
             if self._acts(key):
-                for entry in self._entries(key, self._field(key).metadata["search"]):
-                    self._pick(key, *entry)
+                for name, search, index in self._entries(key, self._field(key).metadata["search"]):
+                    if self._is_open(key, search, index):
+                        self._pick(key, name, search, index)
 
     def search_all(self) -> None:
         """Pick every field of the method that has a range."""
@@ -117,10 +119,15 @@ class Draft:
         else:
             yield key, search, None
 
+    def _is_open(self, key: str, search: Search, index: Any) -> bool:
+        """Whether what was picked before rules out none of the choices that the pair allows."""
+        possible = self._possible(self.variant, key, search, index)
+        return all(choice in possible for choice in self._possible(self.base.variant, key, search, index))
+
     def _pick(self, key: str, name: str, search: Search, index: Any) -> None:
         value = get(self.base.resolve(self.variant), key)
         if search.choices:
-            search = Search(choices=self._possible(key, search, index))
+            search = Search(choices=self._possible(self.base.variant, key, search, index))
             if len(search.choices) < 2:
                 return
         picked = self.pick(name, search, _entry(value, index))
@@ -128,17 +135,18 @@ class Draft:
         chosen = next((choice for choice in search.choices if written(choice) == picked), picked)
         self.variant = put(self.variant, key, _with_entry(value, index, chosen))
 
-    def _possible(self, key: str, search: Search, index: Any) -> tuple[Any, ...]:
-        """The choices that the pair allows where all else is as in the base, so that they never change."""
-        value = get(self.base.resolve(self.base.variant), key)
-        return tuple(choice for choice in search.choices if self._works(key, _with_entry(value, index, choice)))
+    def _possible(self, variant: Variant, key: str, search: Search, index: Any) -> tuple[Any, ...]:
+        """The choices that can be trained where all else is as in a variant: of the base, they never change."""
+        value = get(self.base.resolve(variant), key)
 
-    def _works(self, key: str, value: Any) -> bool:
-        try:
-            self.base.resolve(put(self.base.variant, key, value))
-        except UserError:
-            return False
-        return True
+        def works(choice: Any) -> bool:
+            try:
+                self.base.resolve(put(variant, key, _with_entry(value, index, choice)))
+            except UserError:
+                return False
+            return True
+
+        return tuple(choice for choice in search.choices if works(choice))
 
 
 def _entry(value: Any, index: Any) -> Any:

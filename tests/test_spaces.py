@@ -64,6 +64,19 @@ def test_every_draft_can_be_trained_and_all_of_it_acts(space, pair):
         assert space.draft(base, of_point(draft.point)).variant == draft.variant
 
 
+@pytest.mark.parametrize(
+    ("space", "picked"),
+    [("catkd", {"resolution": 1, "normalise": True}), ("mlkd", {"views": 1, "form": "code"})],
+)
+def test_of_choices_that_exclude_each_other_the_first_is_picked(space, picked):
+    base = base_of(spaces.find(space), "vgg13_vgg8")
+    found = spaces.find(space).draft(base, lambda name, search, default: picked.get(name, default))
+    first, second = (name for name in found.point | picked if name in picked)
+    assert found.point[first] == picked[first]
+    assert second not in found.point
+    base.resolve(found.variant)
+
+
 @every_space
 def test_the_defaults_come_first(space):
     space = spaces.find(space)
