@@ -41,7 +41,7 @@ EXAMPLES = (
 class FairConfig(SearchConfig):
     """A comparison of tuned methods."""
 
-    methods: list[str] = option([], "the methods; each is searched in the space of its name")
+    methods: list[str] = option([], "the methods; each is searched in its own settings, none in its loss schedule")
 
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
@@ -69,8 +69,9 @@ def _plan(config: DictConfig, given: frozenset[str], method: str) -> Plan:
     for name in (field.name for field in dataclasses.fields(SearchConfig)):
         if not OmegaConf.is_missing(config, name):
             study[name] = config[name]
-    study.space = method
-    return prepare(study, given - {"methods"}, spaces.find(method), None)
+    space = spaces.own_of(method)
+    study.space = space.name
+    return prepare(study, given - {"methods"}, space, None)
 
 
 def _check_budgets(plans: Mapping[str, Plan]) -> None:
@@ -132,6 +133,8 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
         else "with 95 % intervals by Student's t, each by itself"
     )
     console.print(f"differences are paired by seed, {intervals}; the test set was not read")
+    for method in ranked:
+        console.print(f"searched of {method}: {', '.join(found[method].ranges)}")
 
 
 def _write(
@@ -144,6 +147,7 @@ def _write(
         assert best is not None
         content[method] = {
             "study": plan.name,
+            "searched": list(found[method].ranges),
             "trial": best.number,
             "settings": best.user_attrs[SETTINGS],
             "seeds": gain.seeds,

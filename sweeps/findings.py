@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -60,6 +61,14 @@ class Findings:
         if self.settings["grid"]:
             return None
         return next((trial for trial in self.of(TrialState.COMPLETE) if trial.user_attrs.get(POINT) == 0), None)
+
+    @property
+    def ranges(self) -> dict[str, BaseDistribution]:
+        """The range of every parameter that any trial has, by name."""
+        ranges: dict[str, BaseDistribution] = {}
+        for trial in self.trials:
+            ranges = trial.distributions | ranges
+        return dict(sorted(ranges.items()))
 
     def ranked(self) -> list[FrozenTrial]:
         """Complete trials, the best first; of equals the earlier."""

@@ -100,7 +100,7 @@ def _curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
 
 def slices(findings: Findings) -> Figure | None:
     """Scores by each parameter's value, the best as a star and the defaults as a diamond."""
-    ranges = _ranges(findings)
+    ranges = findings.ranges
     if not ranges:
         return None
     figure, panels = _panels(len(ranges), columns=4, sharey=True)
@@ -142,7 +142,7 @@ def _scale(axes: Axes, kind: BaseDistribution) -> Callable[[Any], float]:
 
 def blocks(findings: Findings) -> Figure | None:
     """Mean score for each two stages' block sizes, with the number of complete trials; ×: only pruned ones."""
-    ranges = {name: kind for name, kind in _ranges(findings).items() if name.startswith(BLOCKS)}
+    ranges = {name: kind for name, kind in findings.ranges.items() if name.startswith(BLOCKS)}
     pairs, scores = list(itertools.combinations(ranges, 2)), [score_of(trial) for trial in findings.ranked()]
     if not pairs or not scores:
         return None
@@ -182,14 +182,6 @@ def _panels(number: int, columns: int, sharey: bool = False) -> tuple[Figure, li
     for axes in panels[number:]:
         axes.remove()
     return figure, panels[:number]
-
-
-def _ranges(findings: Findings) -> dict[str, BaseDistribution]:
-    """The range of every parameter that any trial has."""
-    ranges: dict[str, BaseDistribution] = {}
-    for trial in findings.trials:
-        ranges = trial.distributions | ranges
-    return dict(sorted(ranges.items()))
 
 
 FIGURES: Mapping[str, Callable[[Findings], Figure | None]] = {

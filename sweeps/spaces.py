@@ -1,6 +1,7 @@
 """What can be searched: each space a function that asks for fields, whose ranges stand on the fields themselves.
 
-A method's name is a space too: all of its own hyper-parameters.
+A method's name is a space too: all of its own hyper-parameters. For AFT-KD, whose name is a space that was made for
+it, that is `aftkd_own`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from methods import Search, registry, unknown
 from methods.aftkd import AFTKDConfig
 from sweeps.draft import Base, Draft, Pick, Point, defaults, written
@@ -82,9 +83,26 @@ def find(name: str) -> Space:
     raise UserError(unknown("space", name, available()))
 
 
+def own_of(method: str) -> Space:
+    """The space of a method's own hyper-parameters, which for every method is of the same kind.
+
+    Raises:
+        UserError: there is no such method; the message lists them.
+    """
+    tunable = [name for name in registry.available() if name != "none"]
+    require(method in tunable, unknown("method", method, tunable))
+    return find(f"{method}_own" if method in SPACES else method)
+
+
 def own(draft: Draft) -> None:
     """The method's own hyper-parameters."""
     draft.search_all()
+
+
+@_space(method="aftkd")
+def aftkd_own(draft: Draft) -> None:
+    """AFT-KD's own hyper-parameters, as the name of any other method searches its own."""
+    own(draft)
 
 
 @_space(method="aftkd")

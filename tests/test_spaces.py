@@ -85,6 +85,14 @@ def test_the_defaults_come_first(space):
     assert base.resolve(space.draft(base, of_point(point)).variant) == base.resolve(base.variant)
 
 
+@pytest.mark.parametrize("name", ["aftkd", "kd"])
+def test_a_methods_own_space_has_all_of_its_fields_and_no_schedule(name):
+    space = spaces.own_of(name)
+    (point,) = space.first_points(base_of(space, "vgg13_vgg8"))
+    ranges = [field.name for field in dataclasses.fields(configure(name)) if field.metadata["search"] is not None]
+    assert {key.split(".")[0] for key in point} == set(ranges)
+
+
 @pytest.mark.parametrize("name", [name for name in registry.available() if name != "none"])
 def test_every_default_is_in_its_range(name):
     variants = [({}, pair) for pair in ("", *configure(name).by_pair)]

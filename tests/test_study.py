@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 
 from analysis.logs import load
-from benchmarks.cli import main
+from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
 from benchmarks.data import EvaluationBatches, cifar100
 from benchmarks.errors import RunFailed
@@ -584,7 +584,7 @@ def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
 
 
 def test_help_and_mistakes_need_neither_scikit_learn_nor_matplotlib():
-    lines = ["from benchmarks.cli import main"]
+    lines = ["from benchmarks.cli import compose_config, main"]
     for module in ("run", "show", "fair"):
         lines += [f"from sweeps.{module} import COMMAND", "assert main(COMMAND, ['help']) == 0"]
         lines += ["assert main(COMMAND, ['storage=sqlite:///nowhere.db', 'trails=2']) == 2"]
@@ -616,6 +616,8 @@ def test_fair_tunes_every_method_alike_and_compares_on_the_same_seeds(tmp_path, 
         assert row["trial"] == study_of.best.number
         assert row["seeds"] == [1, 2]
         assert row["settings"]["method"]["name"] == method
+        assert row["searched"] == sorted(study_of.best.params)
+        assert f"searched of {method}: {', '.join(row['searched'])}" in said
     best_weight = findings.find(storage(tmp_path), content["kd"]["study"]).best.params["weights.kd"]
     assert content["kd"]["tuned"] == pytest.approx([60 + 10 * best_weight + seed for seed in (1, 2)])
     assert content["sp"]["tuned"] == content["sp"]["default"] == [66, 67]
@@ -623,6 +625,16 @@ def test_fair_tunes_every_method_alike_and_compares_on_the_same_seeds(tmp_path, 
     rows = table_rows(said)
     assert len(rows) == 2
     assert ("kd" if sum(content["kd"]["tuned"]) > 66 + 67 else "sp") == rows[0].split()[0]
+
+
+def test_fair_searches_aftkd_as_it_does_the_others_and_in_a_study_of_its_own():
+    words = merge(QUICK, ["methods=[aftkd,kd]"])
+    plans = {method: fair._plan(*compose_config(fair.COMMAND, words), method) for method in ("aftkd", "kd")}
+    parameters = {method: set(plan.points[0]) for method, plan in plans.items()}
+    assert parameters["kd"] < parameters["aftkd"]
+    assert parameters["aftkd"] >= {"content", "degree", "p", "block_size.1", "center"}
+    assert not [name for name in parameters["aftkd"] if name.startswith("loss.")]
+    assert plans["aftkd"].name != plan_of(*QUICK, "space=aftkd").name
 
 
 COMPARISON = (*QUICK, "methods=[kd,sp]", "trials=2")

@@ -121,7 +121,7 @@ def test_the_studies_of_a_storage_are_listed(refused, tmp_path, capsys):
         ([], "methods=[]"),
         (["methods=[kd]"], "methods=['kd'] must name at least two methods"),
         (["methods=[kd,kd]"], "each once"),
-        (["methods=[kd,nokd]"], "unknown space 'nokd'"),
+        (["methods=[kd,nokd]"], "unknown method 'nokd'"),
         (["methods=[kd,at]", "confirm=0"], "confirm=0"),
     ],
 )
