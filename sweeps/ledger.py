@@ -2,8 +2,9 @@
 
 Optuna's own heartbeats exist for databases alone, and within `optimize`, which holds one trial at a time. A cohort
 holds several, so workers here sign the trials that they draw and renew the signature while they live, on any
-storage. A trial whose signature has gone stale is failed and queued again under its parameters, by the callback
-that Optuna's heartbeats use; only one worker can fail a trial, so it is queued once.
+storage. A trial whose signature nobody renews is failed and queued again under its parameters, by the callback that
+Optuna's heartbeats use; only one worker can fail a trial, so it is queued once. Clocks of machines differ, so each
+worker measures by its own for how long a signature has been the same; it does not read the time in it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Ledger:
     def __init__(self, study: optuna.Study, target: int, heartbeat: float, closed: bool) -> None:
         self.study, self.target, self.heartbeat, self.closed = study, target, heartbeat, closed
         self.worker = worker_name(os.getpid())
+        self._signatures: dict[int, tuple[float | None, float]] = {}  # of each trial the last, and since when
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Queue the points that the study lacks, whoever queued the others."""
@@ -115,13 +117,21 @@ class Ledger:
 
     def reclaim(self) -> None:
         """Queue the trials of dead workers again, and those that a worker failed for that and died over it."""
-        silence = BEATS_MISSED * self.heartbeat
-        self._requeue(lambda trial: time.time() - _last_sign(trial) > silence, death=True)
+        latest = time.monotonic() - BEATS_MISSED * self.heartbeat  # from before the look, which may take long
+        self._requeue(lambda trial: self._signed_since(trial) < latest, death=True)
         failed = self._trials((TrialState.FAIL,))
         queued = {k for trial in self._trials() for k in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
         for trial in failed:
             if trial.number not in queued and SUPERFLUOUS not in trial.user_attrs:
                 self._queue_again(trial, death=True)
+
+    def _signed_since(self, trial: FrozenTrial) -> float:
+        """When this worker first saw a trial's signature as it is; one that died before it signed has none."""
+        beat = trial.user_attrs.get(BEAT)
+        last = self._signatures.get(trial.number)
+        if last is None or last[0] != beat:
+            last = self._signatures[trial.number] = beat, time.monotonic()
+        return last[1]
 
     def bury(self, pid: int) -> None:
         """Queue the trials of a process of this machine again, which is known to be dead."""
@@ -164,12 +174,6 @@ class Ledger:
 def worker_name(pid: int) -> str:
     """The signature of a process of this machine."""
     return f"{socket.gethostname()}:{pid}"
-
-
-def _last_sign(trial: FrozenTrial) -> float:
-    """When a trial's worker last showed itself; one that died before it signed never did."""
-    assert trial.datetime_start is not None
-    return trial.user_attrs.get(BEAT, trial.datetime_start.timestamp())
 
 
 class Pulse:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Semaphore
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -70,8 +71,12 @@ def ledger_of(request):
 @pytest.fixture
 def later(monkeypatch):
     """A call after which so many seconds have passed since the test began."""
-    clock = time.time
-    return lambda seconds: monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+
+    def pass_by(seconds):
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + seconds, time=time.time)
+        monkeypatch.setattr(ledger_module, "time", clock)
+
+    return pass_by
 
 
 @pytest.fixture
@@ -129,8 +134,9 @@ def test_a_trial_of_a_dead_worker_is_queued_once_and_keeps_what_it_is(url, ledge
     dead, one, other = (ledger_of(url, worker=worker) for worker in ("a:1", "b:1", "c:1"))
     dead.enqueue(POINTS)
     (lost,) = draw(dead)
-    one.reclaim()
-    assert one.running() == 1  # it may live
+    for ledger in (one, other):
+        ledger.reclaim()
+        assert one.running() == 1  # it may live
     later(300)
     one.reclaim()
     other.reclaim()
@@ -149,11 +155,12 @@ def test_a_trial_of_a_dead_worker_is_queued_once_and_keeps_what_it_is(url, ledge
 def test_signatures_are_renewed_while_a_worker_lives(url, ledger_of, signed, later):
     ledger, other = ledger_of(url, heartbeat=0.05, worker="a:1"), ledger_of(url, worker="b:1")
     trials = draw(ledger)
+    other.reclaim()
     later(300)
     signed.clear()
     with Pulse(ledger, trials):
         assert signed.wait(60)
-        other.reclaim()
+    other.reclaim()
     assert other.running() == 1
     later(600)
     other.reclaim()
@@ -174,6 +181,7 @@ def test_a_pulse_outlives_the_end_of_its_trials(sqlite, ledger_of, signed):
 def test_signatures_go_on_when_a_storage_is_there_again(error, sqlite, ledger_of, signed, later, monkeypatch):
     ledger, other = ledger_of(sqlite, heartbeat=0.05, worker="a:1"), ledger_of(sqlite, worker="b:1")
     trials = draw(ledger)
+    other.reclaim()
     sign, failed = Ledger.sign, Semaphore(0)
 
     def failing(*_):
@@ -201,6 +209,21 @@ def test_one_that_died_before_it_signed_is_found_too(sqlite, ledger_of, later, m
     later(300)
     ledger.reclaim()
     assert states(ledger) == [TrialState.FAIL, TrialState.WAITING]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wrong_clock_makes_no_worker_dead_and_keeps_no_dead_one_alive(
+    hours, sqlite, ledger_of, later, monkeypatch
+):
+    ledger, other = ledger_of(sqlite, worker="a:1"), ledger_of(sqlite, worker="b:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "time", SimpleNamespace(time=lambda: time.time() + 3600 * hours))
+        draw(ledger)
+    other.reclaim()
+    assert other.running() == 1
+    later(300)
+    other.reclaim()
+    assert other.running() == 0
 
 
 def test_a_trial_that_kills_its_workers_is_given_up(sqlite, ledger_of):
