@@ -13,7 +13,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import style
 from analysis.cells import Cell, Row, Table
 from analysis.figures.settings import MEANING, Kind, PlotConfig
 from analysis.figures.view import View
@@ -23,6 +22,7 @@ from analysis.provenance import configuration_hash, plain, rule
 from analysis.selection import TOP1, settings_of
 from analysis.significance import grids
 from analysis.tables import Tables
+from benchmarks import style
 from benchmarks.errors import UserError
 from benchmarks.overrides import as_overrides
 from benchmarks.words import command_line

@@ -31,7 +31,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     paths = paths_of(options.out, options.kind)
     sources = sources_of(options.source)
     from analysis.logs import load  # takes the time that pandas and matplotlib take
-    from analysis.style import save
+    from benchmarks.style import save
 
     drawn = _figure(load(sources), options)
     for path in paths:
@@ -101,7 +101,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     Raises:
         NothingToDraw: the runs hold nothing for this kind.
     """
-    from analysis.style import applied
+    from benchmarks.style import applied
 
     with applied():
         return importlib.import_module(f"analysis.figures.{options.kind}").draw(view.since(options.start), options)

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "sweeps": {"sweeps", "benchmarks", "methods"},
     "analysis": {"analysis", "benchmarks", "methods"},  # of the last two only leaves, see below
 }
-# What readers of logs may use: the grammar of commands, names, published figures, files. None of it needs torch.
+# What readers of logs may use: the grammar of commands, names, published figures, files, the look of
+# figures. None of it needs torch.
 LEAVES = (
     "benchmarks.cli",
     "benchmarks.overrides",
@@ -27,6 +28,7 @@ LEAVES = (
     "benchmarks.metrics",
     "benchmarks.pairs",
     "benchmarks.published",
+    "benchmarks.style",
     "benchmarks.words",
     "methods.config",
 )

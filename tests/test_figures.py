@@ -14,7 +14,6 @@ from matplotlib.colors import to_rgb
 from scipy import stats
 
 import analysis
-from analysis import style
 from analysis.cells import Cell
 from analysis.figures import blocks
 from analysis.figures.attention import energy
@@ -24,7 +23,7 @@ from analysis.figures.ranks import groups
 from analysis.figures.settings import Cost, Kind, PlotConfig
 from analysis.figures.view import NothingToDraw, one_protocol
 from analysis.plot import COMMAND, draw
-from benchmarks import metrics
+from benchmarks import metrics, style
 from benchmarks.cli import main
 from benchmarks.errors import UserError
 

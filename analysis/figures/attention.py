@@ -13,12 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.artifacts import Arrays
 from analysis.cells import shown
 from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View
+from benchmarks import style
 
 TILE, GAP = 0.46, 0.1  # side of a picture in inches, and the gap between two as a part of it
 

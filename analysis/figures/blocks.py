@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.cells import Cell, Column
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from analysis.runs import get
 from analysis.selection import settings_of
+from benchmarks import style
 from benchmarks.errors import UserError
 
 Sizes = tuple[int, ...]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.cells import shown
 from analysis.figures.inside import Inside, by_column, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
 from analysis.statistics import std
+from benchmarks import style
 
 MOST = 4
 

@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.cells import Column, shown
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from benchmarks import metrics
+from benchmarks import metrics, style
 from methods import unknown
 
 MARKED = 8  # points of a line that carry its marker

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import statistics, style
+from analysis import statistics
 from analysis.cells import shown
 from analysis.figures.view import View
+from benchmarks import style
 
 LINE = 0.12  # inches that a line of a row's name is high
 LETTERS = 24  # in such a line: of a figure a column wide, the names then leave half to the panel

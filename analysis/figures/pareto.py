@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
-from analysis import style
 from analysis.cells import Cell, Column, shown
 from analysis.figures.settings import Cost, PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from analysis.runs import get, seconds_of
+from benchmarks import style
 
 TEACHER = "teacher"
 SMALL = 6  # points, of the networks' names

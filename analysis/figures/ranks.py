@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import statistics, style
+from analysis import statistics
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
+from benchmarks import style
 from benchmarks.words import counted
 
 FEW = 5  # pairs, below which ranks say little

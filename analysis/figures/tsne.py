@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from analysis import style
 from analysis.artifacts import Arrays
 from analysis.cells import shown
 from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View
+from benchmarks import style
 
 PERPLEXITY = 30
 MOST = 4  # panels beside each other

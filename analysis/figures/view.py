@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import style
 from analysis.cells import Column
 from analysis.logs import Logs
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch
-from benchmarks import metrics
+from benchmarks import metrics, style
 from benchmarks.errors import UserError
 from benchmarks.words import counted
 from methods import ALONE

@@ -5,12 +5,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.cells import Column, shown
 from analysis.figures.curves import line
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from benchmarks import metrics
+from benchmarks import metrics, style
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
