@@ -37,6 +37,7 @@ FILLS = (
     *((False, "-"), (True, "--"), (False, "-."), (True, DOTTED)),
 )
 NOTE = 6.5  # points, the size of small print
+MANY = 300  # from the lowest to the highest number of a logarithmic axis: more, and only powers of ten have room
 HEAT = "cividis"  # even in lightness, and the same to those who see no red or green
 
 SETTINGS: Any = {
@@ -191,6 +192,11 @@ def whole_numbers(axis: Axis) -> None:
 
 def plain_numbers(axis: Axis) -> None:
     """Ticks of a logarithmic axis as decimal numbers: text is never read as mathematics here."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+    def plain(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if high < MANY * low or f"{value:e}".startswith("1") else ""
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axis.set_major_formatter(FuncFormatter(plain))
     axis.set_minor_formatter(NullFormatter())

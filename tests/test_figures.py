@@ -631,6 +631,19 @@ def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, r
         assert "蒸馏 é" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.1, 2, ["0.1", "0.2", "0.5", "1", "2"]), (1e-3, 1e3, ["0.001", "0.01", "0.1", "1", "10", "100", "1000"])],
+)
+def test_numbers_of_a_logarithmic_axis_are_those_that_have_room(low, high, shown):
+    figure, (axis,) = style.panels([1])
+    axis.set(xscale="log", xlim=(low, high))
+    style.plain_numbers(axis.xaxis)
+    figure.draw_without_rendering()
+    ticks = [(tick.get_loc(), tick.label1.get_text()) for tick in axis.xaxis.get_major_ticks()]
+    assert [text for place, text in ticks if text and low <= place <= high] == shown
+
+
 @pytest.mark.parametrize("count", [1, 6, 7, 24, 35, 49])
 @pytest.mark.parametrize("seen", ["linestyle", "color"])  # in black and white, and where points have no line
 def test_no_two_names_look_alike_by_lines_or_by_colours_alone(count, seen):
