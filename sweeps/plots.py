@@ -15,17 +15,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.files import write_atomically
+from benchmarks import style
 from sweeps.findings import Findings
 from sweeps.study import score_of
 
 SCORE = "top-1 on held-out images, %"
-COMPLETE, PRUNED, BEST, DEFAULT = "tab:blue", "0.6", "tab:red", "tab:green"
+COMPLETE, BEST, DEFAULT, *_ = style.PALETTE
+PRUNED = style.GREY
 BLOCKS = "block_size."
 FORMATS = ("png", "pdf")
 
@@ -33,23 +32,20 @@ FORMATS = ("png", "pdf")
 def draw_all(findings: Findings, folder: Path) -> list[Path]:
     """Draw what the study has trials for; returns the files."""
     written = []
-    for name, draw in FIGURES.items():
-        figure = draw(findings)
-        if figure is not None:
-            figure.suptitle(findings.study.study_name, fontsize="medium")
-            written += [_write(figure, folder / f"{name}.{kind}", kind) for kind in FORMATS]
+    with style.applied():
+        for name, draw in FIGURES.items():
+            if (figure := draw(findings)) is None:
+                continue
+            style.note(figure, findings.study.study_name)
+            for path in (folder / f"{name}.{kind}" for kind in FORMATS):
+                style.save(figure, path)
+                written.append(path)
     return written
-
-
-def _write(figure: Figure, path: Path, kind: str) -> Path:
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150))
-    return path
 
 
 def history(findings: Findings) -> Figure:
     """Scores by trial, the best so far, and where trials were pruned."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = style.panels([1], height=2.4)
     complete = findings.of(TrialState.COMPLETE)
     numbers, scores = [trial.number for trial in complete], [score_of(trial) for trial in complete]
     axes.plot(numbers, scores, "o", color=COMPLETE, label="complete")
@@ -58,9 +54,9 @@ def history(findings: Findings) -> Figure:
     if findings.default is not None:
         axes.axhline(score_of(findings.default), color=DEFAULT, linestyle="--", label="defaults")
     _mark_pruned(axes, [trial.number for trial in findings.of(TrialState.PRUNED)])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.whole_numbers(axes.xaxis)
     axes.set(xlabel="trial", ylabel=SCORE)
-    figure.legend(loc="outside right upper")
+    style.legend(figure, [axes])
     return figure
 
 
@@ -72,24 +68,24 @@ def _mark_pruned(axes: Axes, positions: Sequence[float]) -> None:
 
 
 def curves(findings: Findings) -> Figure | None:
-    """Scores by epoch, or by seed, of every trial; the best and the defaults on top."""
-    reported = [trial for trial in findings.trials if trial.intermediate_values]
+    """Scores by epoch, or by seed, of every finished trial; the best and the defaults on top."""
+    reported = [trial for trial in findings.finished if trial.intermediate_values]
     if not reported:
         return None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = style.panels([1], height=2.4)
     for trial in reported:
-        axes.plot(*_curve(trial), color=PRUNED if trial.state == TrialState.PRUNED else COMPLETE, linewidth=1)
-    for trial in findings.of(TrialState.PRUNED):
-        axes.plot(*([last] for *_, last in _curve(trial)), "x", color=PRUNED, zorder=3)  # above all curves
+        steps, scores = _curve(trial)
+        if trial.state == TrialState.PRUNED:
+            axes.plot(steps, scores, color=PRUNED, linewidth=0.7)
+            axes.plot(steps[-1], scores[-1], "x", color=PRUNED, zorder=3, label="pruned")  # above all curves
+        else:
+            axes.plot(steps, scores, color=COMPLETE, linewidth=0.7, label="complete")
     for special, color, label in ((findings.default, DEFAULT, "defaults"), (findings.best, BEST, "best")):
         if special is not None and special.intermediate_values:
-            axes.plot(*_curve(special), color=color, linewidth=2.5, label=f"trial {special.number}, {label}")
-    axes.plot([], [], color=COMPLETE, label="complete")
-    axes.plot([], [], "x-", color=PRUNED, label="pruned")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot(*_curve(special), color=color, linewidth=2, label=f"trial {special.number}, {label}")
+    style.whole_numbers(axes.xaxis)
     axes.set(xlabel="seed" if findings.settings["pruner"] == "wilcoxon" else "epoch", ylabel=SCORE)
-    figure.legend(loc="outside right upper")
+    style.legend(figure, [axes])
     return figure
 
 
@@ -103,13 +99,11 @@ def slices(findings: Findings) -> Figure | None:
     ranges = findings.ranges
     if not ranges:
         return None
-    figure, panels = _panels(len(ranges), columns=4, sharey=True)
+    figure, panels = style.panels([len(ranges)], sharey=True)
     for axes, (name, kind) in zip(panels, ranges.items(), strict=True):
         _slice(axes, findings, name, kind)
     figure.supylabel(SCORE, fontsize="medium")
-    signs = [("o", COMPLETE, "complete"), ("x", PRUNED, "pruned"), ("*", BEST, "best"), ("D", DEFAULT, "defaults")]
-    handles = [Line2D([], [], linestyle="", marker=sign, color=color, label=label) for sign, color, label in signs]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    style.legend(figure, panels)
     return figure
 
 
@@ -120,11 +114,13 @@ def _slice(axes: Axes, findings: Findings, name: str, kind: BaseDistribution) ->
         for state in (TrialState.COMPLETE, TrialState.PRUNED)
     )
     places = [place(trial.params[name]) for trial in complete]
-    axes.plot(places, [score_of(trial) for trial in complete], "o", color=COMPLETE, alpha=0.6)
+    axes.plot(places, [score_of(trial) for trial in complete], "o", color=COMPLETE, alpha=0.6, label="complete")
     _mark_pruned(axes, [place(trial.params[name]) for trial in pruned])
-    for special, marker, color in ((findings.default, "D", DEFAULT), (findings.best, "*", BEST)):
+    specials = ((findings.default, "D", DEFAULT, "defaults"), (findings.best, "*", BEST, "best"))
+    for special, marker, color, label in specials:
         if special is not None and name in special.params:
-            axes.plot(place(special.params[name]), score_of(special), marker, color=color, markersize=10)
+            x, y = place(special.params[name]), score_of(special)
+            axes.plot(x, y, marker, color=color, markersize=8, clip_on=False, label=label)
     axes.set_xlabel(name)
 
 
@@ -135,7 +131,9 @@ def _scale(axes: Axes, kind: BaseDistribution) -> Callable[[Any], float]:
         axes.set_xlim(-0.5, len(kind.choices) - 0.5)
         return kind.choices.index
     assert isinstance(kind, FloatDistribution)
-    axes.set_xscale("log" if kind.log else "linear")
+    if kind.log:
+        axes.set_xscale("log")
+        style.plain_numbers(axes.xaxis)
     axes.set_xlim(kind.low, kind.high)
     return float
 
@@ -146,12 +144,12 @@ def blocks(findings: Findings) -> Figure | None:
     pairs, scores = list(itertools.combinations(ranges, 2)), [score_of(trial) for trial in findings.ranked()]
     if not pairs or not scores:
         return None
-    figure, panels = _panels(len(pairs), columns=min(3, len(pairs)))
+    figure, panels = style.panels([len(pairs)])
     color = Normalize(min(scores), max(scores))
     for axes, pair in zip(panels, pairs, strict=True):
         image = _heat_map(axes, findings, pair, [ranges[name] for name in pair], color)
     figure.colorbar(image, ax=panels, label=SCORE)
-    figure.supxlabel("mean of the complete trials, and how many there are; ×: all were pruned", fontsize="small")
+    figure.supxlabel("mean of the complete trials, and how many there are; ×: all were pruned", fontsize=style.NOTE)
     return figure
 
 
@@ -166,22 +164,12 @@ def _heat_map(axes: Axes, findings: Findings, pair: tuple[str, str], kinds: Sequ
             means[row, column] = np.mean(scores)
             text = f"{means[row, column]:.1f}\n{len(scores)}"
         dark = bool(scores) and color(means[row, column]) < 0.6
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
+        axes.text(column, row, text, ha="center", va="center", fontsize=style.NOTE, color="w" if dark else "k")
     axes.set_xticks(range(len(across)), map(str, across))
     axes.set_yticks(range(len(up)), map(str, up))
     axes.set(xlabel=pair[0], ylabel=pair[1])
-    return axes.imshow(means, origin="lower", aspect="auto", norm=color)
-
-
-def _panels(number: int, columns: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with so many small panels, those that are left over taken away."""
-    columns = min(columns, number)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(1 + 2.8 * columns, 0.4 + 2.6 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).flat)
-    for axes in panels[number:]:
-        axes.remove()
-    return figure, panels[:number]
+    axes.grid(visible=False)
+    return axes.imshow(means, origin="lower", aspect="auto", norm=color, cmap=style.HEAT)
 
 
 FIGURES: Mapping[str, Callable[[Findings], Figure | None]] = {

@@ -565,6 +565,19 @@ def tried(count):
     return findings.Findings(invented, None)
 
 
+def test_figures_are_the_same_bytes_each_time_whatever_a_study_is_called(tmp_path, monkeypatch):
+    invented = optuna.create_study(direction="maximize", study_name=r"x$\b$")
+    invented.set_user_attr("settings", {"grid": True, "pruner": "none"})
+    invented.add_trials(tried(3).trials)
+    for when in ("0", "1"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", when)  # matplotlib's clock
+        plots.draw_all(findings.Findings(invented, None), tmp_path / when)
+    names = sorted(path.name for path in (tmp_path / "0").iterdir())
+    assert names == ["history.pdf", "history.png", "slices.pdf", "slices.png"]
+    for name in names:
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
 def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
     few, enough = tried(findings.LEAST_TRIALS - 1), tried(findings.LEAST_TRIALS)
     console = make_console()
