@@ -22,7 +22,7 @@ from sweeps.seals import SETTINGS
 from sweeps.storage import open_storage, read_whole
 
 REDUCTION = 3  # Hyperband: one trial in so many goes on
-LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: three brackets
+LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: at most three brackets; two of a budget of 3
 # TPE sees only the trials of its bracket, so that the usual 10 would leave most of a study to chance.
 STARTUP_TRIALS = 5
 
