@@ -21,7 +21,7 @@ from sweeps.ledger import FINISHED, MOST_DEATHS, Ledger
 from sweeps.plan import Plan
 from sweeps.storage import hidden, in_use
 from sweeps.study import open_study, search_ledger
-from sweeps.worker import Worker, pending_confirmation
+from sweeps.worker import Worker, queue_confirmation
 
 TEACHER = "teacher"  # attribute of a study: SHA-256 of the weights that its trials learn from
 
@@ -43,7 +43,7 @@ def _conduct(plan: Plan, console: Console) -> None:
     ledger = search_ledger(plan, study)
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
     begun_with = ledger.finished()
-    if begun_with >= ledger.target and pending_confirmation(plan, study) is None:
+    if begun_with >= ledger.target and queue_confirmation(plan, study) is None:
         console.print(f"complete already: {counted(begun_with, 'finished trial')} (for more: a larger trials=N)")
         return
     _announce(plan, begun_with, console)
@@ -67,7 +67,7 @@ def labour(plan: Plan, console: Console) -> None:
 def _bury(plan: Plan, study: optuna.Study, ledger: Ledger, pid: int) -> None:
     """Queue the trials of a dead process of this machine again, of the search or of the confirmation."""
     ledger.bury(pid)
-    if ledger.is_over() and (confirming := pending_confirmation(plan, study)):
+    if ledger.is_over() and (confirming := queue_confirmation(plan, study)):
         confirming.bury(pid)
 
 
@@ -82,7 +82,7 @@ def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
         raise RunFailed(
             f"workers ended when {ledger.finished()} of {counted(ledger.target, 'trial')} were finished{again}"
         )
-    confirming = pending_confirmation(plan, study)
+    confirming = queue_confirmation(plan, study)
     if confirming is None:
         return
     done = {trial.params["seed"] for trial in confirming.study.get_trials(deepcopy=False, states=FINISHED)}

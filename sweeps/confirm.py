@@ -81,36 +81,30 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Tuned against default, paired by seed, in points of top-1.
+class Paired:
+    """What two variants reached, paired by seed.
 
     Attributes:
-        tuned, default: top-1 of both, in percent, by seed; what a seed gave to one of them alone is left out.
+        ours, theirs: top-1 of both, in percent, by seed; what a seed gave to one of them alone is left out.
     """
 
-    tuned: Mapping[int, float]
-    default: Mapping[int, float]
-
-    @classmethod
-    def of(cls, study: optuna.Study) -> Gain:
-        """What a confirmation found so far."""
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        tuned, default = ({t.params["seed"]: t.user_attrs[key] for t in trials} for key in (TUNED, DEFAULT))
-        return cls(tuned, default)
+    ours: Mapping[int, float]
+    theirs: Mapping[int, float]
 
     @property
     def seeds(self) -> list[int]:
         """Those that both have."""
-        return sorted(self.tuned.keys() & self.default.keys())
+        return sorted(self.ours.keys() & self.theirs.keys())
+
+    @property
+    def scores(self) -> tuple[list[float], list[float]]:
+        """Ours and theirs, in the order of the seeds."""
+        return [self.ours[seed] for seed in self.seeds], [self.theirs[seed] for seed in self.seeds]
 
     @property
     def differences(self) -> np.ndarray:
-        """In the order of the seeds."""
-        return np.subtract(*self._paired)
-
-    @property
-    def _paired(self) -> tuple[list[float], list[float]]:
-        return [self.tuned[seed] for seed in self.seeds], [self.default[seed] for seed in self.seeds]
+        """In points, in the order of the seeds."""
+        return np.subtract(*self.scores)
 
     @property
     def mean(self) -> float:
@@ -136,6 +130,17 @@ class Gain:
         interval = f" ± {self.half_width:.2f} (95 %, n = {len(self.seeds)})"
         return signed(self.mean) + (interval if np.isfinite(self.half_width) else "")
 
+
+class Gain(Paired):
+    """What tuning gained: ours are the best trial's scores, theirs those of the defaults."""
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> Gain:
+        """What a confirmation found so far."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        tuned, default = ({t.params["seed"]: t.user_attrs[key] for t in trials} for key in (TUNED, DEFAULT))
+        return cls(tuned, default)
+
     @property
     def better(self) -> bool:
         """Whether the interval lies above zero."""
@@ -146,7 +151,7 @@ class Gain:
         if np.isinf(self.half_width):
             few = len(self.seeds) < MIN_SEEDS
             verdict = f"no test below {MIN_SEEDS} seeds" if few else "no test where all seeds differ by the same"
-        tuned, default = map(spread, self._paired)
+        tuned, default = map(spread, self.scores)
         return f"{tuned} against {default}: {self.difference} points, {verdict}"
 
 

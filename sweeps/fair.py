@@ -24,10 +24,10 @@ from methods import option
 from sweeps import findings, spaces
 from sweeps.conduct import conduct
 from sweeps.config import SearchConfig, StudyConfig
-from sweeps.confirm import Gain, spread
+from sweeps.confirm import Gain, Paired, spread
 from sweeps.findings import Findings
 from sweeps.ledger import FINISHED
-from sweeps.objective import SETTINGS
+from sweeps.objective import PRESET
 from sweeps.plan import Plan, prepare
 from sweeps.study import open_study
 
@@ -106,21 +106,21 @@ def _gain(plan: Plan, found: Findings) -> Gain:
             f"study {plan.name}: trial {found.best.number}, its best, is not trained on fresh seed {missing}; the "
             "same command does that"
         )
-    tuned, default = ({seed: each[seed] for seed in plan.fresh_seeds} for each in (gain.tuned, gain.default))
+    tuned, default = ({seed: each[seed] for seed in plan.fresh_seeds} for each in (gain.ours, gain.theirs))
     return Gain(tuned, default)
 
 
 def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, Gain]) -> None:
     """The methods, the best first; all differences are paired by seed."""
-    ranked = sorted(gains, key=lambda method: -sum(gains[method].tuned.values()))
+    ranked = sorted(gains, key=lambda method: -sum(gains[method].ours.values()))
     first = gains[ranked[0]]
     table = make_table("method", "trials", "pruned", "defaults", "tuned", "gained by tuning", "behind the first")
     for method in ranked:
         gain = gains[method]
         finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))
         tuned = gain.difference if gain.differences.any() else "the defaults are best"
-        scores = (spread(gain.default.values()), spread(gain.tuned.values()), tuned)
-        behind = "" if gain is first else Gain(gain.tuned, first.tuned).difference
+        scores = (spread(gain.theirs.values()), spread(gain.ours.values()), tuned)
+        behind = "" if gain is first else Paired(gain.ours, first.ours).difference
         table.add_row(method, str(finished), str(pruned), *scores, behind)
     console.print(
         f"top-1 on held-out images, mean ± standard deviation over {counted(len(first.seeds), 'fresh seed')}"
@@ -149,10 +149,10 @@ def _write(
             "study": plan.name,
             "searched": list(found[method].ranges),
             "trial": best.number,
-            "settings": best.user_attrs[SETTINGS],
+            "settings": best.user_attrs[PRESET],
             "seeds": gain.seeds,
-            "default": list(gain.default.values()),
-            "tuned": list(gain.tuned.values()),
+            "default": list(gain.theirs.values()),
+            "tuned": list(gain.ours.values()),
         }
     run = next(iter(plans.values())).run
     path = Path(run.output).parent / f"fair-{run.pair.name}-{run.data.name}-{run.train.epochs}ep.json"

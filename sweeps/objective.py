@@ -36,7 +36,7 @@ TOP1, TOP1_LAST = metrics.evaluation(SPLIT, "top1"), metrics.evaluation(SPLIT, m
 SECONDS_BETWEEN_LOOKS = 2  # at a run that another process is training
 
 # Attributes of a trial, beside those of its worker
-SCORES, FAILURE, SETTINGS, COMMAND = "scores", "failure", "settings", "command"
+SCORES, FAILURE, PRESET, COMMAND = "scores", "failure", "settings", "command"
 
 
 def train(
@@ -72,7 +72,7 @@ def record(plan: Plan, variant: Variant) -> dict[str, Any]:
     told = beyond_usual(student, plan.base.specs)
     words = command_line([f"teacher.root={plan.run.teacher.root}"])
     return {
-        SETTINGS: told | {"method": {"name": student.method.name} | told.get("method", {})},
+        PRESET: told | {"method": {"name": student.method.name} | told.get("method", {})},
         COMMAND: f"{repeat(student, plan.run.teacher)} {words}",
     }
 

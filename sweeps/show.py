@@ -137,14 +137,14 @@ def _print_best(console: Console, found: Findings) -> None:
 
 def _full_command(found: Findings, best: FrozenTrial) -> str:
     where = {"pair": pair_settings(PairConfig(**found.settings["pair"])), "data": found.settings["data"]["name"]}
-    words = as_overrides(best.user_attrs[objective.SETTINGS] | where)
+    words = as_overrides(best.user_attrs[objective.PRESET] | where)
     return command_line(["python", "-m", "benchmarks.run", *words])
 
 
 def _export(console: Console, found: Findings, path: Path) -> None:
     if found.best is None:
         raise UserError(f"export={path}: no trial of the study is complete")
-    settings: dict[str, Any] = found.best.user_attrs[objective.SETTINGS]
+    settings: dict[str, Any] = found.best.user_attrs[objective.PRESET]
     head = f"# trial {found.best.number} of study {found.study.study_name}, {score_of(found.best):.2f} % top-1\n"
     write_text(path, head + yaml.safe_dump(settings, sort_keys=False))
     console.print(f"wrote {path}: python -m benchmarks.run preset={path} pair=…")

@@ -22,7 +22,7 @@ from sweeps.study import best_trial, make_sampler, open_study, search_ledger
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other workers do
 
 
-def confirmation_ledger(plan: Plan, best: FrozenTrial) -> Ledger:
+def open_confirmation(plan: Plan, best: FrozenTrial) -> Ledger:
     """The ledger of the confirmation of a study's best trial, its seeds in the queue."""
     study = open_study(plan, confirmation_name(plan.name, best.number))
     ledger = Ledger(study, len(plan.fresh_seeds), plan.search.heartbeat, closed=True)
@@ -30,12 +30,16 @@ def confirmation_ledger(plan: Plan, best: FrozenTrial) -> Ledger:
     return ledger
 
 
-def pending_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
-    """The ledger of the confirmation of a study's best trial; None where nothing is left to be confirmed."""
+def queue_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
+    """Begin the confirmation of a study's best trial, its seeds in the queue, or go on with it.
+
+    Returns:
+        its ledger; None where nothing is left to be confirmed.
+    """
     best = best_trial(study)
     if best is None or not plan.fresh_seeds:
         return None
-    ledger = confirmation_ledger(plan, best)
+    ledger = open_confirmation(plan, best)
     return ledger if ledger.finished() < ledger.target else None
 
 
@@ -68,7 +72,7 @@ class Worker:
         best = best_trial(study)
         if best is None or not self.plan.fresh_seeds:
             return
-        ledger = confirmation_ledger(self.plan, best)
+        ledger = open_confirmation(self.plan, best)
         confirmation = Confirmation(self.plan, ledger.study, best, self.bench, self.console)
         self._work(ledger, 1, confirmation.enter, confirmation)
 

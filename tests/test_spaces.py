@@ -22,7 +22,7 @@ from methods import Search, configure, dead_settings, registry
 from methods.schedules import LossConfig
 from sweeps import spaces
 from sweeps.draft import defaults, from_trial, get, of_point
-from sweeps.objective import COMMAND, SETTINGS, record
+from sweeps.objective import COMMAND, PRESET, record
 
 plan_of = cache(plan_of)
 ON_DIGITS = ("data=digits", "train.threads=1", "train.precision=fp32")
@@ -230,7 +230,7 @@ def test_a_trials_settings_as_a_preset_are_the_same_student(space, tmp_path):
     plan = plan_of(f"space={space}", *VGG)
     for _, draft in random_drafts(plan.draft, 2):
         path = tmp_path / "preset.yaml"
-        path.write_text(yaml.safe_dump(record(plan, draft.variant)[SETTINGS]))
+        path.write_text(yaml.safe_dump(record(plan, draft.variant)[PRESET]))
         method = draft.variant.method.name
         words = [f"method={method}", f"preset={path}", *VGG, "data.validation=0.1", "train.epochs=3"]
         assert student(plan, words) == plan.base.resolve(draft.variant)
@@ -242,7 +242,7 @@ def test_a_weight_that_another_variant_has_for_the_pair_is_a_setting(tmp_path):
     plan = plan_of("space=loss_schedule", *typed, *VGG)
     variant = plan.base.variant
     path = tmp_path / "preset.yaml"
-    path.write_text(yaml.safe_dump(record(plan, variant)[SETTINGS]))
+    path.write_text(yaml.safe_dump(record(plan, variant)[PRESET]))
     words = ["method=ttm", f"preset={path}", *VGG, "data.validation=0.1", "train.epochs=3"]
     assert student(plan, words) == plan.base.resolve(variant)
 

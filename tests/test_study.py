@@ -34,7 +34,7 @@ from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
 from sweeps.ledger import POINT, Ledger, origin, worker_name
-from sweeps.worker import confirmation_ledger
+from sweeps.worker import open_confirmation
 
 NAME, TRIALS, BUDGET = "tried", 4, 3
 STUDY = (*merge(QUICK, ["confirm=0"]), "space=aftkd", f"study={NAME}", f"trials={TRIALS}", f"budget={BUDGET}")
@@ -400,7 +400,7 @@ def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, 
     assert best.value == pytest.approx(50 + 20.5 * best.params["degree"])
     assert best.user_attrs["scores"] == pytest.approx([50 + rate * best.params["degree"] for rate in (20, 21)])
     assert trained[-3:] == [(seed, ["default", f"trial-{best.number}"]) for seed in (5, 6, 7)]
-    assert found.gain.default == {5: 61, 6: 60, 7: 60.5}
+    assert found.gain.theirs == {5: 61, 6: 60, 7: 60.5}
     assert found.gain.differences == pytest.approx([rate * (best.params["degree"] - 0.5) for rate in (22, 20, 21)])
     assert found.gain.better
     assert "better than the defaults" in capsys.readouterr().out
@@ -437,7 +437,7 @@ def test_a_worker_killed_in_the_confirmation_leaves_its_seed_in_the_queue(tmp_pa
         """Work to the end of the search; then a process draws a fresh seed and is killed."""
         labour(dataclasses.replace(plan, search=dataclasses.replace(plan.search, confirm=0)), console)
         search = findings.find(storage(tmp_path), "blocks")
-        ledger = confirmation_ledger(plan, search.best)
+        ledger = open_confirmation(plan, search.best)
         ledger.worker = worker_name(4321)
         list(ledger.draw(1))
         before.append(ledger.running())

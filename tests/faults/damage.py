@@ -239,7 +239,7 @@ def _found(storage: str, name: str) -> set[str]:
         for trial in found.trials
         if trial.state in FINISHED
     ]
-    gains = zip(found.gain.tuned, found.gain.default, strict=True) if found.gain else ()
+    gains = zip(found.gain.ours, found.gain.theirs, strict=True) if found.gain else ()
     return {repr(each) for each in (*said, *gains, found.settings)}
 
 

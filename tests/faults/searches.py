@@ -65,7 +65,7 @@ def table(folder: Path) -> dict[str, Any]:
     assert found.best is not None
     assert found.gain is not None
     best = rows.index(_row(folder, found.best))
-    return {"trials": rows, "best": best, "tuned": found.gain.tuned, "default": found.gain.default}
+    return {"trials": rows, "best": best, "tuned": found.gain.ours, "default": found.gain.theirs}
 
 
 def _finished(found: Findings) -> Sequence[FrozenTrial]:
