@@ -121,8 +121,7 @@ class Paired:
 
         if len(self.seeds) < MIN_SEEDS or not np.round(np.ptp(self.differences), DIGITS):
             return float("inf")
-        error = self.differences.std(ddof=1) / np.sqrt(len(self.seeds))
-        return float(stats.t.ppf(0.975, len(self.seeds) - 1) * error)
+        return float(stats.ttest_1samp(self.differences, 0).confidence_interval(0.95).high - self.mean)
 
     @property
     def difference(self) -> str:
