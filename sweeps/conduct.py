@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from pathlib import Path
+from functools import partial
 
 import optuna
 from rich.console import Console
 
-from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.files import check_writable
@@ -21,7 +18,7 @@ from sweeps.ledger import FINISHED, MOST_DEATHS, Ledger
 from sweeps.plan import Plan
 from sweeps.storage import hidden, in_use
 from sweeps.study import open_study, search_ledger
-from sweeps.worker import Worker, queue_confirmation
+from sweeps.worker import labour, queue_confirmation
 
 TEACHER = "teacher"  # attribute of a study: SHA-256 of the weights that its trials learn from
 
@@ -51,17 +48,11 @@ def _conduct(plan: Plan, console: Console) -> None:
     check_writable("output", plan.folder)
     _prepare_teacher(plan, study, open_workbench(plan.run, console))
     if plan.search.workers > 1:
-        processes.run(plan, labour, lambda pid: _bury(plan, study, ledger, pid), console)
+        processes.run(plan, partial(_bury, plan, study, ledger), console)
     else:
         labour(plan, console)
     if ledger.finished() <= max(begun_with, ledger.target):  # else others search on, and confirm what they find
         _check_done(plan, study, ledger)
-
-
-def labour(plan: Plan, console: Console) -> None:
-    """What each process does."""
-    with logged(_log(plan)) as log, in_use(plan.search.storage):
-        Worker(plan, open_workbench(plan.run, log), console).run()
 
 
 def _bury(plan: Plan, study: optuna.Study, ledger: Ledger, pid: int) -> None:
@@ -90,11 +81,6 @@ def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
     if confirming.is_over():
         again = f" and was given up after {MOST_DEATHS + 1} failures; confirm=0 leaves it out"
     raise RunFailed(f"the best trial's confirmation on fresh seeds lacks seed {missing}{again}")
-
-
-def _log(plan: Plan) -> Path:
-    """Of this process, for what each epoch says: too much of it for the terminal."""
-    return plan.folder / "logs" / f"{socket.gethostname()}-{os.getpid()}.log"
 
 
 def _announce(plan: Plan, finished: int, console: Console) -> None:

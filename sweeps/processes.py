@@ -18,19 +18,17 @@ from benchmarks.errors import Interrupted
 from benchmarks.processes import settle, start
 from benchmarks.training.signals import Interruption
 from sweeps.plan import Plan
+from sweeps.worker import labour
 
-Labour = Callable[[Plan, Console], None]
-Bury = Callable[[int], None]  # what to do about a dead process, by its number
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def run(plan: Plan, labour: Labour, bury: Bury, console: Console) -> None:
+def run(plan: Plan, bury: Callable[[int], None], console: Console) -> None:
     """Run the plan's workers to their end, which some may meet before the study is done.
 
     Args:
         plan: of the study.
-        labour: what each of them does.
-        bury: is told of one that died.
+        bury: is told the number of one that died.
         console: where to say so.
 
     Raises:
@@ -38,7 +36,7 @@ def run(plan: Plan, labour: Labour, bury: Bury, console: Console) -> None:
     """
     context = multiprocessing.get_context("spawn")  # what runs on a GPU cannot fork
     workers: list[BaseProcess] = [
-        context.Process(target=_begin, args=(plan, labour, k), daemon=True) for k in range(plan.search.workers)
+        context.Process(target=_begin, args=(plan, k), daemon=True) for k in range(plan.search.workers)
     ]
     with Interruption() as interruption:
         for worker in workers:
@@ -48,7 +46,9 @@ def run(plan: Plan, labour: Labour, bury: Bury, console: Console) -> None:
         raise Interrupted(interruption.signum)
 
 
-def _watch(workers: list[BaseProcess], bury: Bury, interruption: Interruption, console: Console) -> None:
+def _watch(
+    workers: list[BaseProcess], bury: Callable[[int], None], interruption: Interruption, console: Console
+) -> None:
     """Wait for the workers; pass a signal on to them, and queue the trials of those that die."""
     living, told = list(workers), False
     while living:
@@ -68,7 +68,7 @@ def _watch(workers: list[BaseProcess], bury: Bury, interruption: Interruption, c
                 os.kill(worker.pid, interruption.signum)
 
 
-def _begin(plan: Plan, labour: Labour, slot: int) -> None:
+def _begin(plan: Plan, slot: int) -> None:
     """The main function of a worker."""
     settle(slot, plan.search.workers, plan.run.train.device == Device.cuda)
 

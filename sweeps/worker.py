@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +12,15 @@ import optuna
 from optuna.trial import FrozenTrial, Trial
 from rich.console import Console
 
+from benchmarks.console import logged
 from benchmarks.errors import Interrupted
 from benchmarks.training.signals import Interruption
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Workbench, open_workbench
 from sweeps.confirm import Confirmation, confirmation_name
 from sweeps.ledger import Ledger, Pulse
 from sweeps.objective import Objective
 from sweeps.plan import Plan
+from sweeps.storage import in_use
 from sweeps.study import best_trial, make_sampler, open_study, search_ledger
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other workers do
@@ -41,6 +45,13 @@ def queue_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
         return None
     ledger = open_confirmation(plan, best)
     return ledger if ledger.finished() < ledger.target else None
+
+
+def labour(plan: Plan, console: Console) -> None:
+    """What each process does for a study; what each epoch says is too much for the terminal, and goes to a file."""
+    path = plan.folder / "logs" / f"{socket.gethostname()}-{os.getpid()}.log"
+    with logged(path) as log, in_use(plan.search.storage):
+        Worker(plan, open_workbench(plan.run, log), console).run()
 
 
 class Worker:

@@ -34,7 +34,7 @@ from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
 from sweeps.ledger import POINT, Ledger, origin, worker_name
-from sweeps.worker import open_confirmation
+from sweeps.worker import labour, open_confirmation
 
 NAME, TRIALS, BUDGET = "tried", 4, 3
 STUDY = (*merge(QUICK, ["confirm=0"]), "space=aftkd", f"study={NAME}", f"trials={TRIALS}", f"budget={BUDGET}")
@@ -406,7 +406,7 @@ def test_the_best_is_trained_again_beside_the_defaults_on_fresh_seeds(tmp_path, 
     assert "better than the defaults" in capsys.readouterr().out
 
 
-def workers_that_die(plan, labour, bury, console):
+def workers_that_die(plan, bury, console):
     """Workers one after the other; one that fails has said so and ends, as one in a process of its own."""
     for _ in range(plan.search.workers):
         with contextlib.suppress(RunFailed):
@@ -433,7 +433,7 @@ def test_a_worker_killed_in_the_confirmation_leaves_its_seed_in_the_queue(tmp_pa
     words = [*merge(BLOCKS, ["confirm=2", "trials=2", "workers=2"]), f"output={tmp_path}"]
     before, after = [], []
 
-    def run(plan, labour, bury, console):
+    def run(plan, bury, console):
         """Work to the end of the search; then a process draws a fresh seed and is killed."""
         labour(dataclasses.replace(plan, search=dataclasses.replace(plan.search, confirm=0)), console)
         search = findings.find(storage(tmp_path), "blocks")
