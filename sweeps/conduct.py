@@ -86,7 +86,7 @@ def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
 def _announce(plan: Plan, finished: int, console: Console) -> None:
     search, run = plan.search, plan.run
     console.print(
-        f"{plan.space} of {run.pair.teacher} teaching {run.pair.student} on {run.data.name}: {finished} of "
+        f"{plan.space.name} of {run.pair.teacher} teaching {run.pair.student} on {run.data.name}: {finished} of "
         f"{counted(search.trials, 'trial')} finished, {counted(run.train.epochs, 'epoch')} each, "
         f"seeds {search.seeds}"
     )

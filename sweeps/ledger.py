@@ -45,11 +45,11 @@ class Ledger:
         study: shared by all workers.
         target: finished trials that end the study.
         heartbeat: seconds between two signs of life.
-        closed: whether there are no trials but those that were queued.
+        grid: whether there are no trials but those that were queued.
     """
 
-    def __init__(self, study: optuna.Study, target: int, heartbeat: float, closed: bool) -> None:
-        self.study, self.target, self.heartbeat, self.closed = study, target, heartbeat, closed
+    def __init__(self, study: optuna.Study, target: int, heartbeat: float, grid: bool) -> None:
+        self.study, self.target, self.heartbeat, self.grid = study, target, heartbeat, grid
         self.worker = worker_name(os.getpid())
         self._signatures: dict[int, tuple[float | None, float]] = {}  # of each trial the last, and since when
 
@@ -80,7 +80,7 @@ class Ledger:
     def has_more(self) -> bool:
         """Whether the study has need of a trial that nobody trains."""
         held = self._trials(HELD)
-        return len(held) < self.target and (not self.closed or bool(self._trials((TrialState.WAITING,))))
+        return len(held) < self.target and (not self.grid or bool(self._trials((TrialState.WAITING,))))
 
     def sign(self, trial: Trial) -> None:
         """A sign of life of the worker that trains a trial."""
@@ -90,7 +90,7 @@ class Ledger:
     def _superfluous(self, trial: Trial) -> bool:
         """Whether other workers have drawn the last places, or the same point, at the same moment."""
         point = trial.user_attrs.get(POINT)
-        if self.closed and point is None:
+        if self.grid and point is None:
             return True
         others = [other for other in self._trials(HELD) if other.number < trial.number]
         doubled = any(

@@ -18,7 +18,6 @@ from benchmarks.overrides import as_overrides
 from benchmarks.training.build import specs_of
 from benchmarks.variants import Variant
 from methods import configure
-from sweeps import spaces
 from sweeps.config import Pruner, SearchConfig
 from sweeps.draft import Base, Draft, Pick, Point
 from sweeps.spaces import Space
@@ -45,7 +44,7 @@ class Plan:
     """
 
     name: str
-    space: str
+    space: Space
     base: Base
     search: SearchConfig
     points: list[Point]
@@ -61,16 +60,11 @@ class Plan:
         return Path(self.run.output)
 
     @property
-    def closed(self) -> bool:
-        """Whether there are no trials but the points."""
-        return spaces.find(self.space).grid
-
-    @property
     def pruner(self) -> Pruner:
         """The pruner, the default resolved."""
         if self.search.pruner != Pruner.default:
             return self.search.pruner
-        return Pruner.none if self.closed else Pruner.hyperband
+        return Pruner.none if self.space.grid else Pruner.hyperband
 
     @property
     def fresh_seeds(self) -> list[int]:
@@ -80,7 +74,7 @@ class Plan:
 
     def draft(self, pick: Pick) -> Draft:
         """A variant by what `pick` decides."""
-        return spaces.find(self.space).draft(self.base, pick)
+        return self.space.draft(self.base, pick)
 
     def of_seed(self, seed: int) -> RunConfig:
         """The trials' configuration with another seed."""
@@ -91,8 +85,8 @@ class Plan:
         base = self.base.resolve(self.base.variant)
         anywhere = ("threads", "device", "compile")
         return {
-            "space": self.space,
-            "grid": self.closed,
+            "space": self.space.name,
+            "grid": self.space.grid,
             "method": plain(base.method),
             "loss": plain(base.loss),
             "pair": plain(self.run.pair),
@@ -136,7 +130,7 @@ def prepare(config: DictConfig, given: frozenset[str], space: Space, name: str |
         config.trials = len(points) if space.grid else TRIALS
     search = OmegaConf.to_object(config)
     assert isinstance(search, SearchConfig)
-    return Plan(name, space.name, base, search, points)
+    return Plan(name, space, base, search, points)
 
 
 def _refuse_overridden(space: Space, points: list[Point], given: frozenset[str]) -> None:

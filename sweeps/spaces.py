@@ -26,7 +26,7 @@ class Space:
         name: on the command line.
         ask: asks a draft for the fields that are searched.
         method: that it is made for; None: any.
-        grid: whether all of its points are tried, rather than what a sampler suggests.
+        grid: whether all of its points are tried, and nothing that a sampler suggests.
     """
 
     name: str

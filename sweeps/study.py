@@ -76,7 +76,7 @@ def score_of(trial: FrozenTrial) -> float:
 
 def search_ledger(plan: Plan, study: optuna.Study) -> Ledger:
     """The ledger of a study's trials, its first points in the queue."""
-    ledger = Ledger(study, plan.search.trials, plan.search.heartbeat, plan.closed)
+    ledger = Ledger(study, plan.search.trials, plan.search.heartbeat, plan.space.grid)
     ledger.enqueue(plan.points)
     return ledger
 

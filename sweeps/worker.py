@@ -29,7 +29,7 @@ SECONDS_BETWEEN_LOOKS = 1.0  # at what other workers do
 def open_confirmation(plan: Plan, best: FrozenTrial) -> Ledger:
     """The ledger of the confirmation of a study's best trial, its seeds in the queue."""
     study = open_study(plan, confirmation_name(plan.name, best.number))
-    ledger = Ledger(study, len(plan.fresh_seeds), plan.search.heartbeat, closed=True)
+    ledger = Ledger(study, len(plan.fresh_seeds), plan.search.heartbeat, grid=True)
     ledger.enqueue([{"seed": seed} for seed in plan.fresh_seeds])
     return ledger
 

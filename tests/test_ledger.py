@@ -56,12 +56,12 @@ def sqlite(tmp_path_factory):
 def ledger_of(request):
     """Makes a worker's ledger of this test's study, with a connection of its own."""
 
-    def make(url, target=4, heartbeat=60.0, closed=False, worker="here:1"):
+    def make(url, target=4, heartbeat=60.0, grid=False, worker="here:1"):
         quieten()
         study = optuna.create_study(
             storage=open_storage(url), study_name=request.node.name, direction="maximize", load_if_exists=True
         )
-        ledger = Ledger(study, target, heartbeat, closed)
+        ledger = Ledger(study, target, heartbeat, grid)
         ledger.worker = worker
         return ledger
 
@@ -256,15 +256,15 @@ def test_only_the_dead_workers_trials_are_queued_again(sqlite, ledger_of, monkey
     assert states(one) == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING, TrialState.WAITING]
 
 
-def test_a_closed_study_has_its_points_and_no_more(sqlite, ledger_of):
-    ledger = ledger_of(sqlite, target=10, closed=True)
+def test_a_grid_has_its_points_and_no_more(sqlite, ledger_of):
+    ledger = ledger_of(sqlite, target=10, grid=True)
     ledger.enqueue(POINTS)
     assert len(draw(ledger, 4)) == 2
     assert not ledger.has_more()
 
 
 def test_points_queued_twice_at_once_are_done_once(sqlite, ledger_of):
-    one, other = ledger_of(sqlite, closed=True), ledger_of(sqlite, closed=True, worker="b:1")
+    one, other = ledger_of(sqlite, grid=True), ledger_of(sqlite, grid=True, worker="b:1")
     one.enqueue(POINTS)
     for k, point in enumerate(POINTS):  # as a second worker that looked before the first had written
         other.study.enqueue_trial(point, user_attrs={"point": k})
@@ -320,7 +320,7 @@ def test_a_worker_that_dies_while_it_queues_a_trial_again_does_not_lose_it(sqlit
 
 
 def test_what_nobody_needed_is_not_queued_again(sqlite, ledger_of):
-    ledger = ledger_of(sqlite, closed=True)
+    ledger = ledger_of(sqlite, grid=True)
     ledger.enqueue(POINTS)
     ledger.study.enqueue_trial(POINTS[0], user_attrs={"point": 0})  # as a second worker did at the same moment
     assert len(draw(ledger, 4)) == 2

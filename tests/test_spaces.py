@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import pickle
 import shlex
 from collections.abc import Mapping
 from functools import cache
@@ -269,6 +270,12 @@ def test_a_space_is_of_its_method():
         spaces.find("aftkd_block")
     with pytest.raises(UserError, match="unknown space 'none'"):
         spaces.find("none")
+
+
+@pytest.mark.parametrize("name", spaces.available())
+def test_a_space_can_be_handed_to_another_process(name):
+    space = spaces.find(name)
+    assert pickle.loads(pickle.dumps(space)) == space
 
 
 def test_a_space_with_nothing_to_search_is_refused():

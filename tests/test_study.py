@@ -353,7 +353,7 @@ def test_a_worker_taken_for_dead_leaves_its_work_to_the_other(confirming, tmp_pa
             other = optuna.load_study(study_name=name, storage=storage(tmp_path))
             (held,) = other.get_trials(states=(TrialState.RUNNING,))
             taken.append(held.number)
-            judge = Ledger(other, 2, 0.0, closed=False)
+            judge = Ledger(other, 2, 0.0, grid=False)
             judge.reclaim()
             judge.reclaim()
             assert other.trials[held.number].state == TrialState.FAIL
