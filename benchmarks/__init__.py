@@ -18,7 +18,7 @@ if _importing and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 # Where a command is typed Python looks first, and folders named `methods` are common.
 _spec = importlib.util.find_spec("methods")
 _found = [Path(folder).resolve() for folder in (_spec and _spec.submodule_search_locations) or []]
-if _found != [Path(__file__).resolve().parents[1] / "methods"]:
+if _found[:1] != [Path(__file__).resolve().parents[1] / "methods"]:
     _hidden = f"{', '.join(map(str, _found))} hides this project's methods; python -P -m … does not look there"
     if not _importing:
         raise ImportError(_hidden)
