@@ -19,7 +19,8 @@ from analysis.figures.view import View
 from analysis.grid import Entry, Grid, number, of_table
 from analysis.plot import draw
 from analysis.provenance import configuration_hash, plain, rule
-from analysis.selection import TOP1, settings_of
+from analysis.selection import select, settings_of
+from analysis.settings import Measure
 from analysis.significance import grids
 from analysis.tables import Tables
 from benchmarks import style
@@ -62,7 +63,10 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
         title: of the page.
         kinds: of figures to draw.
     """
-    runs, selection = tables.logs.runs, tables.selection
+    runs, selection, layout = tables.logs.runs, tables.selection, tables.layout
+    values = dict(zip(selection.cells["run_id"], selection.cells["value"], strict=True))
+    # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare.
+    figures = select(runs, epoch=layout.epoch, methods=layout.methods, pairs=layout.pairs).cells
     used = [(str(run_id), run) for run_id, run in runs[runs.index.isin(selection.cells["run_id"])].iterrows()]
     environment = Environment(
         loader=PackageLoader("analysis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -71,9 +75,10 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
     return environment.get_template("report.html.j2").render(
         title=title,
         sources=tables.sources,
-        rule=rule(tables.layout),
+        rule=rule(layout),
         chapters=[
-            _chapter(str(protocol), cells, tables, kinds) for protocol, cells in selection.cells.groupby("protocol")
+            _chapter(protocol, figures[figures["protocol"] == protocol], tables, kinds)
+            for protocol in sorted(selection.cells["protocol"].unique())
         ],
         comparisons=[(grid, _without_runs(grid)) for result in tables.comparisons for grid in grids(result)],
         runs=[_listed(*each) for each in used],
@@ -82,16 +87,14 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
             for run_id, reason in selection.excluded.itertuples(index=False)
         ],
         remarks=[*tables.logs.notes, *tables.differences],
-        provenance={run_id: _behind(run_id, run) for run_id, run in used},
+        provenance={run_id: _behind(run_id, run, layout.measure, values[run_id]) for run_id, run in used},
         number=number,
     )
 
 
 def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[Kind]) -> Chapter:
-    logs, epoch = tables.logs, tables.layout.epoch
-    # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare.
-    cells = cells.assign(value=cells["run_id"].map(logs.runs[TOP1[epoch]]))
-    view = View(cells, logs.runs, logs.history, epoch)
+    logs = tables.logs
+    view = View(cells, logs.runs, logs.history, tables.layout.epoch)
     pictures, missing = [], []
     print(protocol, file=sys.stderr)
     for place, kind in enumerate(kinds, 1):
@@ -193,13 +196,14 @@ def _listed(run_id: str, run: Any) -> dict[str, Any]:
     return {"run": run_id} | {name: plain(run[name]) for name in names}
 
 
-def _behind(run_id: str, run: Any) -> dict[str, Any]:
+def _behind(run_id: str, run: Any, measure: Measure, value: float) -> dict[str, Any]:
     """What is told of a run where a number that rests on it is clicked."""
     config = run["config"]
     facts = {
         "seed": run["seed"],
         "top-1, last epoch": round(run["top1_last"], 4),
         "top-1, best epoch": round(run["top1_best"], 4),
+        **({} if measure == Measure.top1 else {measure.words: round(value, 4)}),
         "commit": run["commit"],
         "sources": run["sources"],
         "teacher": run["teacher_sha256"],
