@@ -33,10 +33,13 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     from analysis.logs import load  # takes the time that pandas and matplotlib take
     from benchmarks.style import save
 
-    drawn = _figure(load(sources), options)
+    view = _view(load(sources), options)
+    drawn = draw(view, options)
     for path in paths:
         save(drawn, path)
         print(path)
+    for remark in view.remarks:
+        print(f"note: {remark}", file=sys.stderr)
     return 0
 
 
@@ -55,13 +58,14 @@ def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
     require(kind in set(Kind), unknown("kind of figure", kind, Kind))
     options = PlotConfig(kind=Kind(kind), **settings)
     options.check()
-    return _figure(logs, options)
+    return draw(_view(logs, options), options)
 
 
-def _figure(logs: Logs, options: PlotConfig) -> Figure:
+def _view(logs: Logs, options: PlotConfig) -> View:
+    """The runs that were asked for."""
     from analysis.figures.view import one_protocol
 
-    return draw(one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch), options)
+    return one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch)
 
 
 def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from analysis import formats
 from analysis.cells import Table
@@ -18,9 +17,9 @@ from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table
 from analysis.logs import Logs, load
 from analysis.provenance import provenance
-from analysis.runs import machine_of, method_code_of, network_code_of, printable, torch_of, versions_of
+from analysis.remarks import differences, remarks
 from analysis.scores import Scores
-from analysis.selection import CELL, CODE, NETWORK, Selection, select
+from analysis.selection import Selection, select
 from analysis.settings import Format, Layout
 from analysis.significance import Against, against, grids
 from analysis.tidy import to_csv
@@ -29,8 +28,6 @@ from benchmarks.errors import UserError
 from benchmarks.files import write_json, write_text
 from benchmarks.words import counted
 from methods import InvalidSetting, unknown
-
-MOST_NAMED = 3  # cells in a remark
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,21 +56,12 @@ class Tables:
     @property
     def remarks(self) -> list[str]:
         """What was left out, and what is worth knowing of the runs."""
-        left_out = _on_excluded(self.selection.excluded, self.logs.runs["label"])
-        return [*self.logs.notes, *left_out, *self.differences]
+        return remarks(self.logs, self.selection)
 
     @property
     def differences(self) -> list[str]:
         """In what the runs differ that a table puts together all the same."""
-        used = self.logs.runs.loc[self.selection.cells["run_id"].unique()]
-        cells = self.selection.cells
-        return [
-            *_on_edited_methods(used),
-            *_on_edited_networks(cells, used),
-            *_on_several_codes(cells, used),
-            *_on_several_torches(used),
-            *_on_several_machines(cells, used),
-        ]
+        return differences(self.logs, self.selection)
 
     def provenance(self) -> dict[str, Any]:
         """Behind every cell its runs, and what was left out."""
@@ -127,90 +115,6 @@ class Tables:
         for note in self._notes():
             print(note, file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")
-
-
-def _on_excluded(excluded: pd.DataFrame, labels: pd.Series) -> Iterator[str]:
-    """Which runs were left out, by reason and label; the first of many are named."""
-    labels = excluded["run_id"].map(labels).fillna("")
-    for (reason, label), runs in excluded.groupby(["reason", labels], sort=False):
-        whose = f" ({printable(str(label))})" if label else ""
-        yield f"{_first(list(runs['run_id']))} left out: {reason}{whose}"
-
-
-def _on_several_torches(runs: pd.DataFrame) -> Iterator[str]:
-    """Which versions of torch computed the runs, if several did, as the runs began; older logs may not say."""
-    versions = runs.sort_values("created", kind="stable")["config"].map(torch_of).dropna().unique()
-    if len(versions) > 1:
-        yield f"the runs are of several versions of torch: {', '.join(versions)}"
-
-
-def _on_edited_methods(runs: pd.DataFrame) -> Iterator[str]:
-    """Which methods were edited between their runs, if any were, oldest first; older logs may not say."""
-    ordered = runs.sort_values("created", kind="stable")
-    versions = ordered["config"].map(method_code_of).dropna()
-    for label, codes in versions.groupby(ordered["label"]):
-        if codes.nunique() > 1:
-            every = ", ".join(codes.unique())
-            yield (
-                f"{label}: the method's own file was changed between runs, so that each version has a row (oldest "
-                f"first: {CODE}={every}; methods=[…] takes rows by name); rerun=true trains a run again with the "
-                "present one"
-            )
-
-
-def _on_edited_networks(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    """In which columns network or data set were edited between runs, oldest first; older logs may not say."""
-    ordered = runs.sort_values("created", kind="stable")
-    versions = ordered["config"].map(network_code_of).dropna()
-    for column, ids in cells.groupby("column")["run_id"]:
-        codes = versions[versions.index.isin(ids)]
-        if codes.nunique() > 1:
-            labels = ordered["label"][codes.index].map(printable).groupby(codes, sort=False).unique()
-            every = "; ".join(f"{NETWORK}={code} of {_first(names)}" for code, names in labels.items())
-            yield (
-                f"{column}: a file of the student network or of the data set was changed between runs (oldest "
-                f"first: {every}); a method with runs of several versions has a row for each; rerun=true trains a "
-                "run again with the present ones"
-            )
-
-
-def _on_several_codes(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    """Which cells, or else rows, are of several versions of the code, if any are."""
-    versions = cells["run_id"].map(runs["config"].map(versions_of))
-    by_cell = versions.groupby([cells[name] for name in CELL]).agg(_united)
-    mixed = by_cell[by_cell.map(len) > 1]
-    if len(mixed):
-        yield f"averaged over several versions of the code: {_named(mixed.index)}"
-    elif by_cell.nunique() > 1:
-        rows: dict[Any, list[str]] = {}
-        for row, version in zip(by_cell.index.get_level_values("row"), by_cell, strict=True):
-            rows.setdefault(version, []).append(row)
-        beside = " | ".join(", ".join(dict.fromkeys(names)) for names in rows.values())
-        yield f"compared over several versions of the code: {beside}"
-
-
-def _united(found: pd.Series) -> Any:
-    return frozenset[Any]().union(*found)
-
-
-def _on_several_machines(cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    """Which cells hold runs that computed on several devices or with several numbers of threads, if any do."""
-    machines = cells["run_id"].map(runs["config"].map(machine_of))
-    by_cell = machines.groupby([cells[name] for name in CELL]).unique()
-    mixed = by_cell[by_cell.map(len) > 1]
-    if len(mixed):
-        every = "; ".join(sorted(set[str]().union(*mixed)))
-        yield f"averaged over several machines or settings of one: {_named(mixed.index)}: {every}"
-
-
-def _named(places: pd.Index) -> str:
-    """Cells in words, the first of many."""
-    return _first([f"{row} on {column}" for _, column, row in places])
-
-
-def _first(names: Sequence[str]) -> str:
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    return ", ".join([*names[:MOST_NAMED], *more])
 
 
 def make(sources: Sequence[str], layout: Layout) -> Tables:

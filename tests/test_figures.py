@@ -1,5 +1,6 @@
 """Figures: what they show is what was logged, what they cannot show is said, and their files come out the same."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -462,6 +463,13 @@ def test_runs_of_several_protocols_never_share_a_figure():
 def test_unfinished_runs_are_not_drawn_and_the_reason_is_told():
     with pytest.raises(NothingToDraw, match="2 runs: interrupted"):
         view_of([logged("kd", VGG, seed, status="interrupted") for seed in range(2)])
+
+
+def test_the_command_tells_what_it_left_out_as_a_table_does(tmp_path, capsys):
+    logs = logs_of([logged("kd", VGG), logged("kd", VGG, 1, status="failed", id="crashed")])
+    analysis.save(dataclasses.replace(logs, notes=("runs/a: cut",)), tmp_path / "logs.parquet")
+    assert plot("kind=curves", f"source={tmp_path / 'logs.parquet'}", f"out={tmp_path / 'a.svg'}") == 0
+    assert capsys.readouterr().err == "note: runs/a: cut\nnote: crashed left out: failed (kd)\n"
 
 
 def test_a_notebook_is_told_what_would_do():

@@ -80,7 +80,7 @@ def last_moment():
         patch.setattr(throughput_command, "open_workbench", started)
         patch.setattr(suite_command, "_train", started)
         patch.setattr(conduct, "open_workbench", started)
-        patch.setattr(plot_command, "_figure", started)
+        patch.setattr(plot_command, "_view", started)
         patch.setattr(page, "page", started)
         patch.setattr("socket.getaddrinfo", no_network)
         patch.setattr(teacher_command, "prepare_torch", lambda train: None)

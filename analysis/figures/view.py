@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.cells import Column
 from analysis.logs import Logs
+from analysis.remarks import remarks
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch
@@ -33,12 +34,14 @@ class View:
         cells: of a selection, of this protocol.
         runs, history: the tables of the logs.
         epoch: which epoch the cells' values are of.
+        remarks: what was left out, and what is worth knowing of the runs.
     """
 
     cells: pd.DataFrame
     runs: pd.DataFrame
     history: pd.DataFrame
     epoch: Epoch = Epoch.last
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def scores(self) -> Scores:
@@ -121,7 +124,7 @@ def one_protocol(
         raise UserError(
             f"runs of several protocols never share a figure; choose protocol=, a part of its name:\n{told}"
         )
-    return View(selection.cells, logs.runs, logs.history, epoch)
+    return View(selection.cells, logs.runs, logs.history, epoch, tuple(remarks(logs, selection)))
 
 
 def spread(counts: Sequence[int], what: str) -> str:
