@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,16 @@ def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
     Args:
         logs: of one protocol, or with `protocol=` to choose it.
         kind: what to show.
-        settings: as of the command; `help` tells them.
+        settings: as of the command, but for `source` and `out`; `help` tells them.
 
     Raises:
-        UserError: an unknown kind, a setting that cannot work, or nothing to draw.
+        UserError: an unknown kind, a setting that cannot work or act, or nothing to draw.
         InvalidSetting: none of a setting's choices.
     """
     require(kind in set(Kind), unknown("kind of figure", kind, Kind))
-    options = PlotConfig(kind=Kind(kind), **settings)
-    options.check()
+    for name in ("source", "out"):
+        require(name not in settings, f"{name}= is of the command: a figure is of loaded logs, and returned")
+    options = _checked(PlotConfig(kind=Kind(kind), **settings), settings)
     return draw(_view(logs, options), options)
 
 
@@ -78,6 +79,11 @@ def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:
         raise UserError("choose what to show:\n" + "\n".join(f"  kind={kind}: {MEANING[kind]}" for kind in Kind))
     options = OmegaConf.to_object(config)
     assert isinstance(options, PlotConfig)
+    return _checked(options, given)
+
+
+def _checked(options: PlotConfig, given: Iterable[str]) -> PlotConfig:
+    """The settings, of which these were given."""
     options.check()
     if complaints := dead_settings(options, given):
         raise UserError("\n".join(complaints))

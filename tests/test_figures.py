@@ -480,6 +480,10 @@ def test_a_notebook_is_told_what_would_do():
         analysis.figure(logs, "pareto", x="tiem")
     with pytest.raises(ValueError, match=r"pairs=vgg13_vgg8: a list is expected, as \['vgg13_vgg8'\]"):
         analysis.figure(logs, "curves", pairs=VGG)
+    with pytest.raises(UserError, match="alpha=0.05 has no effect"):
+        analysis.figure(logs, "curves", alpha=0.05)
+    with pytest.raises(UserError, match="out= is of the command"):
+        analysis.figure(logs, "curves", out="a.pdf")
 
 
 def test_the_best_epoch_is_marked_as_such():
