@@ -17,6 +17,8 @@ REMEDY = "runs write their arrays with tracking.artifacts=true"
 def path_of(run: Any) -> Path | None:
     """A run's file: beside its W&B folder, so that moved directories stay readable, else where it was written.
 
+    Logs exported without paths tell its name alone, and in the current directory that may be another run's.
+
     Args:
         run: a row of the table of runs.
 
@@ -26,9 +28,9 @@ def path_of(run: Any) -> Path | None:
     written = run["summary"].get(metrics.ARTIFACTS)
     if not isinstance(written, str):
         return None
-    places = [Path(written)]
-    if "://" not in str(run["folder"]):
-        places.insert(0, Path(run["folder"]).parents[1] / Path(written).name)
+    folder, places = Path(run["folder"]), [Path(written)] if Path(written).is_absolute() else []
+    if folder.is_dir():
+        places.insert(0, folder.absolute().parent.parent / Path(written).name)
     return next((place for place in places if place.is_file()), None)
 
 

@@ -10,6 +10,7 @@ from commands import PAIR, few_digits, result, run_folder, weights
 from wandb_logs import tracked
 
 from analysis import parquet
+from analysis.artifacts import path_of
 from analysis.logs import load as load_logs
 from analysis.places import without_places
 from benchmarks import models
@@ -116,6 +117,17 @@ def test_an_export_for_publication_tells_no_folder_of_the_machine(output, teache
     assert logs.runs.drop(columns=["config", "summary", "source", "folder"]).equals(
         public.runs.drop(columns=["config", "summary", "source", "folder"])
     )
+
+
+def test_they_are_found_by_the_logs_folder_and_never_by_their_name_alone(tmp_path, monkeypatch):
+    (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
+    (tmp_path / "artifacts.safetensors").touch()
+    monkeypatch.chdir(tmp_path / "wandb")
+    written, moved = "artifacts.safetensors", "/gone/artifacts.safetensors"
+    assert path_of({"summary": {"artifacts": moved}, "folder": "offline-run-1"}).samefile(tmp_path / written)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("offline-run-2", "vgg13_vgg8/kd/1/wandb/offline-run-2", "https://wandb.example/runs/1"):
+        assert path_of({"summary": {"artifacts": written}, "folder": folder}) is None
 
 
 def test_writing_them_changes_no_result(output, distil, tmp_path):
