@@ -123,6 +123,9 @@ def test_weights_show_each_term_and_what_multiplies_it():
     assert line(top, "afb").get_ydata().tolist() == [4, 3]
     assert line(bottom, "afb").get_ydata().tolist() == [2.8, 3.0]
     assert top.get_title().startswith("aftkd")
+    assert top.get_yscale() == "log"
+    run.history["train/loss/afb"] = np.array([1.0, -3.0])
+    assert drawn("weights", [run]).axes[0].get_yscale() == "linear"  # which shows all of it
     with pytest.raises(NothingToDraw, match="more than one loss term"):
         drawn("weights", [logged("none", VGG)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,8 +28,10 @@ def draw(view: View, options: PlotConfig) -> Figure:
         for term in found[row, column.name]:
             for axis, metric in ((top, metrics.train_term(term)), (bottom, metrics.train_weight(term))):
                 line(axis, view.over_epochs(metric, row, column), term, looks[term])
-        top.set(title=f"{shown(row)}\n{column.name}", yscale="log", ylabel="unweighted term")
-        style.plain_numbers(top.yaxis)
+        top.set(title=f"{shown(row)}\n{column.name}", ylabel="unweighted term")
+        if not any((np.asarray(each.get_ydata()) <= 0).any() for each in top.lines):  # as terms of vid can be
+            top.set_yscale("log")
+            style.plain_numbers(top.yaxis)
         style.whole_numbers(bottom.xaxis)
         bottom.set(xlabel="epoch", ylabel="weight")
         bottom.set_ylim(bottom=0)
