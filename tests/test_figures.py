@@ -403,8 +403,25 @@ def test_a_time_that_a_cohort_shared_is_no_methods_cost():
         drawn("pareto", grid({("kd", VGG): [70.0]}))
 
 
+def test_times_of_several_machines_do_not_compare():
+    runs = [costly("none", 70.0, 3, ["none"]), costly("kd", 72.0, 5, ["kd"])]
+    runs[1].config["environment"] = {"device": "another"}
+    with pytest.raises(NothingToDraw, match="several machines do not compare: a processor, 2 threads; another"):
+        drawn("pareto", runs, x=Cost.time)
+    runs[1].config["cohort"] = ["kd", "at"]  # its time is left out
+    assert drawn("pareto", runs, x=Cost.time).axes
+
+
+def test_a_time_stands_beside_the_accuracy_of_the_same_runs():
+    alone, shared = costly("kd", 72.0, 5, ["kd"]), costly("kd", 76.0, 9, ["kd", "at"])
+    shared.id, shared.config["seed"] = "shared", 1
+    figure = drawn("pareto", [alone, shared], x=Cost.time)
+    assert at(figure.axes[0], "kd") == [(pytest.approx(5.0), 72.0)]
+    assert "one seed: no spread is known time and accuracy: of the runs that trained alone" in note(figure)
+
+
 def test_what_logged_no_time_has_no_cost():
-    untimed = logged("kd", VGG, 1, 72.0)
+    untimed = logged("kd", VGG, 1, 90.0)
     untimed.config["cohort"] = ["kd"]
     with pytest.raises(NothingToDraw, match="no run here has a time of its own"):  # it shared none
         drawn("pareto", [untimed], x=Cost.time)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
@@ -16,7 +15,7 @@ from matplotlib.transforms import offset_copy
 from analysis.cells import Cell, Column, shown
 from analysis.figures.settings import Cost, PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from analysis.runs import get, seconds_of
+from analysis.runs import get, machine_of, seconds_of
 from benchmarks import style
 
 TEACHER = "teacher"
@@ -40,10 +39,11 @@ class Point:
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
-    """Raises NothingToDraw where no cost was logged, or all times were shared by cohorts."""
-    points = _points(view, options.x)
+    """Raises NothingToDraw where no cost was logged, or the times are of cohorts alone or of several machines."""
+    timed = options.x == Cost.time
+    points = _points_by_time(view) if timed else _points(view, options.x)
     if not points:
-        raise NothingToDraw(_reason(options.x))
+        raise NothingToDraw(f"these runs did not log the {options.x} of their networks (runs of this version do)")
     rows = [row for row in view.rows if any(point.row == row for point in points)]
     looks = view.looks(rows) | {TEACHER: {"color": style.GREY, "marker": "*", "markersize": 7}}
     figure = Figure(figsize=(style.COLUMN if len(view.columns) < 3 else style.TEXT, 3))
@@ -61,6 +61,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         figure,
         spread(counts, "mean ± sample standard deviation")
         + ("; a marker for each pair" if len(columns) > 1 else ""),
+        *(["time and accuracy: of the runs that trained alone"] if timed else []),
         "step: nothing cheaper is better; where points are too near, a marker stands beside its dot",
     )
     figure.draw_without_rendering()  # which settles the layout, and so what has room
@@ -71,41 +72,46 @@ def draw(view: View, options: PlotConfig) -> Figure:
 
 
 def _points(view: View, cost: Cost) -> list[Point]:
-    points, seconds = [], seconds_of(view.runs, view.history)
+    """Students and teachers whose networks' cost is known."""
+    points = []
     for column in view.columns:
         for row in view.rows:
-            x = _cost(view, row, column, cost, seconds)
-            if x is not None:
-                points.append(Point(row, column, x, view.scores.cell(row, column)))
-        points += _teacher(view, column, cost)
+            if view.runs_of(row, column):
+                count = get(view.config_of(row, column), "costs", "student", cost)
+                points += _point(row, column, count, view.scores.cell(row, column))
+        teacher = view.scores.teacher(column)
+        if teacher.there:
+            count = get(view.runs.loc[teacher.runs[0], "config"], "costs", "teacher", cost)
+            points += _point(TEACHER, column, count, teacher)
     return points
 
 
-def _cost(view: View, row: str, column: Column, cost: Cost, seconds: pd.Series) -> float | None:
-    ids = view.scores.ids(row, column)
-    if not ids:
-        return None
-    if cost == Cost.time:
-        alone = [run_id for run_id in ids if len(get(view.runs.loc[run_id, "config"], "cohort") or ()) == 1]
-        known = seconds[alone].dropna()
-        return None if known.empty else float(known.mean() / 60)
-    count = get(view.config_of(row, column), "costs", "student", cost)
-    return None if count is None else count / 1e6
+def _point(row: str, column: Column, count: float | None, cell: Cell) -> list[Point]:
+    return [] if count is None else [Point(row, column, count / 1e6, cell)]
 
 
-def _teacher(view: View, column: Column, cost: Cost) -> list[Point]:
-    """The teacher as a point, where its cost is known: its training is no part of these runs."""
-    cell = view.scores.teacher(column)
-    if cost == Cost.time or not cell.there:
-        return []
-    count = get(view.runs.loc[cell.runs[0], "config"], "costs", "teacher", cost)
-    return [] if count is None else [Point(TEACHER, column, count / 1e6, cell)]
+def _points_by_time(view: View) -> list[Point]:
+    """Students without their teachers, whose training is no part of these runs: time and accuracy of the same runs.
 
-
-def _reason(cost: Cost) -> str:
-    if cost == Cost.time:
-        return "no run here has a time of its own (a cohort shares one): to compare times, run methods one by one"
-    return f"these runs did not log the {cost} of their networks (runs of this version do)"
+    Raises:
+        NothingToDraw: no run trained alone, or these did so on several machines.
+    """
+    minutes = seconds_of(view.runs, view.history) / 60
+    alone = view.runs["config"].map(lambda config: len(get(config, "cohort") or ()) == 1)
+    ids = view.cells["run_id"]
+    part = replace(view, cells=view.cells[ids.map(alone) & ids.map(minutes).notna()])
+    if part.cells.empty:
+        raise NothingToDraw(
+            "no run here has a time of its own (a cohort shares one): to compare times, run methods one by one"
+        )
+    if len(machines := {machine_of(view.runs.loc[run_id, "config"]) for run_id in part.cells["run_id"]}) > 1:
+        raise NothingToDraw(f"times of several machines do not compare: {'; '.join(sorted(machines))}")
+    return [
+        Point(row, column, float(minutes[list(part.scores.ids(row, column))].mean()), part.scores.cell(row, column))
+        for column in part.columns
+        for row in part.rows
+        if part.runs_of(row, column)
+    ]
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
