@@ -199,6 +199,9 @@ def test_a_gain_needs_its_reference():
         drawn("gain", [logged("none", VGG, 0), logged("kd", VGG, 1)])
 
 
+SIZES = {"content": "both", "block_size": [4, 2]}
+
+
 def variants():
     settings = [("", {}), ("features", {"content": "features"}), ("blocks 2", {"block_size": [2, 2]})]
     return [
@@ -208,7 +211,7 @@ def variants():
             seed,
             70.0 + k + seed,
             label=label,
-            settings={"content": "both", "block_size": [4, 2]} | change,
+            settings=SIZES | change,
         )
         for k, (label, change) in enumerate(settings)
         for seed in range(3)
@@ -316,9 +319,9 @@ def test_an_ablation_needs_a_default_and_its_variants():
 
 def test_a_stages_mean_is_over_the_settings_with_that_size():
     found = [
-        blocks.Setting((4, 2), Cell(70.0)),
-        blocks.Setting((4, 4), Cell(72.0)),
-        blocks.Setting((8, 4), Cell(75.0)),
+        blocks.Setting("", (4, 2), Cell(70.0)),
+        blocks.Setting("", (4, 4), Cell(72.0)),
+        blocks.Setting("", (8, 4), Cell(75.0)),
     ]
     means, counts = blocks.by_stage(found, 2, [2, 4, 8])
     np.testing.assert_array_equal(means, [[np.nan, 71.0, 75.0], [70.0, 73.5, np.nan]])
@@ -335,6 +338,24 @@ def test_only_settings_that_differ_in_their_blocks_alone_are_compared():
     left, right, *_ = drawn("blocks", variants()).axes
     assert ticks(left) == ["4 · 2", "2 · 2"]
     assert [text.get_text() for text in right.texts] == ["73.00\n(1)", "71.00\n(1)", "72.00\n(2)"]
+
+
+def test_a_figure_of_blocks_names_what_it_does_not_show_and_what_its_colours_are():
+    same = [logged("aftkd", VGG, seed, 70.0, label="copy", settings=SIZES) for seed in range(3)]
+    figure = draw(view_of([*variants(), *same], epoch="best"), PlotConfig(kind=Kind.blocks))
+    assert note(figure).endswith("as they differ in more than block sizes, or in nothing: copy, features")
+    assert figure.axes[-1].get_ylabel() == "test top-1, %, BEST epoch"
+    assert "not shown" not in note(
+        drawn("blocks", [each for each in variants() if each.config["label"] != "features"])
+    )
+
+
+def test_block_sizes_of_several_versions_of_the_method_do_not_compare():
+    runs = variants()
+    for place, each in enumerate(runs):
+        each.config["code"]["method_sources"] = ("a" if place < 6 else "b") * 12
+    with pytest.raises(NothingToDraw, match="several versions: .*aaaaaa: aftkd; bbbbbb: blocks 2"):
+        drawn("blocks", runs)
 
 
 # Pareto

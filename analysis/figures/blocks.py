@@ -1,4 +1,4 @@
-"""Block sizes and accuracy: every setting that was run, and each stage's sizes averaged over all others."""
+"""Block sizes and accuracy where all else is equal: a list, and each stage's sizes averaged over all others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.cells import Cell, Column
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from analysis.runs import get
+from analysis.runs import get, method_code_of
 from analysis.selection import settings_of
 from benchmarks import style
 from benchmarks.errors import UserError
@@ -22,14 +22,18 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Setting:
-    """Block sizes of all matched stages, and what was measured with them."""
+    """Block sizes of all matched stages, and what was measured with them in a row of the view."""
 
+    row: str
     sizes: Sizes
     cell: Cell
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
-    """Raises NothingToDraw where no method was run with several block sizes and otherwise the same settings."""
+    """Raises NothingToDraw where no method was run with several block sizes and otherwise the same settings.
+
+    Also where its file was changed between these runs.
+    """
     method = options.method or _method(view)
     found = {column.name: settings(view, method, column) for column in view.columns}
     columns = [column for column in view.columns if len(found[column.name]) > 1]
@@ -38,17 +42,39 @@ def draw(view: View, options: PlotConfig) -> Figure:
             "no method was run on a pair with several block sizes and otherwise the same settings, as by\n"
             "  benchmarks.run 'methods=[aftkd,{name: aftkd, label: blocks 2, block_size: [2,2,2]}]' …"
         )
+    drawn = [(setting.row, column) for column in columns for setting in found[column.name]]
+    _check_versions(view, method, drawn)
     lines = [0.17 * len(found[column.name]) + 0.9 for column in columns]
     figure = Figure(figsize=(style.TEXT, sum(lines) + 0.3))
     grid = figure.subplots(len(columns), 2, squeeze=False, height_ratios=lines, width_ratios=[1, 1.25])
     for (left, right), column in zip(grid, columns, strict=True):
         _list(left, found[column.name], view.accuracy)
-        _stages(right, found[column.name])
+        _stages(right, found[column.name], view.accuracy)
         left.set_title(f"{column.name}: block sizes by stage")
         right.set_title("mean over the settings with a stage's size")
     counts = [setting.cell.n for column in columns for setting in found[column.name]]
-    style.note(figure, f"{method}: " + spread(counts, "mean ± sample standard deviation"))
+    others = view.not_drawn(set(drawn), [row for row, of in view.scores.rows.items() if of == method])
+    style.note(
+        figure,
+        f"{method}: " + spread(counts, "mean ± sample standard deviation"),
+        *(
+            [f"not shown, as they differ in more than block sizes, or in nothing: {', '.join(others)}"]
+            if others
+            else []
+        ),
+    )
     return figure
+
+
+def _check_versions(view: View, method: str, drawn: Sequence[tuple[str, Column]]) -> None:
+    """Refuse to compare runs of several versions of the method's own file; older logs may not say."""
+    rows: dict[str, set[str]] = {}
+    for row, column in drawn:
+        for code in filter(None, map(method_code_of, view.scores.configs(row, column))):
+            rows.setdefault(code, set()).add(row)
+    if len(rows) > 1:
+        every = "; ".join(f"{code}: {', '.join(sorted(names))}" for code, names in sorted(rows.items()))
+        raise NothingToDraw(f"{method} has several versions: choose rows of one by methods=[…]: {every}")
 
 
 def _method(view: View) -> str:
@@ -65,7 +91,10 @@ def _has_blocks(view: View, row: str) -> bool:
 
 
 def settings(view: View, method: str, column: Column) -> list[Setting]:
-    """Settings that differ in their block sizes alone, the best first: of all such groups the largest."""
+    """Settings that differ in their block sizes alone, the best first: of all such groups the largest.
+
+    Of rows with the same settings under several names the first.
+    """
     groups: dict[tuple[tuple[str, str], ...], dict[Sizes, Setting]] = {}
     for row, of in view.scores.rows.items():
         if of == method and view.runs_of(row, column):
@@ -73,7 +102,7 @@ def settings(view: View, method: str, column: Column) -> list[Setting]:
             sizes = get(config, "method", "block_size")
             others = {key: value for key, value in settings_of(config).items() if key != "block_size"}
             if sizes:
-                setting = Setting(tuple(sizes), view.scores.cell(row, column))
+                setting = Setting(row, tuple(sizes), view.scores.cell(row, column))
                 groups.setdefault(tuple(sorted(others.items())), {}).setdefault(setting.sizes, setting)
     if not groups:
         return []
@@ -82,7 +111,7 @@ def settings(view: View, method: str, column: Column) -> list[Setting]:
 
 
 def _list(axis: Axes, found: Sequence[Setting], label: str) -> None:
-    """Every setting with its spread."""
+    """Each setting with its spread."""
     for y, setting in enumerate(reversed(found)):
         spread_of = 0 if np.isnan(setting.cell.std) else setting.cell.std
         axis.errorbar(setting.cell.value, y, xerr=spread_of, color=style.PALETTE[0], marker="o", elinewidth=1)
@@ -91,7 +120,7 @@ def _list(axis: Axes, found: Sequence[Setting], label: str) -> None:
     axis.grid(visible=False, axis="y")
 
 
-def _stages(axis: Axes, found: Sequence[Setting]) -> None:
+def _stages(axis: Axes, found: Sequence[Setting], label: str) -> None:
     """A heat map of stage by block size: the mean of all settings with that size there, and how many they are."""
     sizes = sorted({size for setting in found for size in setting.sizes})
     num_stages = max(len(setting.sizes) for setting in found)
@@ -111,7 +140,7 @@ def _stages(axis: Axes, found: Sequence[Setting]) -> None:
     axis.set_xticklabels(map(str, sizes))
     axis.set_yticklabels(str(stage + 1) for stage in range(num_stages))
     axis.grid(visible=False)
-    axis.figure.colorbar(image, ax=axis, label="top-1, %", pad=0.02)
+    axis.figure.colorbar(image, ax=axis, label=label, pad=0.02)
 
 
 def by_stage(found: Sequence[Setting], num_stages: int, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

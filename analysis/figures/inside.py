@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.artifacts import REMEDY, Arrays, path_of
-from analysis.cells import Column, shown
+from analysis.cells import Column
 from analysis.figures.view import NothingToDraw, View
 
 
@@ -65,13 +65,7 @@ def insides(view: View, seed: int | None) -> list[Inside]:
 
 def left_out(view: View, cells: Sequence[Inside]) -> list[str]:
     """A note on cells whose runs wrote no arrays, where there are any."""
-    drawn = {(cell.row, cell.column.name) for cell in cells}
-    missing = [
-        shown(row) if len(view.columns) == 1 else f"{shown(row)} on {column.name}"
-        for column in view.columns
-        for row in view.rows
-        if (row, column.name) not in drawn and view.runs_of(row, column)
-    ]
+    missing = view.not_drawn({(cell.row, cell.column) for cell in cells}, view.rows)
     return [f"not shown, for want of arrays: {', '.join(missing)}"] if missing else []
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from analysis.cells import Column
+from analysis.cells import Column, shown
 from analysis.logs import Logs
 from analysis.remarks import remarks
 from analysis.scores import Scores
@@ -73,6 +73,20 @@ class View:
     def runs_of(self, row: str, column: Column) -> dict[int, str]:
         """Ids of a cell's runs by seed."""
         return dict(zip(self.scores.of(row, column), self.scores.ids(row, column), strict=True))
+
+    def not_drawn(self, drawn: Set[tuple[str, Column]], rows: Sequence[str]) -> list[str]:
+        """The cells with runs, in words, that are not drawn.
+
+        Args:
+            drawn: row and column of those that are.
+            rows: that were to be drawn.
+        """
+        return [
+            shown(row) if len(self.columns) == 1 else f"{shown(row)} on {column.name}"
+            for column in self.columns
+            for row in rows
+            if (row, column) not in drawn and self.runs_of(row, column)
+        ]
 
     def over_epochs(self, metric: str, row: str, column: Column) -> pd.DataFrame:
         """A metric by epoch and seed; empty where none of the cell's runs logged it."""
