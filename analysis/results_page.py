@@ -76,12 +76,13 @@ def _teacher(run: pd.Series) -> str:
 
 def seconds_spent(logs: Logs) -> float:
     """Wall time of all runs; a cohort's members spent it together, so it counts once. NaN where none was logged."""
-    cohorts = logs.runs["config"].map(_cohort)
-    return float(seconds_of(logs.runs, logs.history).groupby(cohorts).max().sum(min_count=1))
+    alike = logs.runs["config"].map(_alike)
+    place = logs.runs.groupby([alike, "label"]).cumcount()  # of two under one label each is of another cohort
+    return float(seconds_of(logs.runs, logs.history).groupby([alike, place]).max().sum(min_count=1))
 
 
-def _cohort(config: dict[str, Any]) -> str:
-    """What the members of one cohort have in common."""
+def _alike(config: dict[str, Any]) -> str:
+    """What the members of one cohort have in common; with other settings or teachers that can be several."""
     return repr([config.get(key) for key in ("pair", "data", "seed", "train", "attempt", "cohort")])
 
 

@@ -89,6 +89,20 @@ def test_a_cohorts_time_counts_once():
     assert seconds_spent(logs_of(runs)) == 230
 
 
+def test_times_of_several_runs_or_cohorts_under_the_same_names_all_count():
+    """Of other settings, one by one, or of another teacher."""
+    runs = [logged("kd", settings={"temperature": t}, id=f"{t}") for t in (2, 4)]
+    for teacher in ("1" * 64, "2" * 64):
+        runs += [logged(name, teacher=teacher, id=name + teacher[:1]) for name in ("at", "sp")]
+    for run in runs:
+        run.config["cohort"] = ["kd"] if run.config["label"] == "kd" else ["none", "at", "sp"]
+        run.history["time/epoch_s"] = pd.Series([60.0, 40.0]).to_numpy()
+    runs.append(logged("none"))  # with the first teacher's cohort
+    runs[-1].config["cohort"] = ["none", "at", "sp"]
+    runs[-1].history["time/epoch_s"] = runs[0].history["time/epoch_s"]
+    assert seconds_spent(logs_of(runs)) == 400
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
