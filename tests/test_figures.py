@@ -345,6 +345,8 @@ def test_a_figure_of_blocks_names_what_it_does_not_show_and_what_its_colours_are
     figure = draw(view_of([*variants(), *same], epoch="best"), PlotConfig(kind=Kind.blocks))
     assert note(figure).endswith("as they differ in more than block sizes, or in nothing: copy, features")
     assert figure.axes[-1].get_ylabel() == "test top-1, %, BEST epoch"
+    elsewhere = [logged("aftkd", WRN), logged("aftkd", WRN, label="features", settings=SIZES)]
+    assert note(drawn("blocks", [*variants(), *elsewhere])).endswith(f"nothing: aftkd on {WRN}, features")
     assert "not shown" not in note(
         drawn("blocks", [each for each in variants() if each.config["label"] != "features"])
     )

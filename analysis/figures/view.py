@@ -75,18 +75,20 @@ class View:
         return dict(zip(self.scores.of(row, column), self.scores.ids(row, column), strict=True))
 
     def not_drawn(self, drawn: Set[tuple[str, Column]], rows: Sequence[str]) -> list[str]:
-        """The cells with runs, in words, that are not drawn.
+        """The cells with runs, in words, that are not drawn; a row of which none is by its name alone.
 
         Args:
             drawn: row and column of those that are.
             rows: that were to be drawn.
         """
-        return [
-            shown(row) if len(self.columns) == 1 else f"{shown(row)} on {column.name}"
+        partly = {row for row, _ in drawn}
+        names = (
+            f"{shown(row)} on {column.name}" if row in partly else shown(row)
             for column in self.columns
             for row in rows
             if (row, column) not in drawn and self.runs_of(row, column)
-        ]
+        )
+        return list(dict.fromkeys(names))
 
     def over_epochs(self, metric: str, row: str, column: Column) -> pd.DataFrame:
         """A metric by epoch and seed; empty where none of the cell's runs logged it."""
