@@ -22,7 +22,10 @@ from methods import ALONE
 
 
 def family(network: str) -> str:
-    """The architecture a network belongs to: the letters its name begins with."""
+    """The architecture a network belongs to: the letters its name begins with.
+
+    Their case counts: ResNet50 is ImageNet's form of it in four stages of bottlenecks, resnet20 CIFAR's in three.
+    """
     return re.match(r"[A-Za-z]*", network).group()  # type: ignore[union-attr]
 
 

@@ -62,9 +62,10 @@ def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
     notes = []
     if BEST in marks:
         notes.append(
-            f"bold: the best method and all that a test cannot tell apart from it at level {alpha:g} (studentised "
-            "range, stepwise from the worst, blocked by the seeds that both have; error: of the difference itself "
-            "or pooled over the methods with those seeds, whichever is larger)"
+            f"bold: the best method and all that a test cannot tell apart from it at nominal level {alpha:g}, up "
+            "to about twice that where methods vary unequally (studentised range, stepwise from the worst, blocked "
+            "by the seeds that both have; error: of the difference itself or pooled over the methods with those "
+            "seeds, whichever is larger)"
         )
     if SECOND in marks:
         notes.append("underlined: the second-best mean, where only one method is bold")

@@ -245,7 +245,7 @@ def frame_of_history(runs: Sequence[LoggedRun]) -> pd.DataFrame:
     """The table of histories: a row for each run and epoch, in their order.
 
     Args:
-        runs: segments of one run in the order in which they began; the later one's row counts.
+        runs: segments, those of one run in the order in which they began; of an epoch the later one's row counts.
     """
     names = sorted({name for run in runs for name in run.history} - {metrics.EPOCH})
     runs = [run for run in runs if run.history]

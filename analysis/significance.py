@@ -154,7 +154,8 @@ def _grid_on_pairs(result: Against) -> Grid:
         f"an interval is for one difference by itself, while p is adjusted for all in this table: p can exceed "
         f"{1 - CONFIDENCE:.2g} although the interval leaves out 0",
         "bootstrap: too narrow with few seeds: of 3 it covers the mean in three of four cases, of 5 in five of six",
-        f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, or if all seeds give the same difference",
+        f"no interval and no p below {statistics.MIN_SEEDS} shared seeds, or if all seeds give the same difference "
+        "(p is 1 if that is 0)",
     )
     title = f"differences to {reference} on each pair"
     return Grid(title, (head,), (("", rows),), notes, result.protocol)

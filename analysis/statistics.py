@@ -140,9 +140,10 @@ def range_p(t: Array, freedom: Array) -> Array:
     """Adjusted p-values of methods being as good as the one with the best mean, which is one of many by chance too.
 
     Step by step from the worst, each difference is taken for the range of all means that are not yet told apart
-    (the studentised range in Newman's and Keuls's steps). Where several methods are the best alike, one of them is
-    told apart as seldom as the level says, however many they are; with Holm's method, which takes the best for
-    known beforehand, it is one of 33 in a quarter of all tables.
+    (the studentised range in Newman's and Keuls's steps). The level is nominal: where several methods are the best
+    alike, one of them is told apart as seldom as it says, however many they are, if all vary alike, and up to about
+    twice as often if they vary unequally; with Holm's method, which takes the best for known beforehand, it is one
+    of 33 in a quarter of all tables.
 
     Args:
         t: how many standard errors each is behind the best; one that is ahead on the seeds compared is below 0.

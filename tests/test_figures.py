@@ -180,6 +180,9 @@ def test_seeds_that_all_differ_by_the_same_have_neither_interval_nor_test_and_th
     assert "where all seeds differ by the same neither interval nor test" in note(drawn("gain", grid(scores)))
     del scores["kd", VGG]
     assert "neither" not in note(drawn("gain", grid(scores)))
+    same = note(drawn("gain", grid(scores | {("kd", VGG): scores["none", VGG]})))  # whose p is 1
+    assert "where no seed differs no interval" in same
+    assert "neither" not in same
 
 
 def test_a_seed_has_one_marker_in_all_panels_and_in_the_legend():
@@ -586,7 +589,9 @@ def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
 
 
 def test_the_embedding_of_each_student_is_told_when_it_begins(output, tmp_path, capsys):
-    assert plot("kind=tsne", f"source={output}", "methods=[kd,none]", f"out={tmp_path / 'a.svg'}") == 0
+    path = tmp_path / "a.svg"
+    assert plot("kind=tsne", f"source={output}", "methods=[kd,none]", "classes=50", f"out={path}") == 0
+    assert "images of 10 classes" in path.read_text()  # as many as there are
     said = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert said == ["t-SNE 1/3  teacher", "t-SNE 2/3  student alone", "t-SNE 3/3  kd"]
 
@@ -622,6 +627,7 @@ def test_the_difference_of_correlations_is_shown_as_measured(output, tmp_path):
         arrays = safetensors.numpy.load_file(view.runs.loc[run_id, "summary"][metrics.ARTIFACTS])
         pair = [np.corrcoef(arrays[f"{role}/logits"].T) for role in ("student", "teacher")]
         matrices.append(np.abs(pair[0] - pair[1]))
+    assert "matrix of each one's lowest seed (0)" in note(figure)
     (image,) = figure.axes[0].images
     np.testing.assert_allclose(image.get_array(), matrices[0], atol=1e-5)
     assert (

@@ -96,6 +96,7 @@ def test_best_and_second_are_marked_and_what_cannot_be_told_apart_alike():
     table = only(grid(SCORES))
     marks = {row.name: [cell.mark for cell in row.cells] for row in table.section("methods").rows}
     assert marks == {"kd": [SECOND, SECOND], "at": ["", ""], "aftkd": [BEST, BEST]}
+    assert any("nominal level 0.05, up to about twice that where methods vary unequally" in n for n in table.notes)
     close = grid(
         {("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [72.5, 72.8, 74.5], ("sp", VGG): [60.0, 61.5, 61.0]}
     )
@@ -505,6 +506,11 @@ def test_seeds_that_all_differ_by_the_same_are_not_called_too_few():
     *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
     ((_, ((*_, p),)),) = on_pairs.blocks
     assert p.text == "– (no spread)"
+    logs = logs_of(grid({("kd", VGG): [70, 71, 73], ("at", VGG): [70, 71, 73]}))
+    *_, on_pairs, _ = compare(logs, Layout(compare="kd")).grids
+    ((_, ((*_, p),)),) = on_pairs.blocks
+    assert p.text == "1.000"
+    assert on_pairs.notes[-1].endswith("or if all seeds give the same difference (p is 1 if that is 0)")
 
 
 @pytest.mark.parametrize("reference", ["kd", "none"])

@@ -152,11 +152,13 @@ def _notes(view: View, reference: str, lines: Sequence[Line], alpha: float) -> l
     what = f"{view.accuracy.replace(', %', '')} less that of {reference}, of the same seeds"
     enough = [line for line in lines if len(line.differences) >= statistics.MIN_SEEDS]
     reasons = []
-    if any(np.isnan(line.interval[0]) for line in enough):
+    if any(np.isnan(line.p) for line in enough):
         reasons.append("where all seeds differ by the same")
     if len(enough) < len(lines):
         reasons.append(f"below {statistics.MIN_SEEDS} seeds")
     untested = [f"{' and '.join(reasons)} neither interval nor test"] if reasons else []
+    if any(np.isnan(line.interval[0]) and not np.isnan(line.p) for line in enough):
+        untested.append("where no seed differs no interval")
     if not enough:
         return [what, "; ".join(["diamond: mean", *untested])]
     test = f"filled: p < {alpha:g}, adjusted over the figure (paired t test, Holm)"

@@ -44,7 +44,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
         axis.set_title(panel.title)
     style.legend(figure, axes)
     seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
-    images = f"{len(panels[0][0].targets)} evaluation images of {options.classes} classes"
+    targets = panels[0][0].targets
+    images = f"{len(targets)} evaluation images of {len(np.unique(targets))} classes"
     little = f"{images}, seed {seeds}; the distances between clusters mean little in t-SNE"
     style.note(figure, little, *left_out(view, cells))
     return figure
