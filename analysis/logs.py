@@ -51,7 +51,7 @@ def _read(source: str) -> Logs:
         case Kind.file:
             from analysis.parquet import read
 
-            return read(Path(source))
+            return Logs(*read(Path(source)))
         case Kind.project:
             from analysis.server import read_project
 

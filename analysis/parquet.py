@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.logs import Logs
 from analysis.runs import NESTED, objects, protocol, typed
 from benchmarks import metrics
 from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically
+
+if TYPE_CHECKING:
+    from analysis.logs import Logs
 
 FORMAT = {"compression": "zstd", "write_page_checksum": True}
 MARK = b"kd-benchmarks"  # the file's metadata: which columns are the run's, which hold JSON, and the notes
@@ -79,8 +81,8 @@ def _json(column: pd.Series) -> pa.Array:
     return pa.array([None if value is None else json.dumps(value) for value in column], pa.string())
 
 
-def read(path: Path) -> Logs:
-    """Read both tables back.
+def read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """Both tables of a file, runs and histories, and its notes.
 
     Raises:
         UserError: there is no such file, or another program wrote it.
@@ -93,27 +95,29 @@ def read(path: Path) -> Logs:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"source={path} cannot be read as Parquet: {first_line(error)}") from None
     try:
-        return _logs(table, mark)
+        return _runs(table, mark), _history(table, mark), tuple(mark["notes"])
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:  # what no checksum covers: its footer
         raise UserError(f"source={path} is damaged: {first_line(error)}") from None
 
 
-def _logs(table: pa.Table, mark: dict[str, Any]) -> Logs:
-    """The two tables that a file's one was made of."""
-    run_id = pd.Series(table["run_id"].to_pylist(), dtype=object)
-    first = run_id.drop_duplicates().index
+def _ids(table: pa.Table) -> pd.Series:
+    return pd.Series(table["run_id"].to_pylist(), dtype=object)
+
+
+def _runs(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
+    first = _ids(table).drop_duplicates().index
     runs = table.select(mark["runs"]).take(first.to_numpy()).to_pandas()
     runs = runs.astype(object).where(runs.notna(), None)
     for name in NESTED:
         runs[name] = [json.loads(text) for text in runs[name]]
     # As runs read elsewhere have it, whatever version wrote the file.
     runs["protocol"] = runs["config"].map(protocol)
-    return Logs(typed(runs.set_index("run_id")), _history(table, mark, run_id), tuple(mark["notes"]))
+    return typed(runs.set_index("run_id"))
 
 
-def _history(table: pa.Table, mark: dict[str, Any], run_id: pd.Series) -> pd.DataFrame:
+def _history(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
     rows = table[metrics.EPOCH].is_valid().to_numpy()
-    columns: dict[str, Any] = {"run_id": run_id[rows].reset_index(drop=True)}
+    columns: dict[str, Any] = {"run_id": _ids(table)[rows].reset_index(drop=True)}
     for name in table.column_names:
         if name not in mark["runs"]:
             values = table[name].filter(pa.array(rows))

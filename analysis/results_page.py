@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.about import LOGS, About, Product
-from analysis.logs import Logs
-from analysis.parquet import read
+from analysis.logs import Logs, load
 from analysis.runs import get, machine_of, seconds_of
 from benchmarks.clock import duration
 from benchmarks.words import command_line, words_of
@@ -21,7 +20,7 @@ PICTURES = (".png", ".svg")  # that a page of Markdown shows
 
 def page(folder: Path, about: About) -> str:
     """Markdown: the words of `about`, its tables and figures with their commands, and how they came about."""
-    logs = read(folder / LOGS)
+    logs = load(str(folder / LOGS))
     parts = [f"# {about.title}", about.about, *(_shown(folder, product) for product in about.make)]
     return "\n\n".join([*parts, "## How it was made", _facts(logs), *_repeats(logs)]) + "\n"
 
