@@ -52,7 +52,7 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     sections = [_reference(scores, due=not layout.methods), _methods(scores, layout.alpha, aggregates)]
     if layout.gain and ALONE in scores.rows:
         name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
-        rows = (Row(row, tuple(scores.gain(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
+        rows = (Row(row, tuple(scores.difference(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
         sections.append(Section("gain", name, tuple(rows)))
     if layout.published != Figures.none and scores.split == "test":
         sections += _published(scores, every=layout.published == Figures.all)
@@ -103,7 +103,7 @@ def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
     found: dict[str, dict[str, float]] = {}
-    gains = [scores.gain(baseline, ALONE, column) for column in scores.columns]
+    gains = [scores.difference(baseline, ALONE, column) for column in scores.columns]
     # What a baseline gains is divided by: where seeds differ as much, or one seed does not tell, that says nothing.
     if scores.measure == Measure.top1 and all(gain.value > gain.std for gain in gains):
         gained = np.array([gain.value for gain in gains])
@@ -112,16 +112,16 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
             for row in scores.methods
             if row != baseline
         }
-    whole = scores.whole()
-    if len(whole) > 1 and len(scores.columns) > 1:
-        mean_ranks = statistics.ranks(np.array(list(whole.values())).T).mean(axis=0)
-        found[RANK] = dict(zip(whole, mean_ranks, strict=True))
+    worth = scores.worth_on_pairs()
+    if len(worth) > 1 and len(scores.columns) > 1:
+        mean_ranks = statistics.ranks(np.array(list(worth.values())).T).mean(axis=0)
+        found[RANK] = dict(zip(worth, mean_ranks, strict=True))
     return {head: values for head, values in found.items() if not all(map(math.isnan, values.values()))}
 
 
 def _means(scores: Scores, row: str, reference: str) -> np.ndarray:
     """Differences of two rows, a mean over the seeds that both have for each column."""
-    return np.array([scores.gain(row, reference, column).value for column in scores.columns])
+    return np.array([scores.difference(row, reference, column).value for column in scores.columns])
 
 
 def _published(scores: Scores, every: bool) -> list[Section]:

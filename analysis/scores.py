@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -91,7 +91,7 @@ class Scores:
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
         return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))
 
-    def whole(self) -> dict[str, np.ndarray]:
+    def worth_on_pairs(self) -> dict[str, np.ndarray]:
         """What each method of `on_every_pair` is worth there, over the seeds that all of them have.
 
         Empty where they have none in common in a column.
@@ -109,21 +109,25 @@ class Scores:
     @cached_property
     def shared(self) -> dict[str, pd.DataFrame]:
         """Their values by the name of each column, of the seeds that all of them have there."""
-        return {
-            column.name: pd.DataFrame({row: self.of(row, column) for row in self.on_every_pair}).dropna()
-            for column in self.columns
-        }
+        return {column.name: self.paired(self.on_every_pair, column) for column in self.columns}
 
     def worth(self, row: str, column: Column) -> float:
         """A cell's mean, its sign changed where less is better."""
         return self.measure.sign * self.cell(row, column).value
 
+    def paired(self, rows: Sequence[str], column: Column) -> pd.DataFrame:
+        """The values of several rows, a line for each seed that all of them have."""
+        found = [self.of(row, column) for row in rows]
+        seeds = sorted(set(found[0]).intersection(*found)) if found else []
+        values = [[values[seed] for values in found] for seed in seeds]
+        return pd.DataFrame(values, index=seeds, columns=list(rows), dtype=float)
+
     def differences(self, row: str, reference: str, column: Column) -> dict[int, float]:
         """A row less another by seed, of the seeds that both have."""
-        ours, theirs = self.of(row, column), self.of(reference, column)
-        return {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
+        both = self.paired([row, reference], column)
+        return dict(zip(both.index, both.iloc[:, 0] - both.iloc[:, 1], strict=True))
 
-    def gain(self, row: str, reference: str, column: Column) -> Cell:
+    def difference(self, row: str, reference: str, column: Column) -> Cell:
         """Mean and spread of `differences`."""
         difference = np.array(list(self.differences(row, reference, column).values()))
         if not len(difference):
@@ -147,8 +151,7 @@ class Scores:
         A row that lacks some would take them from comparisons in which it has no part.
         """
         rows = [row for row in self.methods if self.of(row, column).keys() >= seeds]
-        table = np.array([[self.of(row, column)[seed] for row in rows] for seed in sorted(seeds)])
-        t, freedom = statistics.block_t(table.reshape(len(seeds), len(rows)), rows.index(first))
+        t, freedom = statistics.block_t(self.paired(rows, column).to_numpy(), rows.index(first))
         return {row: (self.measure.sign * float(each), freedom) for row, each in zip(rows, t, strict=True)}
 
     def teacher(self, column: Column) -> Cell:

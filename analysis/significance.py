@@ -105,8 +105,8 @@ def _on_pairs(
 
 
 def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
-    shared = (statistics.matched(scores.of(row, c), scores.of(reference, c)) for c in scores.columns)
-    both = [samples for samples in shared if len(samples[0])]
+    shared = (scores.paired([row, reference], column).to_numpy().T for column in scores.columns)
+    both = [samples for samples in shared if samples.size]
     values, references = [ours for ours, _ in both], [theirs for _, theirs in both]
     means = np.array([ours.mean() for ours in values]), np.array([theirs.mean() for theirs in references])
     sign = scores.measure.sign
@@ -122,10 +122,10 @@ def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
 
 
 def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | None]:
-    whole = scores.whole()
-    if len(whole) < 2:
+    worth = scores.worth_on_pairs()
+    if len(worth) < 2:
         return (), None
-    return tuple(whole), statistics.rank_test(np.array(list(whole.values())).T, alpha)
+    return tuple(worth), statistics.rank_test(np.array(list(worth.values())).T, alpha)
 
 
 def grids(result: Against) -> list[Grid]:

@@ -6,7 +6,6 @@ there are too few values for a test its p-value is NaN, never a number that mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +41,6 @@ class Difference:
     interval_t: Interval
     interval_bootstrap: Interval
     p: float
-
-
-def matched(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[Array, Array]:
-    """The values of two samples, each by its seed, for the seeds that they share."""
-    shared = sorted(set(first.keys()) & set(second.keys()))
-    return np.array([first[seed] for seed in shared], float), np.array([second[seed] for seed in shared], float)
 
 
 def std(values: Array) -> float:

@@ -21,14 +21,6 @@ def generator(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_seeds_are_matched_by_their_number_not_by_order():
-    ours = {2: 70.0, 0: 71.0, 1: 72.0}
-    theirs = {1: 60.0, 2: 61.0, 5: 62.0, 0: 63.0}
-    first, second = statistics.matched(ours, theirs)
-    assert first.tolist() == [71.0, 72.0, 70.0]
-    assert second.tolist() == [63.0, 60.0, 61.0]
-
-
 def test_spread_is_that_of_a_sample():
     assert statistics.std(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(math.sqrt(5 / 3))
     assert math.isnan(statistics.std(np.array([1.0])))

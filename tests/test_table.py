@@ -123,12 +123,28 @@ def test_rows_whose_means_are_printed_alike_are_underlined_alike():
     assert marks == {"kd": BEST, "at": SECOND, "sp": SECOND}
 
 
-def behind(values):
-    """How far each row is behind kd, of rows given as {name: {seed: value}}."""
+def scores_of(values):
+    """Of rows given as {name: {seed: value}}."""
     runs = logs_of(
         [logged(name, seed=seed, top1=top1) for name, row in values.items() for seed, top1 in row.items()]
     )
-    scores = Scores(select(runs.runs).cells, runs.runs)
+    return Scores(select(runs.runs).cells, runs.runs)
+
+
+def test_seeds_are_paired_by_their_number_not_by_order():
+    scores = scores_of({"kd": {2: 70.0, 0: 71.0, 1: 72.0}, "at": {1: 60.0, 2: 61.0, 5: 62.0, 0: 63.0}})
+    (column,) = scores.columns
+    both = scores.paired(["kd", "at"], column)
+    assert both.index.tolist() == [0, 1, 2]
+    assert both.to_numpy().tolist() == [[71.0, 63.0], [72.0, 60.0], [70.0, 61.0]]
+    assert scores.difference("kd", "kd", column).value == 0
+    assert scores.paired(["kd", "sp"], column).shape == (0, 2)
+    assert scores.paired([], column).shape == (0, 0)
+
+
+def behind(values):
+    """How far each row is behind kd, of rows given as {name: {seed: value}}."""
+    scores = scores_of(values)
     return {name: t for name, (t, _) in scores.behind("kd", scores.columns[0]).items()}
 
 
