@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column, Row, Section, Table
-from analysis.marks import mark
+from analysis.marks import Marks, marks_of
 from analysis.notes import RANK, notes_on, relative_to
 from analysis.scores import Scores, columns_of
 from analysis.selection import Selection
@@ -49,7 +49,8 @@ def comparison_tables(selection: Selection, runs: pd.DataFrame, layout: Layout) 
 
 def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     aggregates = _aggregates(scores, layout.baseline)
-    sections = [_reference(scores, due=not layout.methods), _methods(scores, layout.alpha, aggregates)]
+    marks = [marks_of(scores, column, layout.alpha) for column in scores.columns]
+    sections = [_reference(scores, due=not layout.methods), _methods(scores, marks, aggregates)]
     if layout.gain and ALONE in scores.rows:
         name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
         rows = (Row(row, tuple(scores.difference(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
@@ -60,7 +61,7 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
     title = f"{group}: {what}" if group else what
     sections = [section for section in sections if section.rows]
     table = Table(title, protocol, tuple(scores.columns), tuple(sections), tuple(aggregates))
-    return replace(table, notes=notes_on(table, scores, layout))
+    return replace(table, notes=notes_on(table, scores, layout, marks))
 
 
 def _reference(scores: Scores, due: bool) -> Section:
@@ -86,12 +87,12 @@ def _reference(scores: Scores, due: bool) -> Section:
     return Section("reference", "", (*teachers, *students))
 
 
-def _methods(scores: Scores, alpha: float, aggregates: dict[str, dict[str, float]]) -> Section:
-    marks = {column.name: mark(scores, column, alpha) for column in scores.columns}
+def _methods(scores: Scores, marks: Sequence[Marks], aggregates: dict[str, dict[str, float]]) -> Section:
+    columns = list(zip(scores.columns, marks, strict=True))
     rows = (
         Row(
             row,
-            tuple(replace(scores.cell(row, c), mark=marks[c.name].get(row, "")) for c in scores.columns),
+            tuple(replace(scores.cell(row, c), mark=of.by_row.get(row, "")) for c, of in columns),
             aggregates=tuple(values.get(row, math.nan) for values in aggregates.values()),
             versions=scores.versions(row),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.cells import BEST, SECOND, Column, Table
 from analysis.grid import MIXED
-from analysis.marks import untested
+from analysis.marks import Marks
 from analysis.scores import Scores
 from analysis.settings import Epoch, Figures, Layout
 
@@ -15,8 +15,8 @@ RANK = "mean rank"
 FULL = 240  # epochs of the protocol that published figures are of
 
 
-def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
-    """How the table is to be read."""
+def notes_on(table: Table, scores: Scores, layout: Layout, marks: Sequence[Marks]) -> tuple[str, ...]:
+    """How the table, whose columns have these marks, is to be read."""
     notes = []
     counts = {cell.n for section in table.sections for row in section.rows for cell in row.cells if cell.n}
     others = " unless (n) is given" if len(counts) > 1 else ""
@@ -34,7 +34,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout) -> tuple[str, ...]:
     if scores.measure.sign < 0:
         notes.append("less is better")
     if len(scores.methods) > 1:
-        notes += _notes_on_marks(table, scores, layout.alpha)
+        notes += _notes_on_marks(marks, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no value")
     notes += _notes_on_settings(scores)
@@ -56,21 +56,20 @@ def _are_of_other_seeds(scores: Scores, column: Column) -> bool:
     return any(one - other and other - one for one, other in itertools.combinations(set(seeds), 2))
 
 
-def _notes_on_marks(table: Table, scores: Scores, alpha: float) -> list[str]:
-    section = table.section("methods")
-    marks = {cell.mark for row in section.rows for cell in row.cells} if section else set[str]()
+def _notes_on_marks(marks: Sequence[Marks], alpha: float) -> list[str]:
+    given = {mark for column in marks for mark in column.by_row.values()}
     notes = []
-    if BEST in marks:
+    if BEST in given:
         notes.append(
             f"bold: the best method and all that a test cannot tell apart from it at nominal level {alpha:g}, up "
             "to about twice that where methods vary unequally (studentised range, stepwise from the worst, blocked "
             "by the seeds that both have; error: of the difference itself or pooled over the methods with those "
             "seeds, whichever is larger)"
         )
-    if SECOND in marks:
+    if SECOND in given:
         notes.append("underlined: the second-best mean, where only one method is bold")
-    if reasons := dict.fromkeys(reason for column in scores.columns for reason in untested(scores, column)):
-        where = "no mark" if BEST in marks else "no marks"
+    if reasons := dict.fromkeys(reason for column in marks for reason in column.untested):
+        where = "no mark" if BEST in given else "no marks"
         notes.append(f"{where}: {' or '.join(reasons)} cannot be tested")
     return notes
 
