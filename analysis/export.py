@@ -16,15 +16,17 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     if OmegaConf.is_missing(config, "out"):
         raise UserError("out=FILE.parquet: name the file to write")
-    if not config.out.endswith(".parquet"):
-        raise UserError(f"out={config.out}: the file must end in .parquet")
-    sources, out = sources_of(OmegaConf.to_container(config)["source"]), Path(config.out)  # type: ignore[index,call-overload]
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, ExportConfig)
+    sources, out = sources_of(settings.source), Path(settings.out)
+    if out.suffix != ".parquet":
+        raise UserError(f"out={out}: the file must end in .parquet")
     from analysis import parquet
     from analysis.logs import load
     from analysis.places import without_places
 
     logs = load(sources)
-    if not config.paths:
+    if not settings.paths:
         logs = without_places(logs)
     parquet.save(logs, out)
     for note in logs.notes:

@@ -37,12 +37,13 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     out = Path(settings.out)
     require(out.suffix.lower() in (".html", ".htm"), f"out={out}: end the file in .html")
     sources = sources_of(settings.source)
-    from analysis.page import page  # takes the time that pandas and matplotlib take
-    from analysis.tables import make
+    from analysis.logs import load  # takes the time that pandas and matplotlib take
+    from analysis.page import page
+    from analysis.tables import compare
     from benchmarks.files import write_text
 
     print("reading and comparing runs", file=sys.stderr)
-    tables = make(sources, settings)
+    tables = compare(load(sources), settings, sources)
     content = page(tables, settings.title, settings.figures)
     write_text(out, content)
     print(out)

@@ -245,13 +245,10 @@ def improvement_interval(values: list[Array], reference: list[Array]) -> Interva
 def relative_improvement(differences: Array, gains: Array) -> float:
     """Average relative improvement over a baseline, in percent, as CRD (ICLR 2020) defines it.
 
-    The mean over pairs of (method - baseline) / (baseline - student alone). NaN where a baseline is no better than
-    the student alone: the quotient then says nothing.
+    The mean over pairs of (method - baseline) / (baseline - student alone).
 
     Args:
         differences: method - baseline, a mean for each pair.
-        gains: baseline - student alone, likewise.
+        gains: baseline - student alone, likewise; all above 0, without which the quotient says nothing.
     """
-    if len(gains) == 0 or not (gains > 0).all():
-        return np.nan
     return float(np.mean(differences / gains) * 100)

@@ -17,9 +17,10 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     assert isinstance(settings, TableConfig)
     settings.check()
     sources, form = sources_of(settings.source), format_of(settings.format, settings.out)
-    from analysis.tables import make  # takes the time that pandas and scipy take
+    from analysis.logs import load  # takes the time that pandas and scipy take
+    from analysis.tables import compare
 
-    result = make(sources, settings)
+    result = compare(load(sources), settings, sources)
     if settings.out is None:
         result.print(form)
     else:

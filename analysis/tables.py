@@ -15,7 +15,7 @@ from analysis import formats
 from analysis.cells import Table
 from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table
-from analysis.logs import Logs, load
+from analysis.logs import Logs
 from analysis.provenance import provenance
 from analysis.remarks import differences, remarks
 from analysis.scores import Scores
@@ -115,15 +115,6 @@ class Tables:
         for note in self._notes():
             print(note, file=sys.stderr)
         print(f"{path}, {path.name}.provenance.json")
-
-
-def make(sources: Sequence[str], layout: Layout) -> Tables:
-    """Read runs and compare them.
-
-    Raises:
-        UserError: a source, method, pair or protocol that is not there, or no run to show.
-    """
-    return compare(load(sources), layout, sources)
 
 
 def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = ()) -> Tables:
