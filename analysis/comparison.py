@@ -16,7 +16,7 @@ from analysis.marks import Marks, marks_of
 from analysis.notes import RANK, notes_on, relative_to
 from analysis.scores import Scores, columns_of
 from analysis.selection import Selection
-from analysis.settings import Epoch, Figures, Layout, Measure
+from analysis.settings import Epoch, Layout, Measure, PublishedRows
 from benchmarks import published
 from methods import ALONE
 
@@ -55,8 +55,8 @@ def _table(protocol: str, group: str, scores: Scores, layout: Layout) -> Table:
         name = "gain over the student alone" if scores.measure.sign > 0 else "difference to the student alone"
         rows = (Row(row, tuple(scores.difference(row, ALONE, c) for c in scores.columns)) for row in scores.methods)
         sections.append(Section("gain", name, tuple(rows)))
-    if layout.published != Figures.none and scores.split == "test":
-        sections += _published(scores, every=layout.published == Figures.all)
+    if layout.published != PublishedRows.none and scores.split == "test":
+        sections += _published(scores, every=layout.published == PublishedRows.all)
     what = f"{scores.split} {scores.measure.words}, {'last epoch' if layout.epoch == Epoch.last else 'BEST epoch'}"
     title = f"{group}: {what}" if group else what
     sections = [section for section in sections if section.rows]

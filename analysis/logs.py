@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.runs import LoggedRun, frame_of_history, frame_of_runs
-from analysis.sources import Kind, kind_of
+from analysis.sources import SourceKind, kind_of
 from benchmarks import metrics
 
 
@@ -44,15 +44,15 @@ def load(sources: str | Sequence[str]) -> Logs:
 def _read(source: str) -> Logs:
     """One source; each reader takes the time that its libraries take to be imported."""
     match kind_of(source):
-        case Kind.folder:
+        case SourceKind.folder:
             from analysis.offline import read_files
 
             return assemble(*read_files(source))
-        case Kind.file:
+        case SourceKind.file:
             from analysis.parquet import read
 
             return Logs(*read(Path(source)))
-        case Kind.project:
+        case SourceKind.project:
             from analysis.server import read_project
 
             return assemble(*read_project(source))

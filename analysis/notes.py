@@ -9,7 +9,7 @@ from analysis.cells import BEST, SECOND, Column, Table
 from analysis.grid import MIXED
 from analysis.marks import Marks
 from analysis.scores import Scores
-from analysis.settings import Epoch, Figures, Layout
+from analysis.settings import Epoch, Layout, PublishedRows
 
 RANK = "mean rank"
 FULL = 240  # epochs of the protocol that published figures are of
@@ -43,7 +43,7 @@ def notes_on(table: Table, scores: Scores, layout: Layout, marks: Sequence[Marks
         name, *_ = gain.title.split()  # less is no gain where less is better
         notes.append(f"{name}: mean of the differences, paired by seed")
     notes += _notes_on_aggregates(layout.baseline, table.aggregates, scores)
-    if layout.published != Figures.none and not table.section("published"):
+    if layout.published != PublishedRows.none and not table.section("published"):
         notes.append("published: there are no figures of these methods on these pairs and this evaluation")
     if table.section("published"):
         notes.append(f"published figures: {FULL} epochs; these runs: {' '.join(table.protocol.split()[1:])}")

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.cells import Cell, Row, Table
-from analysis.figures.settings import MEANING, Kind, PlotConfig
+from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.figures.view import View
 from analysis.grid import Entry, Grid, number, of_table
 from analysis.plot import draw
@@ -32,7 +32,7 @@ from methods import acts
 Blocks = list[list[list[tuple[Entry, Cell]]]]  # of a table's rows, each text with the number and the runs behind it
 
 # Kinds whose panels are so many that each pair gets a figure of its own.
-BY_PAIR = (Kind.weights, Kind.correlation, Kind.tsne, Kind.attention)
+BY_PAIR = (FigureKind.weights, FigureKind.correlation, FigureKind.tsne, FigureKind.attention)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Chapter:
     settings: pd.DataFrame
 
 
-def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
+def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
     """A report as an HTML document that holds everything it needs.
 
     Args:
@@ -92,7 +92,7 @@ def page(tables: Tables, title: str, kinds: Sequence[Kind]) -> str:
     )
 
 
-def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[Kind]) -> Chapter:
+def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[FigureKind]) -> Chapter:
     logs = tables.logs
     view = View(cells, logs.runs, logs.history, tables.layout.epoch)
     pictures, missing = [], []
@@ -110,7 +110,7 @@ def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence
 # Figures
 
 
-def _pictures(kind: Kind, view: View, tables: Tables) -> Iterator[Picture]:
+def _pictures(kind: FigureKind, view: View, tables: Tables) -> Iterator[Picture]:
     """The figures of a kind; of those with many panels one for each pair that has something to show."""
     if kind not in BY_PAIR or len(view.columns) == 1:
         yield _picture(kind, view, "", tables)
@@ -127,7 +127,7 @@ def _pictures(kind: Kind, view: View, tables: Tables) -> Iterator[Picture]:
         raise reasons[0]
 
 
-def _picture(kind: Kind, view: View, pair: str, tables: Tables) -> Picture:
+def _picture(kind: FigureKind, view: View, pair: str, tables: Tables) -> Picture:
     layout, options = tables.layout, PlotConfig(kind=kind)
     acting = {name: getattr(layout, name) for name in ("epoch", "alpha") if acts(options, name)}
     options = replace(options, **acting)

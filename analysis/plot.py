@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.figures.settings import MEANING, Kind, PlotConfig
+from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.settings import sources_of
 from benchmarks.cli import Command, main
 from benchmarks.errors import UserError, require
@@ -43,7 +43,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     return 0
 
 
-def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
+def figure(logs: Logs, kind: FigureKind | str, **settings: Any) -> Figure:
     """A figure of loaded runs.
 
     Args:
@@ -55,10 +55,10 @@ def figure(logs: Logs, kind: Kind | str, **settings: Any) -> Figure:
         UserError: an unknown kind, a setting that cannot work or act, or nothing to draw.
         InvalidSetting: none of a setting's choices.
     """
-    require(kind in set(Kind), unknown("kind of figure", kind, Kind))
+    require(kind in set(FigureKind), unknown("kind of figure", kind, FigureKind))
     for name in ("source", "out"):
         require(name not in settings, f"{name}= is of the command: a figure is of loaded logs, and returned")
-    options = _checked(PlotConfig(kind=Kind(kind), **settings), settings)
+    options = _checked(PlotConfig(kind=FigureKind(kind), **settings), settings)
     return draw(_view(logs, options), options)
 
 
@@ -76,7 +76,9 @@ def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:
         UserError: no kind, or a setting that cannot work or act.
     """
     if OmegaConf.is_missing(config, "kind"):
-        raise UserError("choose what to show:\n" + "\n".join(f"  kind={kind}: {MEANING[kind]}" for kind in Kind))
+        raise UserError(
+            "choose what to show:\n" + "\n".join(f"  kind={kind}: {MEANING[kind]}" for kind in FigureKind)
+        )
     options = OmegaConf.to_object(config)
     assert isinstance(options, PlotConfig)
     return _checked(options, given)
@@ -90,7 +92,7 @@ def _checked(options: PlotConfig, given: Iterable[str]) -> PlotConfig:
     return options
 
 
-def paths_of(out: Any, kind: Kind) -> list[Path]:
+def paths_of(out: Any, kind: FigureKind) -> list[Path]:
     """The files to write.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.figures.settings import MEANING, Kind
+from analysis.figures.settings import MEANING, FigureKind
 from analysis.settings import SOURCE, Layout, sources_of
 from benchmarks.cli import Command, main
 from benchmarks.errors import require
@@ -23,9 +23,9 @@ class ReportConfig(Layout):
     source: Any = option("runs", SOURCE)
     out: str = option("report.html", "FILE.html: it needs no other file and asks nothing of any network")
     title: str = option("Distillation results", "of the page")
-    figures: list[Kind] = option(
-        list(Kind),
-        "kinds of figures, of top-1 whatever measure= is: " + "; ".join(f"{k}: {MEANING[k]}" for k in Kind),
+    figures: list[FigureKind] = option(
+        list(FigureKind),
+        "kinds of figures, of top-1 whatever measure= is: " + "; ".join(f"{k}: {MEANING[k]}" for k in FigureKind),
     )
 
 

@@ -57,7 +57,7 @@ _WORDS = {
 }
 
 
-class Figures(StrEnum):
+class PublishedRows(StrEnum):
     """Which published figures stand beside the measured ones."""
 
     none = "none"
@@ -102,8 +102,8 @@ class Layout:
     protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
     groups: bool = option(True, "a table for pairs of the same architecture and one for the others")
     gain: bool = option(True, "rows with the gain over the student alone")
-    published: Figures = option(
-        Figures.none, "published figures in rows of their own: none, shown (of these methods), all"
+    published: PublishedRows = option(
+        PublishedRows.none, "published figures in rows of their own: none, shown (of these methods), all"
     )
     baseline: str = option("kd", "what the average relative improvement is counted against", source="CRD: KD")
     compare: str | None = option(None, "test all methods against this one: intervals, p-values, probabilities")
@@ -124,7 +124,7 @@ class Layout:
         if self.measure != Measure.top1:
             what = f"measure={self.measure} is logged of runs here alone, after their last epoch: it takes no"
             require(self.epoch == Epoch.last, f"{what} epoch=best")
-            require(self.published == Figures.none, f"{what} published figures")
+            require(self.published == PublishedRows.none, f"{what} published figures")
 
 
 @dataclass(frozen=True)

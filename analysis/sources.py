@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 
 from benchmarks.errors import UserError, require
 
 
-class Kind(Enum):
-    """What a source is."""
+class SourceKind(Enum):
+    """What a source is: a directory of W&B's offline runs, a file of `analysis.export`, or a W&B project."""
 
-    folder = "a directory of W&B's offline runs"
-    file = "a file of analysis.export"
-    project = "entity/project on a W&B server"
+    folder = auto()
+    file = auto()
+    project = auto()
 
 
-def kind_of(source: str) -> Kind:
+def kind_of(source: str) -> SourceKind:
     """What a source is.
 
     Raises:
@@ -28,12 +28,12 @@ def kind_of(source: str) -> Kind:
     if path.is_dir():
         found = next(wandb_files(path), None)
         require(found is not None, f"source={source} holds no W&B runs (files *.wandb)")
-        return Kind.folder
+        return SourceKind.folder
     if path.suffix == ".parquet":
         require(path.is_file(), f"source={source}: no such file")
-        return Kind.file
+        return SourceKind.file
     if _names_project(source):
-        return Kind.project
+        return SourceKind.project
     raise UserError(f"source={source}: no such directory; a W&B project is entity/project, an export FILE.parquet")
 
 

@@ -21,7 +21,7 @@ from analysis.figures.attention import energy
 from analysis.figures.correlation import correlation
 from analysis.figures.pareto import front
 from analysis.figures.ranks import groups
-from analysis.figures.settings import Cost, Kind, PlotConfig
+from analysis.figures.settings import Cost, FigureKind, PlotConfig
 from analysis.figures.view import NothingToDraw, one_protocol
 from analysis.plot import COMMAND, draw
 from benchmarks import metrics, style
@@ -36,7 +36,7 @@ def view_of(runs, *, methods=(), pairs=(), protocol=None, epoch="last"):
 
 
 def drawn(kind, runs, **options):
-    return draw(view_of(runs), PlotConfig(kind=Kind(kind), **options))
+    return draw(view_of(runs), PlotConfig(kind=FigureKind(kind), **options))
 
 
 def line(axis, name):
@@ -300,11 +300,11 @@ def test_an_ablation_of_edited_files_is_against_the_version_that_was_chosen(key,
     with pytest.raises(NothingToDraw, match=both):
         drawn("ablation", edited)
     chosen = [f"aftkd ({word}=bbbbbb)", "features", "blocks 2"]
-    (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=Kind.ablation)).axes
+    (axis,) = draw(view_of(edited, methods=chosen), PlotConfig(kind=FigureKind.ablation)).axes
     assert ticks(axis)[::-1] == ["blocks 2\nblock_size=[2,2]", "features\ncontent=features"]
     assert all(seed == {0: 1.0, 1: 2.0} for seed in differences(axis).values())
     with pytest.raises(NothingToDraw, match="default and a variant"):
-        draw(view_of(edited, methods=chosen[:1]), PlotConfig(kind=Kind.ablation))
+        draw(view_of(edited, methods=chosen[:1]), PlotConfig(kind=FigureKind.ablation))
 
 
 def test_an_ablation_needs_a_default_and_its_variants():
@@ -345,7 +345,7 @@ def test_only_settings_that_differ_in_their_blocks_alone_are_compared():
 
 def test_a_figure_of_blocks_names_what_it_does_not_show_and_what_its_colours_are():
     same = [logged("aftkd", VGG, seed, 70.0, label="copy", settings=SIZES) for seed in range(3)]
-    figure = draw(view_of([*variants(), *same], epoch="best"), PlotConfig(kind=Kind.blocks))
+    figure = draw(view_of([*variants(), *same], epoch="best"), PlotConfig(kind=FigureKind.blocks))
     assert note(figure).endswith("as they differ in more than block sizes, or in nothing: copy, features")
     assert figure.axes[-1].get_ylabel() == "test top-1, %, BEST epoch"
     elsewhere = [logged("aftkd", WRN), logged("aftkd", WRN, label="features", settings=SIZES)]
@@ -534,8 +534,8 @@ def test_a_notebook_is_told_what_would_do():
 
 def test_the_best_epoch_is_marked_as_such():
     view = view_of(grid({("none", VGG): [60.0], ("kd", VGG): [61.0]}), epoch="best")
-    assert "BEST epoch" in note(draw(view, PlotConfig(kind=Kind.gain)))
-    curves = draw(view, PlotConfig(kind=Kind.curves))  # they show all epochs
+    assert "BEST epoch" in note(draw(view, PlotConfig(kind=FigureKind.gain)))
+    curves = draw(view, PlotConfig(kind=FigureKind.curves))  # they show all epochs
     assert curves.axes[0].get_ylabel() == "test top-1, %"
 
 
@@ -579,7 +579,7 @@ def plot(*words):
     return main(COMMAND, list(words))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.ranks])
+@pytest.mark.parametrize("kind", [kind for kind in FigureKind if kind != FigureKind.ranks])
 def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
     path = tmp_path / "figure.svg"
     assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0
@@ -596,7 +596,7 @@ def test_the_embedding_of_each_student_is_told_when_it_begins(output, tmp_path, 
     assert said == ["t-SNE 1/3  teacher", "t-SNE 2/3  student alone", "t-SNE 3/3  kd"]
 
 
-@pytest.mark.parametrize("kind", [Kind.curves, Kind.tsne])
+@pytest.mark.parametrize("kind", [FigureKind.curves, FigureKind.tsne])
 def test_files_come_out_the_same_byte_for_byte(kind, output, tmp_path):
     names = [[tmp_path / f"{when}.{form}" for form in style.METADATA] for when in ("first", "second")]
     for some in names:
@@ -621,7 +621,7 @@ def test_arrays_are_found_beside_the_logs_when_a_directory_has_moved(output, tmp
 
 def test_the_difference_of_correlations_is_shown_as_measured(output, tmp_path):
     view = one_protocol(analysis.load(str(output)), ["kd"], [], None, "last")
-    figure = draw(view, PlotConfig(kind=Kind.correlation))
+    figure = draw(view, PlotConfig(kind=FigureKind.correlation))
     matrices = []
     for run_id in view.cells.sort_values("seed")["run_id"]:
         arrays = safetensors.numpy.load_file(view.runs.loc[run_id, "summary"][metrics.ARTIFACTS])
@@ -648,13 +648,13 @@ def test_a_student_alone_borrows_its_pairs_teacher(output, tmp_path, capsys):
 def test_runs_without_arrays_say_how_to_write_them(distil, tmp_path, capsys):
     assert distil("method=none", "tracking.mode=offline") == 0
     capsys.readouterr()
-    for kind in (Kind.correlation, Kind.tsne, Kind.attention):
+    for kind in (FigureKind.correlation, FigureKind.tsne, FigureKind.attention):
         assert plot(f"kind={kind}", f"source={tmp_path / 'runs'}", f"out={tmp_path / 'a.png'}") == 2
         assert "tracking.artifacts=true" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
 
 
-@pytest.mark.parametrize("kind", [Kind.correlation, Kind.tsne, Kind.attention])
+@pytest.mark.parametrize("kind", [FigureKind.correlation, FigureKind.tsne, FigureKind.attention])
 def test_runs_without_arrays_among_others_are_named(kind, output, tmp_path):
     path, want = tmp_path / "a.svg", "not shown, for want of arrays: "
     assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0

@@ -16,7 +16,7 @@ from wandb_logs import KEYS, ROWS, SCALARS, TREES, framed, log, log_file, same_v
 from analysis import offline
 from analysis.logs import load
 from analysis.records import Losses, NoLog, records
-from analysis.sources import Kind, kind_of, wandb_files
+from analysis.sources import SourceKind, kind_of, wandb_files
 from benchmarks.errors import UserError
 
 
@@ -275,4 +275,4 @@ def test_a_directory_without_runs_is_told_from_none_and_from_a_project(tmp_path,
     for source in ("nowhere", "empty/nothing", "/no/such/place", "./a", "a/b/c"):
         with pytest.raises(UserError, match=f"source={source}: no such directory"):
             load([source])
-    assert kind_of("me/project") == Kind.project
+    assert kind_of("me/project") == SourceKind.project

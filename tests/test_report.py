@@ -12,7 +12,7 @@ from light import assert_light
 from logged import grid, logged, logs_of
 
 from analysis import plot
-from analysis.figures.settings import Kind
+from analysis.figures.settings import FigureKind
 from analysis.figures.view import one_protocol
 from analysis.page import page
 from analysis.parquet import save
@@ -30,7 +30,7 @@ SCORES = {
     ("kd", WRN): [74.0, 74.4, 74.6],
     ("at", VGG): [100.0, 100.0, 100.0],
 }
-KINDS = [Kind.curves, Kind.gain, Kind.ranks, Kind.weights, Kind.tsne]
+KINDS = [FigureKind.curves, FigureKind.gain, FigureKind.ranks, FigureKind.weights, FigureKind.tsne]
 
 
 def runs():
@@ -58,7 +58,7 @@ def test_figures_are_of_top1_whatever_the_tables_compare():
         if run.config["method"]["name"] != "none":  # a student alone follows no teacher
             run.summary["test/teacher_kl"] = place / 8
     pages = [
-        page(compare(logs_of(made), Layout(measure=measure)), "Results", [Kind.gain])
+        page(compare(logs_of(made), Layout(measure=measure)), "Results", [FigureKind.gain])
         for measure in (Measure.top1, Measure.teacher_kl)
     ]
     of_top1, others = (re.findall("<figure>.*?</figure>", shown, re.DOTALL) for shown in pages)
@@ -197,8 +197,8 @@ def test_names_are_shown_and_never_obeyed(opened):
 
 
 def test_nothing_in_the_page_points_elsewhere_and_it_comes_out_the_same():
-    content = written([Kind.curves])
-    assert content == written([Kind.curves])
+    content = written([FigureKind.curves])
+    assert content == written([FigureKind.curves])
     outside = content.replace("http://www.w3.org/", "")
     assert "http://" not in outside
     assert "https://" not in outside
@@ -207,19 +207,19 @@ def test_nothing_in_the_page_points_elsewhere_and_it_comes_out_the_same():
 
 def test_protocols_have_chapters_of_their_own():
     others = [logged("kd", VGG, 0, 50.0, train={"batch_size": 128})]
-    content = page(compare(logs_of([*grid(SCORES), *others]), Layout()), "Results", [Kind.curves])
+    content = page(compare(logs_of([*grid(SCORES), *others]), Layout()), "Results", [FigureKind.curves])
     assert content.count('<section id="protocol-') == 2
     assert content.count("<figure>") == 2
 
 
 def test_the_command_below_a_figure_draws_it():
     layout = Layout(methods=["kd", "none"], pairs=[VGG], alpha=0.1)
-    content = page(compare(logs_of(grid(SCORES)), layout, ["a b"]), "Results", [Kind.gain, Kind.curves])
+    content = page(compare(logs_of(grid(SCORES)), layout, ["a b"]), "Results", [FigureKind.gain, FigureKind.curves])
     lines = [shlex.split(html.unescape(line)) for line in re.findall(r"<code>(.*?)</code>", content)]
     assert all(line[:3] == ["python", "-m", "analysis.plot"] for line in lines)
     gain, curves = (plot.resolve(*compose_config(plot.COMMAND, line[3:])) for line in lines)
-    assert (gain.kind, gain.alpha, gain.methods, gain.pairs) == (Kind.gain, 0.1, ["kd", "none"], [VGG])
-    assert (curves.kind, curves.source) == (Kind.curves, ["a b"])
+    assert (gain.kind, gain.alpha, gain.methods, gain.pairs) == (FigureKind.gain, 0.1, ["kd", "none"], [VGG])
+    assert (curves.kind, curves.source) == (FigureKind.curves, ["a b"])
     one_protocol(logs_of(grid(SCORES)), gain.methods, gain.pairs, gain.protocol, gain.epoch)
 
 
@@ -258,7 +258,7 @@ def test_the_default_that_help_shows_can_be_typed(capsys):
     assert main(COMMAND, ["help"]) == 0
     shown = re.search(r"^  (figures) = (.*)$", capsys.readouterr().out, flags=re.M)
     config, _ = compose_config(COMMAND, ["=".join(shown.groups())])
-    assert list(config.figures) == list(Kind)
+    assert list(config.figures) == list(FigureKind)
 
 
 def test_help_and_mistakes_load_nothing_heavy():

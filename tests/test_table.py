@@ -27,7 +27,7 @@ from analysis.grid import Entry, Grid, number, of_table
 from analysis.provenance import configuration_hash
 from analysis.scores import Scores
 from analysis.selection import select
-from analysis.settings import Epoch, Figures, Format, Layout
+from analysis.settings import Epoch, Format, Layout, PublishedRows
 from analysis.significance import grids
 from analysis.table import COMMAND
 from analysis.tables import compare
@@ -327,7 +327,7 @@ def test_protocols_are_tables_of_their_own():
 
 
 def test_published_figures_stand_in_rows_of_their_own_with_their_source():
-    table = only(grid(SCORES), published=Figures.shown)
+    table = only(grid(SCORES), published=PublishedRows.shown)
     published = table.section("published")
     assert [row.name for row in published.rows] == ["teacher", "student alone", "kd", "at"]
     assert all(row.source.startswith("CRD (Tian et al., ICLR 2020)") for row in published.rows)
@@ -344,7 +344,7 @@ def test_published_figures_stand_in_rows_of_their_own_with_their_source():
 def test_a_published_figure_is_compared_with_its_own_form_of_the_method():
     """CRD's figures of CC are RepDistiller's form, which is not the default here."""
     default, theirs = (
-        only([logged("cc", settings={"form": form}), logged("none")], published=Figures.shown)
+        only([logged("cc", settings={"form": form}), logged("none")], published=PublishedRows.shown)
         for form in ("kernel", "adjacent")
     )
     assert [row.name for row in default.section("published").rows][
@@ -359,7 +359,9 @@ def test_a_published_figure_is_compared_pair_by_pair_where_its_settings_depend_o
     """RepDistiller's hints pass a ReLU, which here they do not where the teacher's map is signed."""
     of_vgg = logged("fitnet", VGG, top1=72.0, settings={"activation": "relu"})
     signed, rectified = (
-        only([of_vgg, logged("fitnet", WRN, top1=74.0, settings={"activation": each})], published=Figures.shown)
+        only(
+            [of_vgg, logged("fitnet", WRN, top1=74.0, settings={"activation": each})], published=PublishedRows.shown
+        )
         for each in ("linear", "relu")
     )
     assert values(row(signed, "published", "fitnet (activation=relu, else as usual)")) == [73.58, 71.02]
@@ -378,7 +380,7 @@ def test_forms_of_a_published_row_are_told_once_each():
     spatial = {"factor": "spatial", "weights": {"ce": 1.0, "ft": 200.0}, "paraphraser_lr": 0.01}
     for settings, compared in (({"factor": "whole"}, False), (spatial, True)):
         runs = [logged("ft", pair, settings=settings) for pair in (VGG, WRN, "resnet56_resnet20")]
-        table = only(runs, published=Figures.shown)
+        table = only(runs, published=PublishedRows.shown)
         names = {name: [row.name for row in table.section(name).rows] for name in ("published", "difference")}
         assert f"ft ({usual} or {of_vgg8}, else as usual)" in names["published"]
         assert ("ft" in names["difference"]) == compared
@@ -388,21 +390,23 @@ def test_a_method_of_other_settings_than_the_usual_says_so_and_is_not_compared_w
     runs = grid({("kd", VGG): [72.0, 73.0, 74.0], ("at", VGG): [70.0, 71.0, 70.5]})
     for run in runs[:3]:
         run.config["unusual"] = ["method.temperature=8.0", "loss.schedule=cosine"]
-    table = only(runs, published=Figures.shown)
+    table = only(runs, published=PublishedRows.shown)
     assert "kd is not as usual: method.temperature=8.0 loss.schedule=cosine" in table.notes
     assert "kd (standardise=false, else as usual)" in [row.name for row in table.section("published").rows]
     assert "kd" not in [row.name for row in table.section("difference").rows]
     assert "at" in [row.name for row in table.section("difference").rows]
     for run in runs[3:]:
         run.config["unusual"] = ["method.p=1.0"]
-    assert "at (as usual)" in [row.name for row in only(runs, published=Figures.shown).section("published").rows]
+    assert "at (as usual)" in [
+        row.name for row in only(runs, published=PublishedRows.shown).section("published").rows
+    ]
     for run in runs[:3]:
         run.config["label"] = "soft"  # a name of its own says that it is a variant
     assert not any("temperature" in note for note in only(runs).notes)
 
 
 def test_all_published_figures_on_request():
-    table = only(grid(SCORES), published=Figures.all)
+    table = only(grid(SCORES), published=PublishedRows.all)
     names = [row.name for row in table.section("published").rows]
     assert {"crd", "dkd", "fitnet"} <= set(names)
     assert "crd" not in [row.name for row in table.section("difference").rows]
@@ -411,13 +415,13 @@ def test_all_published_figures_on_request():
 
 def test_published_figures_are_of_the_test_set_only():
     runs = [logged("kd", validation=0.1)]
-    assert only(runs, published=Figures.shown).section("published") is None
+    assert only(runs, published=PublishedRows.shown).section("published") is None
 
 
 def test_a_variant_is_not_compared_with_the_published_method():
     runs = [logged("kd", label="soft"), logged("kd", settings={"temperature": 8.0}, label="kd8")]
     runs += [logged("aftkd", label="kd", seed=3)]
-    table = only(runs, published=Figures.shown)
+    table = only(runs, published=PublishedRows.shown)
     assert not [row for row in table.section("difference").rows if row.name in ("soft", "kd8", "kd")]
 
 
@@ -693,7 +697,7 @@ def typeset(folder, options=""):
 @needs_latex
 def test_latex_compiles(tmp_path):
     runs = [*grid(SCORES), *(logged("kd", label=name, seed=k) for k, name in enumerate(HOSTILE))]
-    result = compare(logs_of(runs), Layout(compare="kd", published=Figures.shown))
+    result = compare(logs_of(runs), Layout(compare="kd", published=PublishedRows.shown))
     (tmp_path / "table.tex").write_text(result.render(Format.latex) + formats.latex([hostile_grid()]))
     assert "Missing character" not in typeset(tmp_path)
     if shutil.which("pdftotext"):
@@ -710,7 +714,7 @@ def test_latex_tables_stay_within_the_paper(options, tmp_path):
     pairs = [VGG, WRN, "resnet56_resnet20", "resnet110_resnet32", "vgg13_mobilenetv2", "resnet32x4_shufflev1"]
     names = ["none", "kd", *(f"method {k}" for k in range(formats.ROWS))]
     scores = {(name, pair): [70.0 + k, 70.5, 71.0] for k, name in enumerate(names) for pair in pairs}
-    result = compare(logs_of(grid(scores)), Layout(compare="kd", published=Figures.shown))
+    result = compare(logs_of(grid(scores)), Layout(compare="kd", published=PublishedRows.shown))
     (tmp_path / "table.tex").write_text(result.render(Format.latex))
     log = typeset(tmp_path, options)
     assert "Overfull" not in log
@@ -718,7 +722,7 @@ def test_latex_tables_stay_within_the_paper(options, tmp_path):
 
 
 def test_csv_has_every_digit_and_the_runs():
-    result = compare(logs_of(grid(SCORES)), Layout(published=Figures.shown))
+    result = compare(logs_of(grid(SCORES)), Layout(published=PublishedRows.shown))
     lines = list(csv.DictReader(io.StringIO(result.render(Format.csv))))
     (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("methods", "kd", VGG)]
     assert float(line["value"]) == np.mean(SCORES["kd", VGG])
@@ -1063,7 +1067,7 @@ def test_that_there_are_no_published_figures_is_said():
     runs = [logged("sp"), logged("none")]
     for run in runs:
         run.config["data"]["name"] = "digits"
-    for published, said in ((Figures.none, False), (Figures.shown, True)):
+    for published, said in ((PublishedRows.none, False), (PublishedRows.shown, True)):
         for table in compare(logs_of(runs), Layout(published=published)).tables:
             assert any("published" in note for note in table.notes) == said
 

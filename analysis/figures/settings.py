@@ -13,7 +13,7 @@ from methods import option
 from methods.config import coerce_types
 
 
-class Kind(StrEnum):
+class FigureKind(StrEnum):
     curves = "curves"
     ablation = "ablation"
     blocks = "blocks"
@@ -27,16 +27,16 @@ class Kind(StrEnum):
 
 
 MEANING = {
-    Kind.curves: "a metric over epochs: mean and band over seeds",
-    Kind.ablation: "variants of a method against its default: paired differences and their intervals",
-    Kind.blocks: "AFT-KD's block sizes and accuracy, by setting and by stage",
-    Kind.weights: "loss terms over epochs, and what multiplies them",
-    Kind.pareto: "accuracy against parameters, multiply–accumulates or training time",
-    Kind.ranks: "mean ranks over pairs with the critical difference",
-    Kind.gain: "paired differences to the student alone, seed by seed",
-    Kind.correlation: "how far the correlation of a student's logits is from its teacher's",
-    Kind.tsne: "embeddings of teacher and students in the plane",
-    Kind.attention: "attention maps of teacher and student on sample images, and what AFT-KD compares",
+    FigureKind.curves: "a metric over epochs: mean and band over seeds",
+    FigureKind.ablation: "variants of a method against its default: paired differences and their intervals",
+    FigureKind.blocks: "AFT-KD's block sizes and accuracy, by setting and by stage",
+    FigureKind.weights: "loss terms over epochs, and what multiplies them",
+    FigureKind.pareto: "accuracy against parameters, multiply–accumulates or training time",
+    FigureKind.ranks: "mean ranks over pairs with the critical difference",
+    FigureKind.gain: "paired differences to the student alone, seed by seed",
+    FigureKind.correlation: "how far the correlation of a student's logits is from its teacher's",
+    FigureKind.tsne: "embeddings of teacher and students in the plane",
+    FigureKind.attention: "attention maps of teacher and student on sample images, and what AFT-KD compares",
 }
 
 
@@ -48,7 +48,7 @@ class Cost(StrEnum):
     time = "time"
 
 
-def _with(*kinds: Kind) -> dict[str, Any]:
+def _with(*kinds: FigureKind) -> dict[str, Any]:
     """Of an option that acts for these kinds alone."""
     live: Callable[[Any], bool] = lambda options: options.kind in kinds  # noqa: E731
     return {"live": live, "live_when": "with kind=" + " or ".join(kinds)}
@@ -58,7 +58,9 @@ def _with(*kinds: Kind) -> dict[str, Any]:
 class PlotConfig:
     """The command `analysis.plot`."""
 
-    kind: Kind = option("???", "what to show: " + "; ".join(f"{kind}: {MEANING[kind]}" for kind in Kind))
+    kind: FigureKind = option(
+        "???", "what to show: " + "; ".join(f"{kind}: {MEANING[kind]}" for kind in FigureKind)
+    )
     source: Any = option("runs", SOURCE)
     out: Any = option(None, "FILE.pdf, FILE.png or FILE.svg; several as [a.pdf,b.png]; default: the kind as PDF")
     methods: list[str] = option([], "rows of a table, by name, label or method; default: all")
@@ -69,27 +71,33 @@ class PlotConfig:
     epoch: Epoch = option(
         Epoch.last,
         "last, or best: chosen on the evaluation data itself, which flatters; marked as such",
-        **_with(Kind.ablation, Kind.blocks, Kind.pareto, Kind.ranks, Kind.gain),
+        **_with(FigureKind.ablation, FigureKind.blocks, FigureKind.pareto, FigureKind.ranks, FigureKind.gain),
     )
     metric: str | None = option(
-        None, "what to show over epochs, as it is logged; default: top-1 of the evaluation", **_with(Kind.curves)
+        None,
+        "what to show over epochs, as it is logged; default: top-1 of the evaluation",
+        **_with(FigureKind.curves),
     )
-    start: int = option(1, "first epoch to show", **_with(Kind.curves, Kind.weights))
+    start: int = option(1, "first epoch to show", **_with(FigureKind.curves, FigureKind.weights))
     method: str | None = option(
-        None, "whose variants; default: the only method that has any", **_with(Kind.ablation, Kind.blocks)
+        None,
+        "whose variants; default: the only method that has any",
+        **_with(FigureKind.ablation, FigureKind.blocks),
     )
-    reference: str = option("none", "the row that differences are counted from", **_with(Kind.gain))
+    reference: str = option("none", "the row that differences are counted from", **_with(FigureKind.gain))
     x: Cost = option(
-        Cost.parameters, "parameters, macs (of one image) or time (of the training)", **_with(Kind.pareto)
+        Cost.parameters, "parameters, macs (of one image) or time (of the training)", **_with(FigureKind.pareto)
     )
-    alpha: float = option(0.05, "level of the tests", **_with(Kind.ablation, Kind.ranks, Kind.gain))
+    alpha: float = option(
+        0.05, "level of the tests", **_with(FigureKind.ablation, FigureKind.ranks, FigureKind.gain)
+    )
     seed: int | None = option(
         None,
         "whose arrays to show; default: the lowest that wrote them",
-        **_with(Kind.correlation, Kind.tsne, Kind.attention),
+        **_with(FigureKind.correlation, FigureKind.tsne, FigureKind.attention),
     )
-    classes: int = option(10, "how many of the first classes to show", **_with(Kind.tsne))
-    samples: int = option(3, "how many images to show, at most 8", **_with(Kind.attention))
+    classes: int = option(10, "how many of the first classes to show", **_with(FigureKind.tsne))
+    samples: int = option(3, "how many images to show, at most 8", **_with(FigureKind.attention))
 
     def __post_init__(self) -> None:
         coerce_types(self)
