@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from analysis.runs import printable
+from analysis.configs import printable
 from methods import ALONE
 
 BEST, SECOND = "best", "second"

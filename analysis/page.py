@@ -14,12 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.cells import Cell, Row, Table
+from analysis.configs import settings_of
 from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.figures.view import View
 from analysis.grid import Entry, Grid, number, of_table
 from analysis.plot import draw
 from analysis.provenance import configuration_hash, plain, rule
-from analysis.selection import select, settings_of
+from analysis.selection import select
 from analysis.settings import Measure
 from analysis.significance import grids
 from analysis.tables import Tables

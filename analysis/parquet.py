@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.runs import NESTED, objects, protocol, typed
+from analysis.configs import protocol
+from analysis.runs import NESTED, objects, typed
 from benchmarks import metrics
 from benchmarks.errors import UserError, first_line
 from benchmarks.files import write_atomically

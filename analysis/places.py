@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from analysis.configs import DATA_PLACES
 from analysis.logs import Logs
-from analysis.runs import DATA_PLACES
 from benchmarks import metrics
 from benchmarks.overrides import as_overrides
 from benchmarks.words import command_line, words_of

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Section, Table
-from analysis.runs import DATA_PLACES, get, without
+from analysis.configs import DATA_PLACES, get, without
 from analysis.selection import Selection
 from analysis.settings import Layout, Measure
 from benchmarks.hashing import short_hash

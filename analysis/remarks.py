@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.configs import machine_of, method_code_of, network_code_of, printable, torch_of, versions_of
 from analysis.logs import Logs
-from analysis.runs import machine_of, method_code_of, network_code_of, printable, torch_of, versions_of
 from analysis.selection import CELL, CODE, NETWORK, Selection
 
 MOST_NAMED = 3  # cells in a remark

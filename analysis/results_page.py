@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.about import LOGS, About, Product
+from analysis.configs import get, machine_of
 from analysis.logs import Logs, load
-from analysis.runs import get, machine_of, seconds_of
+from analysis.runs import seconds_of
 from benchmarks.clock import duration
 from benchmarks.words import command_line, words_of
 

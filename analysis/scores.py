@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.cells import Cell, Column
-from analysis.runs import method_code_of, network_code_of, unusual_of, versions_of
+from analysis.configs import method_code_of, network_code_of, unusual_of, versions_of
 from analysis.settings import Measure
 from benchmarks import published
 from benchmarks.pairs import PAIRS

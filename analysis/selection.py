@@ -9,20 +9,19 @@ gets a column of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.runs import DISTILLATION, get, method_code_of, network_code_of, printable
+from analysis.configs import SGD, get, method_code_of, network_code_of, printable, settings_of
 from benchmarks import metrics
 from benchmarks.errors import UserError
 from benchmarks.words import counted
 from methods import unknown
 
-SGD, OPTIMIZER = "sgd", "train.optimizer"  # everybody's optimiser, and the setting of another
+OPTIMIZER = "train.optimizer"  # the setting of another optimiser than everybody's
 TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 # What stands for a version in a row's name: of a method's own file, and of the files of network and data set.
 CODE, NETWORK = "code", "network/data"
@@ -211,27 +210,6 @@ def _differing(settings: Iterable[Mapping[str, str]]) -> set[str]:
 def _row_name(label: str, told: Mapping[str, str | None]) -> str:
     words = ", ".join(f"{key}={value or '–'}" for key, value in told.items())
     return printable(f"{label} ({words})" if words else label)
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a method was told, by the keys of the command line behind `method.`.
-
-    With its loss schedule and, where that is not SGD, the optimiser that keeps its gradients apart.
-    """
-    flat: dict[str, str] = {}
-    _flatten(config.get("method"), "", flat)
-    _flatten(config.get("loss"), "loss.", flat)
-    if get(config, "train", "optimizer") not in (None, SGD):
-        _flatten({key: get(config, "train", key) for key in sorted(DISTILLATION)}, "train.", flat)
-    return {key: value for key, value in flat.items() if key not in ("name", "label")}
-
-
-def _flatten(content: Any, prefix: str, flat: dict[str, str]) -> None:
-    if isinstance(content, Mapping) and content:
-        for key, value in content.items():
-            _flatten(value, f"{prefix}{key}.", flat)
-    elif content is not None and prefix:
-        flat[prefix[:-1]] = json.dumps(content, separators=(",", ":")).strip('"')
 
 
 def _one_a_seed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

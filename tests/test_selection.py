@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from logged import grid, logged, logs_of
 from wandb_logs import TREES
 
-from analysis.runs import PROTOCOL, LoggedRun, frame_of_runs, printable, protocol
-from analysis.selection import SGD, choose, select
+from analysis.configs import PROTOCOL, SGD, printable, protocol
+from analysis.runs import LoggedRun, frame_of_runs
+from analysis.selection import choose, select
 from benchmarks.config import DataConfig, Optimizer, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.variants import StudentConfig

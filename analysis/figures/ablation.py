@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from analysis.configs import settings_of
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
-from analysis.selection import CODE, NETWORK, settings_of
+from analysis.selection import CODE, NETWORK
 from benchmarks.errors import UserError
 from methods import unknown
 

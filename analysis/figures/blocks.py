@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.cells import Cell, Column
+from analysis.configs import get, method_code_of, settings_of
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from analysis.runs import get, method_code_of
-from analysis.selection import settings_of
 from benchmarks import style
 from benchmarks.errors import UserError
 

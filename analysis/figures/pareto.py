@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
 from analysis.cells import Cell, Column, shown
+from analysis.configs import get, machine_of
 from analysis.figures.settings import Cost, PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
-from analysis.runs import get, machine_of, seconds_of
+from analysis.runs import seconds_of
 from benchmarks import style
 
 TEACHER = "teacher"
