@@ -14,10 +14,15 @@ MIXED = "†"  # a row that averages runs of several versions of the code
 
 @dataclass(frozen=True)
 class Entry:
-    """A text; `mark` as in `analysis.cells.Cell`."""
+    """A text, and the number behind it where there is one."""
 
     text: str
-    mark: str = ""
+    cell: Cell = Cell()
+
+    @property
+    def mark(self) -> str:
+        """As in `analysis.cells.Cell`."""
+        return self.cell.mark
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,12 @@ def _head(table: Table) -> tuple[tuple[str, ...], ...]:
 def _row(row: Row, section: Section, table: Table, sources: list[str]) -> tuple[Entry, ...]:
     name = f"{row.name} [{sources.index(row.source) + 1}]" if row.source else row.name
     name += f" {MIXED}" if row.versions > 1 else ""
-    cells = (Entry(_text(cell, section.signed, table.num_seeds), cell.mark) for cell in row.cells)
+    cells = (Entry(_text(cell, section.signed, table.num_seeds), cell) for cell in row.cells)
     if not row.aggregates:
         aggregates = [Entry("")] * len(table.aggregates)
     else:
         aggregates = [
-            Entry(number(value, signed=head.endswith("%"), digits=1))
+            Entry(number(value, signed=head.endswith("%"), digits=1), Cell(value))
             for head, value in zip(table.aggregates, row.aggregates, strict=True)
         ]
     return (Entry(name), *cells, *aggregates)

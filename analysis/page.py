@@ -13,11 +13,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.cells import Cell, Row, Table
 from analysis.configs import settings_of
 from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.figures.view import View
-from analysis.grid import Entry, Grid, number, of_table
+from analysis.grid import Grid, number, of_table
 from analysis.plot import draw
 from analysis.provenance import configuration_hash, plain, rule
 from analysis.selection import select
@@ -29,8 +28,6 @@ from benchmarks.errors import UserError
 from benchmarks.overrides import as_overrides
 from benchmarks.words import command_line
 from methods import acts
-
-Blocks = list[list[list[tuple[Entry, Cell]]]]  # of a table's rows, each text with the number and the runs behind it
 
 # Kinds whose panels are so many that each pair gets a figure of its own.
 BY_PAIR = (FigureKind.weights, FigureKind.correlation, FigureKind.tsne, FigureKind.attention)
@@ -50,7 +47,7 @@ class Chapter:
     """One protocol's share of the page; `missing` tells of each kind without a figure why."""
 
     protocol: str
-    tables: list[tuple[Grid, Blocks]]
+    tables: list[Grid]
     pictures: list[Picture]
     missing: list[tuple[str, str]]
     settings: pd.DataFrame
@@ -81,7 +78,7 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
             _chapter(protocol, figures[figures["protocol"] == protocol], tables, kinds)
             for protocol in sorted(selection.cells["protocol"].unique())
         ],
-        comparisons=[(grid, _without_runs(grid)) for result in tables.comparisons for grid in grids(result)],
+        comparisons=[grid for result in tables.comparisons for grid in grids(result)],
         runs=[_listed(*each) for each in used],
         excluded=[
             (run_id, reason, runs.loc[run_id, "folder"])
@@ -104,7 +101,7 @@ def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence
             pictures += list(_pictures(kind, view, tables))
         except UserError as error:
             missing.append((str(kind), str(error)))
-    found = [(of_table(table), _blocks(table)) for table in tables.tables if table.protocol == protocol]
+    found = [of_table(table) for table in tables.tables if table.protocol == protocol]
     return Chapter(protocol, found, pictures, missing, settings_by_row(view))
 
 
@@ -152,27 +149,6 @@ def inline(svg: str, label: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     return body.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1)
-
-
-# Tables
-
-
-def _blocks(table: Table) -> Blocks:
-    return [
-        [_row(row, entries) for row, entries in zip(section.rows, lines, strict=True)]
-        for section, (_, lines) in zip(table.sections, of_table(table).blocks, strict=True)
-    ]
-
-
-def _row(row: Row, entries: Sequence[Entry]) -> list[tuple[Entry, Cell]]:
-    behind = [Cell(), *row.cells, *map(Cell, row.aggregates)]
-    behind += [Cell()] * (len(entries) - len(behind))  # where a row has no aggregates
-    return list(zip(entries, behind, strict=True))
-
-
-def _without_runs(grid: Grid) -> Blocks:
-    """The rows of a grid behind which no single runs are told."""
-    return [[[(entry, Cell()) for entry in row] for row in rows] for _, rows in grid.blocks]
 
 
 def settings_by_row(view: View) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 import analysis
 from analysis import formats, parquet, statistics
-from analysis.cells import BEST, SECOND
+from analysis.cells import BEST, SECOND, Cell
 from analysis.comparison import family
 from analysis.grid import Entry, Grid, number, of_table
 from analysis.provenance import configuration_hash
@@ -569,7 +569,8 @@ HOSTILE = [
 
 def hostile_grid(names=HOSTILE):
     rows = tuple(
-        (Entry(name), Entry("−1.00 ± 0.10", mark)) for name, mark in zip(names, [BEST, SECOND] * 4, strict=False)
+        (Entry(name), Entry("−1.00 ± 0.10", Cell(mark=mark)))
+        for name, mark in zip(names, [BEST, SECOND] * 4, strict=False)
     )
     return Grid("; ".join(names), (("", *names[:1]),), ((names[-1], rows),), tuple(names))
 
