@@ -142,7 +142,7 @@ def coerce_types(config: Any) -> None:
     So equal configurations are equal, whether they were typed, read or made in Python.
 
     Raises:
-        InvalidSetting: no such choice; the message lists them. Or a word, which is no list of its letters.
+        InvalidSetting: no such choice; the message lists them. Or a value of another type.
     """
     for field in dataclasses.fields(config):
         value = _coerced(field.name, getattr(config, field.name), default_of(field))
@@ -156,11 +156,16 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, list):
         require(isinstance(value, list | tuple), f"{name}={value}: a list is expected, as {[value]}")
         return list(value)
-    if isinstance(default, float):
-        require(isinstance(value, int | float), f"{name}={value}: a number is expected")
+    if isinstance(default, bool):
+        require(isinstance(value, bool), f"{name}={value}: true or false is expected")
+    elif isinstance(default, int):
+        require(type(value) is int, f"{name}={value}: a whole number is expected")
+    elif isinstance(default, float):
+        require(type(value) in (int, float), f"{name}={value}: a number is expected")
         return float(value)
-    if isinstance(default, dict) and isinstance(value, dict):
-        return {key: float(weight) for key, weight in value.items()}
+    elif isinstance(default, dict):
+        require(isinstance(value, dict), f"{name}={value}: a mapping is expected, as {default}")
+        return {key: _coerced(f"{name}.{key}", number, 0.0) for key, number in value.items()}
     return value
 
 

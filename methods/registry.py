@@ -25,6 +25,7 @@ from methods.config import (
     check_stage,
     dead_settings,
     default_of,
+    require,
     unknown,
 )
 from methods.features import FeatureSpec
@@ -129,6 +130,7 @@ def configure(name: str, **settings: Any) -> MethodConfig:
         if key not in fields:
             raise InvalidSetting(unknown(f"setting of {name}", key, fields))
     weights = settings.pop("weights", {})
+    require(isinstance(weights, dict), f"weights={weights}: a mapping is expected, as {{'ce': 1}}")
     config = cls(**settings, weights=default_of(fields["weights"]) | weights)
     return config.for_pair("", {*settings, *(f"weights.{term}" for term in weights)})
 

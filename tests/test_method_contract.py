@@ -594,6 +594,22 @@ def test_a_number_that_is_not_finite_is_refused(name, value):
                 dataclasses.replace(config, **{field.name: value}).resolve(*specs)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("kd", {"standardise": "false"}, "true or false"),  # which Python takes for true
+        ("mlkd", {"views": 1.5}, "a whole number"),
+        ("crd", {"dim": "64"}, "a whole number"),
+        ("kd", {"temperature": True}, "a number"),
+        ("kd", {"weights": {"kd": "x"}}, "a number"),
+        ("kd", {"weights": [1]}, "a mapping"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, settings, expected):
+    with pytest.raises(InvalidSetting, match=f"{next(iter(settings))}.*=.*: {expected} is expected"):
+        configure(name, **settings)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if issubclass(get(name).config_class, DistillConfig)])
 def test_soft_targets_need_the_same_classes(name):
     student, teacher = map(FeatureSpec.of, pair(name))
