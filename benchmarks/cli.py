@@ -7,17 +7,19 @@ uses its composition only, and turns its errors into messages that name key, val
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -189,7 +191,7 @@ def _check(command: Command, override: Override) -> None:
 
 
 def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
-    _store(command)
+    _store(command, overrides)
     try:
         config = _by_hydra(command, overrides)
     except REFUSALS as error:
@@ -200,8 +202,20 @@ def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
 
 def _by_hydra(command: Command, overrides: Sequence[Override]) -> DictConfig:
     """Hydra's composition of a command whose schema is registered; it raises `REFUSALS`."""
-    with initialize(version_base=None, config_path=None):
+    with initialize(version_base=None, config_path=None), _hydras_own_left_out():
         return compose(command.name, overrides=[word_of(override) for override in overrides])
+
+
+@contextlib.contextmanager
+def _hydras_own_left_out() -> Iterator[None]:
+    """Within it Hydra composes the command alone: its own part, of logging and launchers, takes as long again."""
+    store = ConfigStore.instance()
+    usual = store.repo["hydra"]["config.yaml"]
+    store.store("config", HydraConf(defaults=[]), "hydra")
+    try:
+        yield
+    finally:
+        store.repo["hydra"]["config.yaml"] = usual
 
 
 def check_lists(config: DictConfig) -> None:
@@ -278,19 +292,26 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
     return names
 
 
-def _store(command: Command) -> None:
-    """Register the command's schema with Hydra."""
+def _store(command: Command, overrides: Sequence[Override]) -> None:
+    """Register the command's schema with Hydra, and of each group what is chosen: all of them take long to make."""
     store, groups = ConfigStore.instance(), command.groups()
     root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
         root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in groups)]
     store.store(name=command.name, node=root)
-    for group, options in groups.items():
-        for name, option in options.items():
-            if isinstance(option, Mapping):
-                store.store(group=group, name=name, node=dict(option), package="_global_")
-            else:
-                store.store(group=group, name=name, node=thawed(OmegaConf.structured(option)))
+    typed = {override.key_or_group: str(unquoted(override.value())) for override in overrides}
+    chosen = [(group, typed.get(group, command.defaults[group])) for group in groups]
+    for group, name in chosen:
+        if name is None:
+            continue
+        option = groups[group][name]
+        if isinstance(option, Mapping):
+            store.store(group=group, name=name, node=dict(option), package="_global_")
+            # Settings for the whole command may choose of other groups: {"override /data": "digits"}.
+            others = [other.items() for other in option.get("defaults", ()) if isinstance(other, Mapping)]
+            chosen += [(key.rpartition("/")[2], value) for pairs in others for key, value in pairs]
+        else:
+            store.store(group=group, name=name, node=thawed(OmegaConf.structured(option)))
 
 
 def thawed(node: Any) -> Any:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from commands import TINY, files, merge, run
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 import methods
-from benchmarks import models
+from benchmarks import cli, models
 from benchmarks import run as run_command
 from benchmarks.cli import compose_config, main
 from benchmarks.config import (
@@ -60,6 +62,17 @@ def test_examples_are_lines_that_work():
         words = words[words.index("benchmarks.run") + 1 :]
         config, given = compose_config(run_command.COMMAND, words)
         resolve(config, given)
+
+
+def test_a_line_makes_what_it_chooses_and_leaves_hydra_as_it_was(monkeypatch):
+    """To make the settings of all methods and pairs took most of a short command's time."""
+    made, thawed = [], cli.thawed
+    monkeypatch.setattr(cli, "thawed", lambda node: (made.append(OmegaConf.get_type(node)), thawed(node))[1])
+    hydras = ConfigStore.instance().repo["hydra"]["config.yaml"]
+    config, _ = compose_config(run_command.COMMAND, ["method=kd", "pair=vgg13_vgg8"])
+    assert (config.method.name, config.pair.name, config.data.name) == ("kd", "vgg13_vgg8", "cifar100")
+    assert [each for each in made if issubclass(each, methods.MethodConfig)] == [methods.get("kd").config_class]
+    assert ConfigStore.instance().repo["hydra"]["config.yaml"] is hydras
 
 
 @pytest.mark.parametrize("word", ["--help", "-h", "help"])
