@@ -52,24 +52,38 @@ class Elsewhere(Tensor):
 def _run(function: Any, *args: Any, **kwargs: Any) -> Any:
     """An operation of the device, done on the CPU."""
     name = function.name().split(".")[0]
-    tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-    ours = [each for each in tensors if isinstance(each, Elsewhere)]
-    theirs = [each for each in tensors if not isinstance(each, Elsewhere) and each.dim()]
+    ours: dict[int, Elsewhere] = {}
+    theirs: list[Tensor] = []
+    held_args = _held(args, ours, theirs)
+    held_kwargs = {key: _held(each, ours, theirs) for key, each in kwargs.items()}
     if ours and theirs and name not in COPYING:
         raise RuntimeError(f"{name}: expected all tensors to be on the same device")
     target = kwargs.get("device")
     stays = torch.device(target).type == NAME if target else isinstance(args[0], Elsewhere) or name not in COPYING
     if target:
-        kwargs["device"] = "cpu"
-    held_args, held_kwargs = pytree.tree_map_only(Elsewhere, lambda each: each.held, (args, kwargs))
+        held_kwargs["device"] = "cpu"
     made = function(*held_args, **held_kwargs)
-    given = {id(each.held): each for each in ours}
+    return _placed(made, ours) if stays else made
 
-    def place(result: Tensor) -> Tensor:
-        """Where it belongs; what an operation in place returns is what it was given."""
-        return given[id(result)] if id(result) in given else Elsewhere(result)
 
-    return pytree.tree_map_only(Tensor, place, made) if stays else made
+def _held(each: Any, ours: dict[int, Elsewhere], theirs: list[Tensor]) -> Any:
+    """What an argument holds, however deep; notes tensors there by what they hold, and those of the CPU."""
+    if isinstance(each, Elsewhere):
+        ours[id(each.held)] = each
+        return each.held
+    if isinstance(each, Tensor):
+        if each.dim():
+            theirs.append(each)
+    elif isinstance(each, list | tuple):
+        return type(each)([_held(part, ours, theirs) for part in each])
+    return each
+
+
+def _placed(result: Any, ours: dict[int, Elsewhere]) -> Any:
+    """A result where it belongs; what an operation in place returns is what it was given."""
+    if isinstance(result, Tensor):
+        return ours[id(result)] if id(result) in ours else Elsewhere(result)
+    return type(result)([_placed(part, ours) for part in result]) if isinstance(result, list | tuple) else result
 
 
 class Generator(torch.Generator):
