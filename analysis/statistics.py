@@ -123,7 +123,7 @@ def block_t(table: Array, first: int = 0) -> tuple[Array, int]:
     residuals = table - means - table.mean(axis=1, keepdims=True) + table.mean()
     pooled = np.sqrt(2 * (residuals**2).sum() / freedom / num_seeds)  # of a difference of two means
     if np.round(pooled, DIGITS):  # else only rounding is left
-        own = stats.sem(table[:, [first]] - table, axis=0)
+        own = (table[:, [first]] - table).std(axis=0, ddof=1) / np.sqrt(num_seeds)
         t = (means[first] - means) / np.maximum(pooled, own)
         t[first] = np.nan
     return t, freedom
