@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -43,11 +44,17 @@ TINY = (
 TIMES = ("time/epoch_s", "throughput/images_per_s", "memory/peak_gib")
 
 
+@functools.cache
+def first_digits(part: Part, size: int) -> Split:
+    """So many images of the data set."""
+    return digits.load(part).subset(torch.arange(size))
+
+
 @contextlib.contextmanager
 def few_digits(train: int = 400, test: int = 70) -> Iterator[None]:
     """Within it the data set has some of its images only, for speed."""
     whole = digits.load
-    few = {part: whole(part).subset(torch.arange(size)) for part, size in (("train", train), ("test", test))}
+    few = {part: first_digits(part, size) for part, size in (("train", train), ("test", test))}
     digits.load = few.__getitem__
     try:
         yield
