@@ -287,6 +287,13 @@ def test_methods_load_without_the_compiler():
     assert_light({"torch._dynamo"}, "import methods", "methods.available()")
 
 
+def test_a_training_that_compiles_nothing_loads_no_compiler(tmp_path):
+    words = ["data=digits", "network=resnet8", "train.epochs=1", "train.max_steps=1", "train.precision=fp32"]
+    words += ["train.milestones=[]", f"output={tmp_path / 'runs'}", f"teacher.root={tmp_path / 'teachers'}"]
+    lines = ["from benchmarks.teacher import COMMAND", "from benchmarks.cli import main"]
+    assert_light({"torch._dynamo"}, *lines, f"assert main(COMMAND, {words}) == 0")
+
+
 # In training
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401  imported by every optimiser, in seconds: once, before the forks
 from commands import few_digits
 
 FAILED = 70  # exit status of a fork that ended by an error
