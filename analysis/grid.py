@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from analysis.cells import Cell, Row, Section, Table
 from benchmarks import words
@@ -47,6 +49,24 @@ class Grid:
     def heading(self) -> str:
         """Title and protocol."""
         return f"{self.title} ({self.protocol})" if self.protocol else self.title
+
+
+def renamed(grid: Grid, names: Mapping[str, str]) -> Grid:
+    """The grid with other names of rows and networks, in its head and at the beginning of rows."""
+    if not names:
+        return grid
+    known = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?!\w)")
+
+    def head(text: str) -> str:
+        return known.sub(lambda found: names[found[0]], text)
+
+    def row(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        first, *others = entries
+        name, beside = re.split(r"(?=(?: \[\d+\])?(?: †)?$)", first.text, maxsplit=1)
+        return Entry(names.get(name, name) + beside), *others
+
+    blocks = tuple((title, tuple(map(row, rows))) for title, rows in grid.blocks)
+    return replace(grid, head=tuple(tuple(map(head, line)) for line in grid.head), blocks=blocks)
 
 
 def number(value: float, signed: bool = False, digits: int = 2) -> str:

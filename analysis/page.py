@@ -16,7 +16,7 @@ from markupsafe import Markup
 from analysis.configs import settings_of
 from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.figures.view import View
-from analysis.grid import Grid, number, of_table
+from analysis.grid import Grid, number, of_table, renamed
 from analysis.plot import draw
 from analysis.provenance import configuration_hash, plain, rule
 from analysis.selection import select
@@ -101,7 +101,7 @@ def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence
             pictures += list(_pictures(kind, view, tables))
         except UserError as error:
             missing.append((str(kind), str(error)))
-    found = [of_table(table) for table in tables.tables if table.protocol == protocol]
+    found = [renamed(of_table(table), tables.layout.names) for table in tables.tables if table.protocol == protocol]
     return Chapter(protocol, found, pictures, missing, settings_by_row(view))
 
 

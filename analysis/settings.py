@@ -100,6 +100,10 @@ class Layout:
     methods: list[str] = option([], "rows, by name, label or method; default: all")
     pairs: list[str] = option([], "columns; default: all")
     protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
+    names: dict[str, str] = option(
+        {},
+        "other names of rows and networks in tables, as {aftkd: AFT-KD, vgg13: VGG-13}; not in CSV and provenance",
+    )
     groups: bool = option(True, "a table for pairs of the same architecture and one for the others")
     gain: bool = option(True, "rows with the gain over the student alone")
     published: PublishedRows = option(

@@ -14,7 +14,7 @@ import numpy as np
 from analysis import formats
 from analysis.cells import Table
 from analysis.comparison import comparison_tables
-from analysis.grid import Grid, of_table
+from analysis.grid import Grid, of_table, renamed
 from analysis.logs import Logs
 from analysis.provenance import provenance
 from analysis.remarks import differences, remarks
@@ -51,7 +51,8 @@ class Tables:
     @property
     def grids(self) -> list[Grid]:
         """Everything as text in rows and columns."""
-        return [*map(of_table, self.tables), *(grid for result in self.comparisons for grid in grids(result))]
+        made = [*map(of_table, self.tables), *(grid for result in self.comparisons for grid in grids(result))]
+        return [renamed(grid, self.layout.names) for grid in made]
 
     @property
     def remarks(self) -> list[str]:
@@ -138,6 +139,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
     _check_rows(selection, layout)
     comparisons = _comparisons(selection, logs, layout)
     made = comparison_tables(selection, logs.runs, layout)
+    _check_names(made, layout)
     return Tables(tuple(made), tuple(comparisons), logs, selection, layout, tuple(sources))
 
 
@@ -148,6 +150,15 @@ def _check_rows(selection: Selection, layout: Layout) -> None:
         row = getattr(layout, name)
         if row not in there and row != getattr(Layout, name):
             raise UserError(f"{name}: " + unknown("row in these tables", row, there))
+
+
+def _check_names(tables: Sequence[Table], layout: Layout) -> None:
+    """Refuse another name for what no table shows."""
+    rows = {row.name for table in tables for section in table.sections for row in section.rows}
+    networks = {network for table in tables for each in table.columns for network in (each.teacher, each.student)}
+    for name in layout.names:
+        if name not in rows | networks:
+            raise UserError("names: " + unknown("row or network in these tables", name, sorted(rows | networks)))
 
 
 def _comparisons(selection: Selection, logs: Logs, layout: Layout) -> list[Against]:

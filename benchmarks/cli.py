@@ -285,7 +285,7 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
     names = []
     for key in map(str, config):
         node = config._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and len(node):
             names += leaves(node, f"{prefix}{key}.")
         else:
             names.append(f"{prefix}{key}")
@@ -318,6 +318,8 @@ def thawed(node: Any) -> Any:
     """A structured node whose frozen dataclasses can still be composed; objects made of it are frozen."""
     node._set_flag("readonly", None)
     if isinstance(node, DictConfig):
+        if not len(node):
+            node._set_flag("struct", False)  # a mapping of whatever keys
         for key in node:
             child = node._get_node(key)
             if isinstance(child, Container) and not child._is_none() and not child._is_missing():

@@ -165,7 +165,8 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
         return float(value)
     elif isinstance(default, dict):
         require(isinstance(value, dict), f"{name}={value}: a mapping is expected, as {default}")
-        return {key: _coerced(f"{name}.{key}", number, 0.0) for key, number in value.items()}
+        of = next(iter(default.values()), None)
+        return {key: _coerced(f"{name}.{key}", entry, of) for key, entry in value.items()}
     return value
 
 

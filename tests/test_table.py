@@ -982,6 +982,24 @@ def test_command_prints_a_table_and_what_was_left_out(exported, capsys):
     assert "crashed left out" in shown.err
 
 
+@pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "html", "csv"])
+def test_rows_and_networks_have_the_names_that_a_paper_gives_them(form, exported, tmp_path, capsys):
+    out = tmp_path / "table"
+    words = ["names={kd: 'Hinton (1)', vgg13: VGG}", "published=shown", f"out={out}", f"format={form}"]
+    assert command(f"source={exported}", *words) == 0
+    shown, account = out.read_text(), json.loads((tmp_path / "table.provenance.json").read_text())
+    if form == "csv":  # which is for programs
+        assert "Hinton" not in shown
+    else:
+        assert shown.count("Hinton (1)") == 5  # over it, measured, gained, published, and how far it is from that
+        assert not re.search(r"^\W*(?:<tbody>)?(?:<tr><td>)?kd\b", shown, flags=re.M)
+        assert "VGG" in shown
+        assert "vgg13" not in shown
+    assert "Hinton" not in json.dumps(account["tables"])
+    assert command(f"source={exported}", "names={krd: KD}") == 2
+    assert "closest: kd" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "begins"),
     [("t.tex", "% "), ("t.md", "**"), ("t.html", "<!doctype"), ("t.csv", "protocol,"), ("t.txt", "same arch")],
