@@ -234,8 +234,8 @@ def test_with_a_validation_split_the_card_tells_its_accuracy(network: Network, t
     assert (card["split"], card["validation"]) == ("val", 0.2)
 
 
-def interrupted_before(broken: str) -> Callable[[Path, Path], Path]:
-    """Puts files into their places, until it is the turn of `broken`."""
+def store_interrupted(run: RunConfig, network: Network, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """Store a teacher until it is the turn of the file `broken` to be put into its place."""
     put = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
@@ -243,7 +243,10 @@ def interrupted_before(broken: str) -> Callable[[Path, Path], Path]:
             raise KeyboardInterrupt
         return put(self, target)
 
-    return replace
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            store(run, network)
 
 
 @pytest.mark.parametrize("broken", ["teacher.safetensors", "card.json"])
@@ -251,10 +254,7 @@ def test_the_card_comes_last(
     run: RunConfig, network: Network, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """A store that is interrupted in the middle leaves no teacher."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupted_before(broken))
-        with pytest.raises(KeyboardInterrupt):
-            store(run, network)
+    store_interrupted(run, network, monkeypatch, broken)
     assert not (folder(run) / "card.json").exists()
     assert (folder(run) / "teacher.safetensors").exists() == (broken == "card.json")
     assert find(run) is None
@@ -268,10 +268,7 @@ def test_where_replacing_is_interrupted_no_teacher_is_left(
     run: RunConfig, stored: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Least of all new weights under the old card."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupted_before(broken))
-        with pytest.raises(KeyboardInterrupt):
-            store(run, models.create("resnet8", 10))
+    store_interrupted(run, models.create("resnet8", 10), monkeypatch, broken)
     assert find(run) is None
 
 
