@@ -96,17 +96,14 @@ def read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"source={path} cannot be read as Parquet: {first_line(error)}") from None
     try:
-        return _runs(table, mark), _history(table, mark), tuple(mark["notes"])
+        run_id = pd.Series(table["run_id"].to_pylist(), dtype=object)
+        return _runs(table, mark, run_id), _history(table, mark, run_id), tuple(mark["notes"])
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:  # what no checksum covers: its footer
         raise UserError(f"source={path} is damaged: {first_line(error)}") from None
 
 
-def _ids(table: pa.Table) -> pd.Series:
-    return pd.Series(table["run_id"].to_pylist(), dtype=object)
-
-
-def _runs(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
-    first = _ids(table).drop_duplicates().index
+def _runs(table: pa.Table, mark: dict[str, Any], run_id: pd.Series) -> pd.DataFrame:
+    first = run_id.drop_duplicates().index
     runs = table.select(mark["runs"]).take(first.to_numpy()).to_pandas()
     runs = runs.astype(object).where(runs.notna(), None)
     for name in NESTED:
@@ -116,9 +113,9 @@ def _runs(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
     return typed(runs.set_index("run_id"))
 
 
-def _history(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
+def _history(table: pa.Table, mark: dict[str, Any], run_id: pd.Series) -> pd.DataFrame:
     rows = table[metrics.EPOCH].is_valid().to_numpy()
-    columns: dict[str, Any] = {"run_id": _ids(table)[rows].reset_index(drop=True)}
+    columns: dict[str, Any] = {"run_id": run_id[rows].reset_index(drop=True)}
     for name in table.column_names:
         if name not in mark["runs"]:
             values = table[name].filter(pa.array(rows))
