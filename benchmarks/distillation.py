@@ -59,8 +59,8 @@ class Distillation:
     ) -> None:
         self.run, self.console, self.leave_taken = run, console, leave_taken
         self.device = torch.device(run.train.device.value)
-        self.num_classes = data.INFO[run.data.name].num_classes
-        self.specs = specs_of(run.pair, self.num_classes)
+        self.info = data.INFO[run.data.name]
+        self.specs = specs_of(run.pair, self.info)
         self.students = [variant.resolve(run, self.specs) for variant in variants]
         self.needs_teacher = any(student.has_teacher for student in self.students)
         self.plan = TeacherPlan.of(run)
@@ -229,7 +229,7 @@ class Distillation:
                 versions = ", ".join(version["sources"] for version in job.code_before)
                 what = f"{job.folder.path} was begun by another version of the code ({versions})"
                 warn(self.console, f"{what}; its result says so")
-        teacher = self.teacher.load(self.num_classes, self.device) if self.teacher else None
+        teacher = self.teacher.load(self.info.num_classes, self.device) if self.teacher else None
         measured = bench.measure(self.teacher, self.run.train) if self.teacher else None
         top1, taught = (measured.top1, measured.logits) if measured else (None, None)
         batches = bench.batches(self.students[0])

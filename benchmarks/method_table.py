@@ -18,7 +18,7 @@ from benchmarks.checks import check_bounds, check_train
 from benchmarks.cli import Command, main
 from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
-from benchmarks.data import Batch
+from benchmarks.data import Batch, DataInfo
 from benchmarks.files import check_writable, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_train
@@ -70,12 +70,12 @@ class Bench:
     def __init__(self, config: MethodTableConfig) -> None:
         self.config, train, pair = config, config.train, config.pair
         self.device = torch.device(train.device.value)
-        num_classes = data.INFO[config.data.name].num_classes
-        self.specs = specs_of(pair, num_classes)
-        self.teacher = frozen(build_network(pair.teacher, num_classes, 0, self.device))
-        self.targets = torch.arange(NUM_IMAGES, device=self.device) % num_classes
+        info = data.INFO[config.data.name]
+        self.specs = specs_of(pair, info)
+        self.teacher = frozen(build_network(pair.teacher, info.num_classes, 0, self.device))
+        self.targets = torch.arange(NUM_IMAGES, device=self.device) % info.num_classes
         index = torch.arange(train.batch_size, device=self.device)
-        images = torch.randn(train.batch_size, 3, 32, 32, device=self.device)
+        images = torch.randn(train.batch_size, *info.shape, device=self.device)
         self.batch = Batch(images.to(memory_format=torch.channels_last), self.targets[index], index)
         self.alone = self._cohort(ALONE)
 
@@ -123,9 +123,9 @@ def resolved(name: str, pair: str, specs: Specs) -> MethodConfig:
     return configure(name).for_pair(pair, ()).resolve(*specs)
 
 
-def refusals(num_classes: int) -> dict[str, dict[str, str]]:
+def refusals(info: DataInfo) -> dict[str, dict[str, str]]:
     """For each method the pairs that it cannot serve, and why."""
-    specs = {network: feature_spec(network, num_classes) for pair in PAIRS.values() for network in pair}
+    specs = {network: feature_spec(network, info) for pair in PAIRS.values() for network in pair}
     found: dict[str, dict[str, str]] = {}
     for name in available():
         for pair, (teacher, student) in PAIRS.items():
@@ -213,7 +213,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
         console.print(f"{name}: {costs[name]}", highlight=False)
     train = config.train
     measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device_name(train)}"
-    text = page(costs, refusals(data.INFO[config.data.name].num_classes), measured_on)
+    text = page(costs, refusals(data.INFO[config.data.name]), measured_on)
     write_text(Path(config.out), text)
     console.print(f"written: {config.out}")
     return 0

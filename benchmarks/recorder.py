@@ -53,7 +53,7 @@ class Recorder(Observer):
         self.teacher, self.teacher_top1 = teacher, teacher_top1
         self.artifacts = artifacts
         self.environment = environment(torch.device(run.train.device.value))
-        self._num_classes = data.INFO[run.data.name].num_classes
+        self._info = data.INFO[run.data.name]
         self.trackers: dict[str, Tracker] = {}
         self.notices: list[str] = []
 
@@ -75,7 +75,7 @@ class Recorder(Observer):
             "id": job.folder.id,
             "attempt": job.folder.attempt,
             "teacher": teacher and self._teacher_content(teacher),
-            "unusual": as_overrides(beyond_usual(job.config, specs_of(self.run.pair, self._num_classes))),
+            "unusual": as_overrides(beyond_usual(job.config, specs_of(self.run.pair, self._info))),
             "command": repeat(job.config, self.run.teacher if teacher else None, job.folder.attempt),
             "costs": self._costs(job),
             "cohort": list(self.jobs),  # whose time and memory the history shows
@@ -88,10 +88,10 @@ class Recorder(Observer):
     def _costs(self, job: Job) -> dict[str, Any]:
         """Parameters and multiply–accumulates of the two networks, the student's with what stays in it."""
         pair = self.run.pair
-        student, teacher = cost(pair.student, self._num_classes), cost(pair.teacher, self._num_classes)
+        student, teacher = cost(pair.student, self._info), cost(pair.teacher, self._info)
         member = self.members[job.config.label]
         if member.method.predicts:
-            student = cost_of_prediction(member.classifier)
+            student = cost_of_prediction(member.classifier, self._info)
         return {"student": plain(student), "teacher": plain(teacher)}
 
     def _teacher_content(self, teacher: Teacher) -> dict[str, Any]:

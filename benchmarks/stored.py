@@ -30,7 +30,7 @@ def load_student(folder: str | Path) -> nn.Module:
 
     Returns:
         a module in eval mode; its `features(images)` are `methods.Features`. Images are normalised,
-        `[B, 3, 32, 32]`, as batches of `EvaluationBatches(load_data(…), device)` have them.
+        `[B, 3, H, W]`, as batches of `EvaluationBatches(load_data(…), device)` have them.
 
     Raises:
         UserError: the run is not complete, or damaged.
@@ -78,10 +78,10 @@ def load_data(name: str, validation: float = 0.0) -> DataSet:
 
 def _load_method(folder: Path, config: dict[str, Any]) -> Method[Any]:
     """The method that takes part in the prediction."""
-    num_classes = data.INFO[config["data"]["name"]].num_classes
-    specs = specs_of(PairConfig(**config["pair"]), num_classes)
+    info = data.INFO[config["data"]["name"]]
+    specs = specs_of(PairConfig(**config["pair"]), info)
     targets = torch.zeros(1, dtype=torch.int64)
-    method = build(configure(**config["method"]), *specs, num_classes, targets)
+    method = build(configure(**config["method"]), *specs, info.num_classes, targets)
     # Its random numbers served the training, and may be another device's.
     method.load_state_dict(read_tensors(folder / METHOD) | {"_extra_state": method.get_extra_state()})
     return method

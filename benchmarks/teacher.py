@@ -114,7 +114,7 @@ def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
         f"{plan.network} on {plan.data.name}: {bench.dataset.summary}, epochs: {plan.train.epochs}, "
         f"{plan.train.precision} on {device_name(plan.train)}, seed {plan.seed}"
     )
-    spec = feature_spec(plan.network, bench.dataset.num_classes)
+    spec = feature_spec(plan.network, data.INFO[plan.data.name])
     bench.rehearse("teacher", [plan.config], (spec, spec))
     if replace:
         teachers.discard(plan)

@@ -203,7 +203,7 @@ class Workbench:
             Interrupted: by a signal; everything is saved.
         """
         config = plan.config
-        spec = feature_spec(plan.network, self.dataset.num_classes)
+        spec = feature_spec(plan.network, data.INFO[config.data.name])
         with self.lock(plan):
             check_images("teacher.root", plan.root, plan.data, self.dataset)
             if found := teachers.find(plan):  # another process has trained it by now

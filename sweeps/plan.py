@@ -120,7 +120,7 @@ def prepare(config: DictConfig, given: frozenset[str], space: Space, name: str |
     _fill(config, given)
     run, variant = _resolve_run(config, given)
     name = name or _name(space, run, variant)
-    specs = specs_of(run.pair, data.INFO[run.data.name].num_classes)
+    specs = specs_of(run.pair, data.INFO[run.data.name])
     base = Base(variant, _placed(run, name), specs)
     points = space.first_points(base)
     require(any(points), f"space={space.name} has nothing to search in method={variant.label} as it is set")

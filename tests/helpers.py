@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
-from benchmarks.data import Batch, TrainBatches
+from benchmarks.data import INFO, Batch, DataInfo, TrainBatches
 from benchmarks.training.graphs import HostReads
 from methods import Features, FeatureSpec, Method
 
@@ -35,6 +35,11 @@ OF_UNEQUAL_WIDTH = {
     "wrn40_2_shufflev1",
 }
 IMPOSSIBLE = {"kdsvd": (OF_UNEQUAL_WIDTH, "equal width"), "fsp": (OF_UNEQUAL_WIDTH, "equally many channels")}
+
+
+def info(num_classes: int = 10, side: int = 32) -> DataInfo:
+    """A data set of so many classes, of images of so many pixels a side."""
+    return dataclasses.replace(INFO["digits"], num_classes=num_classes, side=side)
 
 
 def random_features(

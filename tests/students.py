@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers import info
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 from benchmarks import models
-from benchmarks.config import Device, PairConfig, Precision, TrainConfig
+from benchmarks.config import DataConfig, Device, PairConfig, Precision, TrainConfig
 from benchmarks.data import Augmentation, DataSet, EvaluationBatches, Split, TrainBatches
 from benchmarks.training.build import build_member, feature_spec, frozen
 from benchmarks.training.checkpoints import Checkpoints
@@ -68,7 +69,7 @@ class School:
 
     @cached_property
     def specs(self) -> tuple[FeatureSpec, FeatureSpec]:
-        return (feature_spec("resnet8", self.classes),) * 2
+        return (feature_spec("resnet8", info(self.classes)),) * 2
 
     def batches(self) -> TrainBatches:
         return TrainBatches(self.data, self.train.batch_size, 0, CPU)
@@ -94,7 +95,9 @@ class School:
         train = train or self.train
         config = methods.configure(name, **settings).resolve(*self.specs)
         loss = dataclasses.replace(LossConfig(), schedule=schedule, windows=5).resolve(config)
-        student = StudentConfig(config, PairConfig("pair", "resnet8", "resnet8"), None, seed, train, loss)
+        student = StudentConfig(
+            config, PairConfig("pair", "resnet8", "resnet8"), DataConfig("digits"), seed, train, loss
+        )
         num_steps = train.epochs * self.batches().steps_per_epoch
         return build_member(student, self.specs, self.data.train.targets, num_steps, self.teacher())
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import info
 
 from benchmarks import models
 from benchmarks.config import Precision, TrainConfig
@@ -38,7 +39,7 @@ def test_a_folded_network_shows_the_same(name, left):
     images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         before = network.features(images, preacts=True).tensors()
-        folded = fold_batch_norms(network)
+        folded = fold_batch_norms(network, info())
         after = folded.features(images, preacts=True).tensors()
     assert norms(folded) == left
     for one, other in zip(before, after, strict=True):
@@ -46,15 +47,15 @@ def test_a_folded_network_shows_the_same(name, left):
 
 
 def test_a_folded_network_is_still_frozen():
-    folded = fold_batch_norms(trained("resnet8"))
+    folded = fold_batch_norms(trained("resnet8"), info())
     assert not folded.training
     assert not any(parameter.requires_grad for parameter in folded.parameters())
 
 
 @pytest.mark.parametrize("name", ["vgg8", "wrn_16_1", "ShuffleV1"])
 def test_weights_kept_in_the_precision_of_the_training_show_the_same_to_the_bit(name):
-    network = fold_batch_norms(trained(name).float())
-    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.bf16))
+    network = fold_batch_norms(trained(name).float(), info())
+    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.bf16), info())
     assert {weight.dtype for weight in ready.state_dict().values()} >= {torch.bfloat16}
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -63,6 +64,6 @@ def test_weights_kept_in_the_precision_of_the_training_show_the_same_to_the_bit(
 
 
 def test_in_float32_weights_stay_as_they_are():
-    network = fold_batch_norms(trained("vgg8").float())
-    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.fp32))
+    network = fold_batch_norms(trained("vgg8").float(), info())
+    ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.fp32), info())
     assert all(torch.equal(weight, ready.state_dict()[name]) for name, weight in network.state_dict().items())

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from benchmarks import models
 from benchmarks.config import DataConfig, plain
 from benchmarks.costs import cost
-from benchmarks.data import EvaluationBatches, TrainBatches, load
+from benchmarks.data import INFO, EvaluationBatches, TrainBatches, load
 from benchmarks.display import Display
 from benchmarks.stored import load_student
 from benchmarks.teachers import WEIGHTS
@@ -265,7 +265,7 @@ def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, w
         assert found["teacher_kl"] > 0
         assert not student.training
     costs = {label: result(whole, label)["config"]["costs"]["student"] for label in ("simkd", "kd")}
-    assert costs["kd"] == plain(cost("resnet8", 10))
+    assert costs["kd"] == plain(cost("resnet8", INFO["digits"]))
     projector = (64 * 32 + 2 * 32) + (32 * 32 * 9 + 2 * 32) + (32 * 64 + 2 * 64)
     assert costs["simkd"]["parameters"] - costs["kd"]["parameters"] == projector
     assert costs["simkd"]["macs"] - costs["kd"]["macs"] == 8 * 8 * (64 * 32 + 32 * 32 * 9 + 32 * 64)

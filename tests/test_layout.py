@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import info
 
 from benchmarks import models
 from benchmarks.config import Precision, TrainConfig
@@ -34,7 +35,7 @@ def by_channels(network):
 
 @pytest.mark.parametrize(("name", "count"), SMALL.items())
 def test_convolutions_of_small_maps_lie_channel_by_channel(name, count):
-    network = suit(placed(name), FP32)
+    network = suit(placed(name), FP32, info())
     assert len(by_channels(network)) == count
 
 
@@ -42,19 +43,19 @@ def test_convolutions_of_small_maps_lie_channel_by_channel(name, count):
 @pytest.mark.parametrize("capability", ["AVX512", "AVX2", "DEFAULT"])
 def test_what_was_not_measured_stays_channels_last(precision, capability, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    network = suit(placed("vgg8"), TrainConfig(precision=precision))
+    network = suit(placed("vgg8"), TrainConfig(precision=precision), info())
     assert bool(by_channels(network)) == (precision == Precision.fp32 and capability == "AVX512")
 
 
 def test_a_student_is_left_as_it_was_but_for_its_layout():
     network = placed("vgg8").train()
     before = copy.deepcopy(network.state_dict())
-    suit(network, FP32)
+    suit(network, FP32, info())
     assert all(module.training for module in network.modules())
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert not any(module._forward_hooks for module in network.modules())
-    assert not suit(placed("vgg8").eval(), FP32).training
+    assert not suit(placed("vgg8").eval(), FP32, info()).training
 
 
 def computed(network, images):
@@ -85,4 +86,4 @@ def test_maps_that_follow_lie_as_their_convolution_made_them():
 
 
 def by_fp32(network):
-    return suit(network, FP32)
+    return suit(network, FP32, info())

@@ -96,6 +96,21 @@ def test_there_are_as_many_logits_as_classes(name: str) -> None:
         assert models.create(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
 
 
+def at_twice_the_side(name: str) -> list[int]:
+    """How often larger the maps of an image of twice the side are: VGGs pool once more before their last block."""
+    num_maps = len(LITERATURE[name][1])
+    return [2] * (num_maps - 1) + [1 if name.startswith("vgg") else 2]
+
+
+def test_a_larger_image_has_larger_maps_and_as_many_features(case: Case) -> None:
+    _, maps, embedding = LITERATURE[case.name]
+    spec = FeatureSpec.of(case.network.features(torch.randn(2, 3, 64, 64), preacts=True))
+    sides = [scale * side for scale, (_, side) in zip(at_twice_the_side(case.name), maps, strict=True)]
+    wanted = tuple((channels, side, side) for (channels, _), side in zip(maps, sides, strict=True))
+    assert spec.stages == spec.preacts == wanted
+    assert (spec.embedding, spec.logits) == (embedding, 100)
+
+
 @pytest.mark.parametrize("name", models.available())
 def test_the_learning_rate_is_the_common_protocols(name: str) -> None:
     assert models.entry(name).lr == (0.01 if name in {"MobileNetV2", "ShuffleV1", "ShuffleV2"} else 0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import IMPOSSIBLE, tensors, with_grad
+from helpers import IMPOSSIBLE, info, tensors, with_grad
 from torch.utils.flop_counter import FlopCounterMode
 
 import methods
@@ -17,6 +17,7 @@ from benchmarks.training.member import Classifier
 from methods import Features, FeatureSpec, InvalidSetting
 
 BATCH, NUM_CLASSES = 4, 10
+TARGETS = torch.arange(200) % NUM_CLASSES
 NETWORKS = sorted({name for pair in PAIRS.values() for name in pair})
 
 # Settings that say nothing about the pair and spare the tests a wide layer.
@@ -29,15 +30,19 @@ def networks() -> dict[str, models.Network]:
     return {name: models.create(name, NUM_CLASSES) for name in NETWORKS}
 
 
-@pytest.fixture(scope="module")
-def shown(networks) -> dict[str, Features]:
-    """What each network shows of one batch of noise.
+def shows(network: models.Network, side: int) -> Features:
+    """What a network shows of one batch of noise.
 
     In training mode: by the statistics that batch norms begin with, a MobileNetV2's logits are equal.
     """
-    images = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return {name: network.features(images, preacts=True) for name, network in networks.items()}
+        return network.features(images, preacts=True)
+
+
+@pytest.fixture(scope="module")
+def shown(networks) -> dict[str, Features]:
+    return {name: shows(network, 32) for name, network in networks.items()}
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +67,44 @@ def check_step(shown: Features, names: set[str], compute, moves_the_student: boo
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("name", methods.available())
 def test_every_method_takes_a_step_on_every_pair_or_says_why_not(networks, shown, specs, pair, name):
-    teacher, student = PAIRS[pair]
-    targets = torch.arange(200) % NUM_CLASSES
-
-    def build() -> methods.Method:
-        config = methods.configure(name, **NARROW.get(name, {})).for_pair(pair, ())
-        return methods.build(config, specs[student], specs[teacher], NUM_CLASSES, targets)
-
     impossible, why = IMPOSSIBLE.get(name, ((), ""))
     if pair in impossible:
+        teacher, student = PAIRS[pair]
         with pytest.raises(InvalidSetting, match=why):
-            build()
+            build(name, pair, specs[student], specs[teacher])
         return
-    method = build()
+    take_step(name, pair, networks, shown)
+
+
+def build(name: str, pair: str, student: FeatureSpec, teacher: FeatureSpec) -> methods.Method:
+    config = methods.configure(name, **NARROW.get(name, {})).for_pair(pair, ())
+    return methods.build(config, student, teacher, NUM_CLASSES, TARGETS)
+
+
+def take_step(name: str, pair: str, networks: dict[str, models.Network], shown: dict[str, Features]) -> None:
+    """Let a method look at a pair's networks and take a step on what they show."""
+    teacher, student = PAIRS[pair]
+    method = build(name, pair, *(FeatureSpec.of(shown[network]) for network in (student, teacher)))
     method.prepare(networks[teacher], networks[student])
     method.epoch(0)
-    batch = shown[teacher], targets[:BATCH], torch.arange(BATCH)
+    batch = shown[teacher], TARGETS[:BATCH], torch.arange(BATCH)
     check_step(shown[student], set(method.terms) - {"ce"}, lambda ours: method(method.predict(ours), *batch))
     if stage := method.pretraining:
         check_step(shown[student], set(stage.terms), lambda ours: method.pretrain(ours, *batch), stage.student)
     assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+@pytest.fixture(scope="module", params=["wrn40_2_wrn16_2", "resnet32x4_shufflev2"])
+def larger(request, networks) -> tuple[str, dict[str, Features]]:
+    """A pair, and what it shows of images of 64 × 64."""
+    return request.param, {name: shows(networks[name], 64) for name in PAIRS[request.param]}
+
+
+@pytest.mark.parametrize("name", methods.available())
+def test_every_method_takes_a_step_on_larger_images(networks, larger, name):
+    pair, shown = larger
+    if pair not in IMPOSSIBLE.get(name, ((), ""))[0]:
+        take_step(name, pair, networks, shown)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -109,11 +132,11 @@ def test_a_shorter_student_is_spread_over_the_teachers_stages(specs):
     [("resnet20", 41), ("resnet56", 126), ("resnet110", 253)],
 )
 def test_multiply_accumulates_are_the_known_ones(network, macs):
-    assert round(cost(network, 10).macs / 1e6) == macs
+    assert round(cost(network, info(10)).macs / 1e6) == macs
 
 
 def test_cost_counts_parameters():
-    assert cost("vgg13", 100).parameters == sum(p.numel() for p in models.create("vgg13").parameters())
+    assert cost("vgg13", info(100)).parameters == sum(p.numel() for p in models.create("vgg13").parameters())
 
 
 @pytest.mark.parametrize(
@@ -123,17 +146,17 @@ def test_multiply_accumulates_are_those_of_torchs_counter(network):
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         models.create(network).eval()(torch.zeros(1, 3, 32, 32))
-    assert cost(network, 100).macs == counter.get_total_flops() // 2
+    assert cost(network, info(100)).macs == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize("teacher", ["resnet8", "resnet8x4"])
 def test_a_reused_classifier_costs_instead_of_the_students_own(teacher):
     networks = [models.create(name, 10) for name in (teacher, "resnet8")]
     width = networks[0].head.in_features
-    specs = [feature_spec(name, 10) for name in ("resnet8", teacher)]
+    specs = [feature_spec(name, info(10)) for name in ("resnet8", teacher)]
     method = methods.create("simkd", *specs, num_classes=10, targets=torch.arange(10))
     method.prepare(*networks)
-    found, alone = cost_of_prediction(Classifier(networks[1], method)), cost("resnet8", 10)
+    found, alone = cost_of_prediction(Classifier(networks[1], method), info(10)), cost("resnet8", info(10))
     connects = 64 * width // 2 + width // 2 * width // 2 * 9 + width // 2 * width
     norms = 2 * (width // 2 + width // 2 + width)
     assert found.parameters - alone.parameters == connects + norms + 10 * (width - 64)
@@ -142,7 +165,7 @@ def test_a_reused_classifier_costs_instead_of_the_students_own(teacher):
 
 def test_measuring_a_cost_draws_no_random_numbers():
     before = torch.get_rng_state()
-    cost.__wrapped__("resnet8", 10)
+    cost.__wrapped__("resnet8", info(10))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -153,7 +176,7 @@ def test_the_table_names_every_pair_and_its_published_figures(capsys, tmp_path):
     assert "74.64 → 70.36" in shown  # vgg13 and vgg8 alone
     assert "RepDistiller" in shown
     for network in {network for pair in PAIRS.values() for network in pair}:
-        assert f"{cost(network, 100).macs / 1e6:.1f} " in shown  # all to the same digit
+        assert f"{cost(network, info(100)).macs / 1e6:.1f} " in shown  # all to the same digit
     assert not any(tmp_path.iterdir())
 
 

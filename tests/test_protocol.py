@@ -8,7 +8,7 @@ import pytest
 import torch
 from lines import SMALL, resolved, run_of
 
-from benchmarks import models, published
+from benchmarks import data, models, published
 from benchmarks.config import Device, Mode, Precision, RunConfig, plain
 from benchmarks.errors import UserError
 from benchmarks.overrides import as_overrides
@@ -507,7 +507,7 @@ def test_published_figures_are_about_networks_that_there_are() -> None:
 def as_logged(pair: str, *words: str) -> dict[str, Any]:
     """What a run's configuration tells of its method."""
     run, (variant,) = resolved(f"pair={pair}", *words)
-    specs = specs_of(run.pair, 100)
+    specs = specs_of(run.pair, data.INFO["cifar100"])
     student = variant.resolve(run, specs)
     return {"method": plain(student.method), "unusual": as_overrides(beyond_usual(student, specs))}
 

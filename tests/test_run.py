@@ -28,10 +28,15 @@ from rich.cells import cell_len
 from torch import nn
 
 import methods
-from benchmarks import published
+from benchmarks import data, published
+from benchmarks.config import plain
+from benchmarks.costs import cost
+from benchmarks.data import Split, digits
+from benchmarks.data.dataset import Part
 from benchmarks.models import Network
 from benchmarks.models.network import _NETWORKS, NetworkEntry
 from benchmarks.models.resnet import NARROW, ResNet
+from benchmarks.stored import load_student
 from benchmarks.training.build import feature_spec
 from benchmarks.workbench import Workbench
 from methods import Method
@@ -64,6 +69,23 @@ def test_a_method_alone_leaves_a_whole_result_and_nothing_else(name, distil, out
     assert "complete already" in shown.out
     assert f"{summary['test/top1_last']:.2f}" in shown.out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_data_set_may_have_larger_images(distil, output, tmp_path, monkeypatch):
+    def load(root: Path, cache: Path, part: Part) -> Split:
+        split = digits.load(part)
+        return Split(split.images.repeat_interleave(2, 2).repeat_interleave(2, 3), split.targets)
+
+    twice = dataclasses.replace(digits.INFO, side=2 * digits.SIDE, load=load)
+    monkeypatch.setitem(data.INFO, "twice", twice)
+    assert distil("methods=[kd,aftkd,simkd]", "data=twice", f"teacher.root={tmp_path / 'store'}") == 0
+    for name in ("kd", "aftkd", "simkd"):
+        shown = load_student(run_folder(output, name))(torch.zeros(2, 3, 64, 64))
+        assert shown.shape == (2, 10)
+    content = result(output, "kd")["config"]
+    assert content["costs"]["student"] == plain(cost("resnet8", twice))
+    # All but the classifier's grow with the number of pixels.
+    assert cost("resnet8", twice).macs - 640 == 4 * (cost("resnet8", digits.INFO).macs - 640)
 
 
 def test_rerun_is_another_attempt_with_the_same_numbers(distil, output):

@@ -105,7 +105,7 @@ def test_rates_of_teachers_are_from_their_cards(tmp_path):
 def test_memory_is_counted_from_above_and_not_by_far(method):
     (student,) = students_of(f"methods=[{method}]")
     split = data.INFO["digits"].load(None, None, "train")
-    specs = (feature_spec("resnet8", 10), feature_spec("resnet14", 10))
+    specs = (feature_spec("resnet8", data.INFO["digits"]), feature_spec("resnet14", data.INFO["digits"]))
     member = build_member(student, specs, split.targets, 100)
     teacher = frozen(models.create("resnet14", 10))
     images, target, index = torch.randn(8, 3, 32, 32), split.targets[:8], torch.arange(8)

@@ -13,7 +13,7 @@ import methods
 from benchmarks import costs, rounds, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import Batch, Draw, EvaluationBatches, TrainBatches
+from benchmarks.data import INFO, Batch, Draw, EvaluationBatches, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
@@ -110,7 +110,7 @@ def test_views_asked_for_are_known_to_ours_and_the_teacher_does_not_look(capsys,
     assert len(measured) == 2 * 3  # rounds of kd alone, dkd alone, the cohort
     assert all(measured)
     shown = {label: parts["operations"] for label, parts in json.loads(out.read_text())["parts"].items()}
-    macs = costs.cost("resnet8", 10).macs
+    macs = costs.cost("resnet8", INFO["digits"]).macs
     assert shown["kd"] / (2 * 16 * macs) < 3  # the student's alone
 
 
@@ -325,7 +325,7 @@ def test_both_loops_give_a_method_the_views_it_asks_for(bench):
 
 
 def test_operations_are_a_teacher_forward_and_a_student_forward_and_backward(bench):
-    macs = costs.cost("resnet8", 10).macs
+    macs = costs.cost("resnet8", INFO["digits"]).macs
     counted = operations(bench.alone["kd"])
     # The backward pass is twice the forward one, but for the first layer, whose images need no gradient.
     assert 0.9 * 4 < counted / (2 * 16 * macs) < 4

@@ -74,7 +74,7 @@ def load(config: DataConfig) -> DataSet:
 def _part(config: DataConfig, part: Part) -> Split:
     info = _info()[config.name]
     split = info.load(Path(config.root), Path(config.cache), part)
-    check(split, f"data={config.name}, {part} part", info.num_classes)
+    check(split, f"data={config.name}, {part} part", info)
     return split
 
 

@@ -258,6 +258,7 @@ def _decode_one(file: Any) -> np.ndarray:
 INFO = DataInfo(
     summary="50,000 + 10,000 natural images of 100 classes",
     num_classes=NUM_CLASSES,
+    side=SIDE,
     num_train=50_000,
     num_test=10_000,
     epochs=240,

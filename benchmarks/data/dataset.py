@@ -21,12 +21,12 @@ from benchmarks.tensors import tensors_sha256
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
-IMAGE = (3, 32, 32)  # C, H, W, which all networks are made for
+CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 `[N, C, H, W]`, and labels, int64 `[N]`."""
+    """Images, uint8 `[N, C, H, W]`, as high as wide, and labels, int64 `[N]`."""
 
     images: Tensor
     targets: Tensor
@@ -41,21 +41,23 @@ class Split:
         return Split(self.images.to(device), self.targets.to(device))
 
 
-def check(split: Any, whose: str, num_classes: int) -> None:
+def check(split: Any, whose: str, info: DataInfo) -> None:
     """Refuse what a data set's file gives and no training can take, or would take for something else.
 
     Args:
         split: what was loaded.
         whose: data set and part, for messages.
-        num_classes: K.
+        info: what it must agree with.
 
     Raises:
         UserError: other types, shapes, sizes or labels than those of a `Split`.
     """
     require(isinstance(split, Split), f"{whose}: a {type(split).__name__} was loaded instead of a Split")
     images, labels = split.images, split.targets
-    fits = _dtype(images) == "uint8" and tuple(images.shape[1:]) == IMAGE
-    require(fits, f"{whose}: its images are {_kind(images)}, instead of uint8 [N, 3, 32, 32]")
+    fits = _dtype(images) == "uint8" and images.ndim == 4 and images.shape[1:] == info.shape
+    require(
+        fits, f"{whose}: its images are {_kind(images)}, instead of uint8 [N, {', '.join(map(str, info.shape))}]"
+    )
     fits = _dtype(labels) == "int64" and labels.ndim == 1
     require(fits, f"{whose}: its labels are {_kind(labels)}, instead of int64 [N]")
     fits = len(images) == len(labels) > 0
@@ -63,8 +65,8 @@ def check(split: Any, whose: str, num_classes: int) -> None:
         fits, f"{whose}: {len(images):,} images and {len(labels):,} labels, instead of as many, and one at least"
     )
     lowest, highest = int(labels.min()), int(labels.max())
-    fits = 0 <= lowest <= highest < num_classes
-    require(fits, f"{whose}: its labels are {lowest} to {highest}, instead of 0 to {num_classes - 1} at most")
+    fits = 0 <= lowest <= highest < info.num_classes
+    require(fits, f"{whose}: its labels are {lowest} to {highest}, instead of 0 to {info.num_classes - 1} at most")
 
 
 def _dtype(tensor: Any) -> str | None:
@@ -126,6 +128,7 @@ class DataInfo:
     Attributes:
         summary: for listings.
         num_classes: K.
+        side: H and W of an image.
         num_train, num_test: images of the two splits.
         epochs: of a full training in the common protocol.
         lr: learning rate there; None: the student network's.
@@ -136,6 +139,7 @@ class DataInfo:
 
     summary: str
     num_classes: int
+    side: int
     num_train: int
     num_test: int
     epochs: int
@@ -144,6 +148,16 @@ class DataInfo:
     std: tuple[float, float, float]
     augmentation: Augmentation
     load: Callable[[Path, Path, Part], Split]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image, `[C, H, W]`."""
+        return CHANNELS, self.side, self.side
+
+    @property
+    def blank(self) -> Tensor:
+        """One black image `[1, C, H, W]`, on torch's default device, to see what a network makes of its shape."""
+        return torch.zeros(1, *self.shape)
 
 
 @dataclass(frozen=True)

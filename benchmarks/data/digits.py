@@ -13,6 +13,7 @@ from benchmarks.data.dataset import PARTS, Augmentation, DataInfo, Part, Split
 from benchmarks.data.splits import stratified
 
 NUM_CLASSES = 10
+SIDE = 32  # as enlarged
 # Over the enlarged training images.
 MEAN, STD = (0.305,) * 3, (0.324,) * 3
 # A mirrored digit is another sign: no flip.
@@ -27,13 +28,14 @@ def load(part: Part) -> Split:
     targets = torch.from_numpy(digits.target).long()
     index = dict(zip(PARTS, stratified(targets, 0.2), strict=True))[part]
     images = torch.from_numpy(digits.images)[index].float()[:, None] * (255 / 16)
-    images = F.interpolate(images, size=32, mode="bilinear", align_corners=False)
+    images = F.interpolate(images, size=SIDE, mode="bilinear", align_corners=False)
     return Split(images.round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous(), targets[index])
 
 
 INFO = DataInfo(
     summary="1,437 + 360 handwritten digits, minutes on a laptop, no download",
     num_classes=NUM_CLASSES,
+    side=SIDE,
     num_train=1437,
     num_test=360,
     epochs=3,

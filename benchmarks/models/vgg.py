@@ -1,7 +1,7 @@
 """VGG for 32 × 32 images, with batch norm and one linear layer.
 
 Simonyan & Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015, in the
-shape that the field's CIFAR experiments use: five blocks, the last two at the same resolution.
+shape that the field's CIFAR experiments use: five blocks, the last two at the same resolution (RepDistiller).
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class VGG(Network):
         for k in range(len(WIDTHS)):
             before.append(self.get_submodule(f"block{k}")(x))
             stages.append(F.relu(before[-1]))
-            # A 32 × 32 image is at 4 × 4 after three poolings, where the last two blocks stay.
-            x = F.max_pool2d(stages[-1], 2) if k < 3 else stages[-1]
+            # Three poolings make 4 × 4 of 32 × 32, where the last two blocks stay; a larger image has a fourth.
+            pools = k < 3 or (k == 3 and stages[-1].shape[-1] > 4)
+            x = F.max_pool2d(stages[-1], 2) if pools else stages[-1]
         embedding = stages[-1].mean(dim=(2, 3))
         return Features(
             stages=tuple(stages),

@@ -37,12 +37,12 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Print the table."""
     name = config.data.name
     fill_store(config)
-    num_classes = data.INFO[name].num_classes
+    info = data.INFO[name]
     table = make_table()
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
     for pair, (teacher, student) in PAIRS.items():
-        costs = cost(teacher, num_classes), cost(student, num_classes)
+        costs = cost(teacher, info), cost(student, info)
         table.add_row(
             pair,
             " → ".join(f"{each.parameters / 1e6:.2f}" for each in costs),

@@ -47,8 +47,8 @@ class Effort:
 def effort_of_students(students: Sequence[StudentConfig]) -> Effort:
     """The effort of a cohort's training."""
     first = students[0]
-    num_classes = data.INFO[first.data.name].num_classes
-    teacher, student = (cost(name, num_classes).macs for name in (first.pair.teacher, first.pair.student))
+    info = data.INFO[first.data.name]
+    teacher, student = (cost(name, info).macs for name in (first.pair.teacher, first.pair.student))
     if not any(each.has_teacher for each in students):
         teacher = 0
     return _effort(teacher, len(students) * student, first.train, first.data)
@@ -56,7 +56,7 @@ def effort_of_students(students: Sequence[StudentConfig]) -> Effort:
 
 def effort_of_teacher(plan: TeacherPlan) -> Effort:
     """The effort of a teacher's training."""
-    network = cost(plan.network, data.INFO[plan.data.name].num_classes).macs
+    network = cost(plan.network, data.INFO[plan.data.name]).macs
     return _effort(0, network, plan.train, plan.data)
 
 
@@ -109,7 +109,7 @@ class Rates:
 
     def of_teacher(self, plan: TeacherPlan) -> float | None:
         """The rate of trainings of the same network, likewise on such a device; None where none is in the store."""
-        macs = (1 + BACKWARD) * cost(plan.network, data.INFO[plan.data.name].num_classes).macs
+        macs = (1 + BACKWARD) * cost(plan.network, data.INFO[plan.data.name]).macs
         rates, device = [], hardware(torch.device(plan.train.device.value))
         wanted = (plan.data.name, plan.train.batch_size, plan.train.precision, device)
         for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):

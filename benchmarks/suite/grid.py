@@ -48,7 +48,7 @@ class GridCohort:
 
 
 def _resolved(variant: Variant, run: RunConfig) -> StudentConfig:
-    return variant.resolve(run, specs_of(run.pair, data.INFO[run.data.name].num_classes))
+    return variant.resolve(run, specs_of(run.pair, data.INFO[run.data.name]))
 
 
 def cohorts(config: DictConfig, given: frozenset[str]) -> list[GridCohort]:

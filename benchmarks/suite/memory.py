@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import data, models
+from benchmarks.data import DataInfo
 from benchmarks.training.build import specs_of
 from benchmarks.variants import StudentConfig
 from methods import build
@@ -45,8 +46,8 @@ def bytes_of(student: StudentConfig) -> int:
     """What a student takes while it trains: weights, gradients, momentum, buffers and activations."""
     info = data.INFO[student.data.name]
     targets = torch.arange(info.num_train) % info.num_classes
-    method = build(student.method, *specs_of(student.pair, info.num_classes), info.num_classes, targets)
-    state, activations = _network(student.pair.student, info.num_classes)
+    method = build(student.method, *specs_of(student.pair, info), info.num_classes, targets)
+    state, activations = _network(student.pair.student, info)
     return state + _state(method) + MARGIN * activations * method.num_views * student.train.batch_size
 
 
@@ -56,7 +57,7 @@ def _state(module: nn.Module) -> int:
 
 
 @cache
-def _network(name: str, num_classes: int) -> tuple[int, int]:
+def _network(name: str, info: DataInfo) -> tuple[int, int]:
     """Bytes of a network's state, and of what one image leaves behind for the backward pass."""
     outputs = []
 
@@ -64,9 +65,9 @@ def _network(name: str, num_classes: int) -> tuple[int, int]:
         outputs.append(output.numel() * FLOAT)
 
     with torch.device("meta"), torch.no_grad():
-        network = models.create(name, num_classes).eval()
+        network = models.create(name, info.num_classes).eval()
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
                 layer.register_forward_hook(count)
-        network(torch.empty(1, 3, 32, 32))
+        network(info.blank)
     return _state(network), sum(outputs)

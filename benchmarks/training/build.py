@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import models
+from benchmarks import data, models
 from benchmarks.config import PairConfig
+from benchmarks.data import DataInfo
 from benchmarks.errors import UserError, require
 from benchmarks.streams import global_stream, stream
 from benchmarks.training.device import autocast
@@ -24,16 +25,16 @@ from methods.schedules import LossWeights
 
 
 @cache
-def feature_spec(network: str, num_classes: int) -> FeatureSpec:
-    """The shapes that a network shows, read off a forward of noise.
+def feature_spec(network: str, info: DataInfo) -> FeatureSpec:
+    """The shapes that a network shows of a data set's images, read off a forward of noise.
 
     Raises:
         UserError: they are not those of `Features`.
     """
     with global_stream(0, "probe"), torch.no_grad():
-        images = torch.randn(2, 3, 32, 32)
-        shown = models.create(network, num_classes).eval().features(images, preacts=True)
-    _check(shown, f"network {network}", num_classes)
+        images = torch.randn(2, *info.shape)
+        shown = models.create(network, info.num_classes).eval().features(images, preacts=True)
+    _check(shown, f"network {network}", info.num_classes)
     return FeatureSpec.of(shown)
 
 
@@ -54,9 +55,9 @@ def _shapes(tensors: Iterable[Tensor]) -> str:
     return ", ".join(str(list(each.shape)) for each in tensors) or "none"
 
 
-def specs_of(pair: PairConfig, num_classes: int) -> Specs:
-    """The shapes that a pair's student and its teacher show."""
-    return feature_spec(pair.student, num_classes), feature_spec(pair.teacher, num_classes)
+def specs_of(pair: PairConfig, info: DataInfo) -> Specs:
+    """The shapes that a pair's student and its teacher show of a data set's images."""
+    return feature_spec(pair.student, info), feature_spec(pair.teacher, info)
 
 
 def build_network(name: str, num_classes: int, seed: int, device: torch.device) -> models.Network:
@@ -86,8 +87,8 @@ def build_cohort(
         teacher: frozen, in eval mode; None if no method needs one.
     """
     members = [build_member(student, specs, targets, num_steps, teacher) for student in students]
-    train = students[0].train
-    ready = None if teacher is None else ready_to_teach(teacher, train)
+    train, info = students[0].train, data.INFO[students[0].data.name]
+    ready = None if teacher is None else ready_to_teach(teacher, train, info)
     return members, Teaching(ready, autocast(train, targets.device))
 
 
@@ -114,7 +115,8 @@ def build_member(
         num_steps: of the main training.
         teacher: what the method may look at, where there is one.
     """
-    network = suit(build_network(config.pair.student, specs[0].logits, config.seed, targets.device), config.train)
+    network = build_network(config.pair.student, specs[0].logits, config.seed, targets.device)
+    suit(network, config.train, data.INFO[config.data.name])
     method = build_method(config, specs, targets)
     if teacher is not None:
         _show_networks(method, teacher, network, config)

@@ -14,26 +14,27 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.config import Precision, TrainConfig
+from benchmarks.data import DataInfo
 from benchmarks.models import Network
 from benchmarks.training.autograd import nodes_from
 from benchmarks.training.layout import suit
 from methods import Features
 
 
-def ready_to_teach(network: Network, train: TrainConfig) -> Network:
+def ready_to_teach(network: Network, train: TrainConfig, info: DataInfo) -> Network:
     """A frozen network, in eval mode, made ready in place, once the methods have looked at it as it is.
 
     Under the training's autocast it shows the same as before, but for what folding rounds.
     """
-    fold_batch_norms(network)
+    fold_batch_norms(network, info)
     if train.precision == Precision.bf16:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(torch.bfloat16)
-    return suit(network, train)
+    return suit(network, train, info)
 
 
-def fold_batch_norms(network: Network) -> Network:
+def fold_batch_norms(network: Network, info: DataInfo) -> Network:
     """Fold, in place, every batch norm that is the only reader of a convolution's output.
 
     A convolution whose output something else reads too (the shortcut beside a Wide ResNet's first block, or a
@@ -41,6 +42,7 @@ def fold_batch_norms(network: Network) -> Network:
 
     Args:
         network: frozen, in eval mode; its features are the same afterwards but for rounding.
+        info: of the data set that it looks at.
     """
     calls: dict[Any, nn.Module] = {}  # by the node that the module's output has in autograd's graph
 
@@ -52,7 +54,7 @@ def fold_batch_norms(network: Network) -> Network:
         for module in network.modules()
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
     ]
-    reads = _reads(_probe(network))
+    reads = _reads(_probe(network, info.blank))
     for hook in hooks:
         hook.remove()
     names = {module: name for name, module in network.named_modules()}
@@ -66,11 +68,11 @@ def fold_batch_norms(network: Network) -> Network:
     return network
 
 
-def _probe(network: Network) -> Features:
-    """Features with a graph behind them, which a frozen network has only if its input asks for one."""
+def _probe(network: Network, image: Tensor) -> Features:
+    """Features of an image with a graph behind them, which a frozen network has only if its input asks for one."""
     like = next(network.parameters())
     with torch.enable_grad():
-        return network.features(like.new_zeros(1, 3, 32, 32).requires_grad_(), preacts=True)
+        return network.features(image.to(like).requires_grad_(), preacts=True)
 
 
 def _reads(features: Features) -> Counter[Any]:
