@@ -25,7 +25,7 @@ def overview(name: str, summary: str, examples: Sequence[str]) -> str:
     lines += [f"  {'custom':22} any two networks: pair.teacher=… pair.student=…", "", "Networks:"]
     lines += textwrap.wrap(", ".join(models.available()), WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += ["", "Data sets (data=…):"]
-    lines += [f"  {entry:10} {info.summary}" for entry, info in data.INFO.items()]
+    lines += [f"  {entry:12} {info.summary}" for entry, info in data.INFO.items()]
     lines += ["", "Examples:", *(f"  {example}" for example in examples)]
     lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]
     return "\n".join(lines)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def _info() -> dict[str, DataInfo]:
     """Made when `INFO` is first asked for: by a command that is running, which can say which file is broken."""
     import_all("benchmarks.data", UserError)
-    from benchmarks.data import cifar100, digits
+    from benchmarks.data import cifar100, digits, tinyimagenet
 
-    known = {"cifar100": cifar100.INFO, "digits": digits.INFO}
+    known = {"cifar100": cifar100.INFO, "digits": digits.INFO, "tinyimagenet": tinyimagenet.INFO}
     for entry in plugins.entries("data"):
         require(
             entry.name not in known, f"two data sets are called {entry.name}: {entry.value} is another package's"
