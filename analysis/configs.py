@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from benchmarks.hashing import short_hash
+from benchmarks.later import without_later
 from benchmarks.words import counted
 
 SGD = "sgd"  # everybody's optimiser
@@ -34,6 +35,11 @@ def get(content: Any, *path: str) -> Any:
 def _mapping(content: Any) -> Mapping[str, Any]:
     """Itself if it is a mapping, else an empty one: runs of other programs may hold anything."""
     return content if isinstance(content, Mapping) else {}
+
+
+def section_of(config: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section's settings, less those that came later and have their defaults: older logs lack them."""
+    return without_later(section, _mapping(config.get(section)))
 
 
 def without(content: Any, keys: Collection[str]) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Method, loss weights, pair, seed, and the machine are left out; so are teacher and learning rate, which are
     the pair's, and what only distillation has: the student alone is compared with it all the same.
     """
-    return {section: without(config.get(section), apart) for section, apart in PROTOCOL.items()}
+    return {section: without(section_of(config, section), apart) for section, apart in PROTOCOL.items()}
 
 
 def protocol(config: Mapping[str, Any]) -> str:
@@ -122,8 +128,8 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     With its loss schedule and, where that is not SGD, the optimiser that keeps its gradients apart.
     """
     flat: dict[str, str] = {}
-    _flatten(config.get("method"), "", flat)
-    _flatten(config.get("loss"), "loss.", flat)
+    _flatten(section_of(config, "method"), "", flat)
+    _flatten(section_of(config, "loss"), "loss.", flat)
     if get(config, "train", "optimizer") not in (None, SGD):
         _flatten({key: get(config, "train", key) for key in sorted(DISTILLATION)}, "train.", flat)
     return {key: value for key, value in flat.items() if key not in ("name", "label")}

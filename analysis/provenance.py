@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Section, Table
-from analysis.configs import DATA_PLACES, get, without
+from analysis.configs import DATA_PLACES, get, section_of, without
 from analysis.selection import Selection
 from analysis.settings import Layout, Measure
 from benchmarks.hashing import short_hash
@@ -91,9 +91,14 @@ def _run(run_id: str, run: Mapping[Any, Any], value: dict[str, Any]) -> dict[str
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """A short hash of everything that was configured and can change the result, the seed included."""
-    content = {part: config.get(part) for part in ("method", "pair", "seed", "loss")}
-    content |= {"train": without(config.get("train"), {"graph"}), "data": without(config.get("data"), DATA_PLACES)}
-    return short_hash(content | {"teacher": get(config, "teacher", "sha256")})
+    content: dict[str, Any] = {section: section_of(config, section) for section in ("method", "pair", "loss")}
+    content |= {
+        "train": without(section_of(config, "train"), {"graph"}),
+        "data": without(section_of(config, "data"), DATA_PLACES),
+        "seed": config.get("seed"),
+        "teacher": get(config, "teacher", "sha256"),
+    }
+    return short_hash(content)
 
 
 def plain(value: Any) -> Any:

@@ -23,21 +23,26 @@ from benchmarks import data, models
 from benchmarks.config import plain
 from benchmarks.hashing import short_hash
 from benchmarks.variants import StudentConfig
-from methods import plugins
+from methods import default_of, plugins
 
 PACKAGE = Path(__file__).parent
 LONGEST_NAME = 60  # characters, at most four bytes each: file systems take 255 bytes
 
 
 def identity(config: Any) -> Any:
-    """The part of a configuration that can change a result."""
+    """The part of a configuration that can change a result, less what came later and has its default."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {
             field.name: identity(getattr(config, field.name))
             for field in dataclasses.fields(config)
-            if field.metadata.get("identity", True)
+            if field.metadata.get("identity", True) and not _as_before(config, field)
         }
     return plain(config)
+
+
+def _as_before(config: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field came later and has its default, with which all is as it was without the field."""
+    return field.metadata.get("later", False) and bool(getattr(config, field.name) == default_of(field))
 
 
 def run_id(config: StudentConfig, teacher_sha256: str | None, attempt: int = 0) -> str:

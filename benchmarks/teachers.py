@@ -19,7 +19,7 @@ from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, 
 from benchmarks.errors import UserError
 from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
-from benchmarks.identity import code_version, environment
+from benchmarks.identity import code_version, environment, identity
 from benchmarks.protocol import default_lr, scaled_milestones
 from benchmarks.tensors import read_tensors, tensors_sha256
 from benchmarks.training.build import frozen
@@ -141,7 +141,7 @@ class TeacherPlan:
 
 
 def _protocol(train: TrainConfig) -> dict[str, Any]:
-    return {name: plain(getattr(train, name)) for name in PROTOCOL_FIELDS}
+    return {name: value for name, value in identity(train).items() if name in PROTOCOL_FIELDS}
 
 
 def of_fewer_epochs(run: RunConfig) -> str | None:

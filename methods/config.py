@@ -84,6 +84,7 @@ def option(
     live: Callable[[Any], bool] | None = None,
     live_when: str = "",
     identity: bool = True,
+    later: bool = False,
 ) -> Any:
     """A dataclass field that documents itself.
 
@@ -97,6 +98,8 @@ def option(
         live: tells from the configuration whether the field can act at all; setting a dead one is an error.
         live_when: the same in words, for the message.
         identity: whether the field can change a run's result and so belongs to its identity.
+        later: whether it came after runs without it, which were what its default makes of them: with that it is no
+            part of their identity, so that they keep theirs. `benchmarks/later.py` lists it for readers of logs.
     """
     metadata = {
         "help": help,
@@ -106,6 +109,7 @@ def option(
         "live": live,
         "live_when": live_when,
         "identity": identity,
+        "later": later,
     }
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)

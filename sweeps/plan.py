@@ -14,6 +14,7 @@ from benchmarks.cli import thawed
 from benchmarks.config import RunConfig, plain
 from benchmarks.errors import require
 from benchmarks.identity import identity, slug
+from benchmarks.later import with_later
 from benchmarks.overrides import as_overrides
 from benchmarks.training.build import specs_of
 from benchmarks.variants import Variant
@@ -100,7 +101,7 @@ class Plan:
 
 def disagreements(begun: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     """What a study was begun with that is otherwise in `ours`, in words of the command line."""
-    return sorted(set(as_overrides(begun)) - set(as_overrides(ours)))
+    return sorted(set(as_overrides(with_later(begun))) - set(as_overrides(with_later(ours))))
 
 
 def prepare(config: DictConfig, given: frozenset[str], space: Space, name: str | None) -> Plan:

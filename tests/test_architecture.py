@@ -25,6 +25,7 @@ LEAVES = (
     "benchmarks.errors",
     "benchmarks.files",
     "benchmarks.hashing",
+    "benchmarks.later",
     "benchmarks.metrics",
     "benchmarks.pairs",
     "benchmarks.published",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -17,18 +18,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lines import SMALL, student_of
+from omegaconf import OmegaConf
 from plugin import install
 
+import analysis
 from benchmarks import identity
-from benchmarks.config import RunConfig
+from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig, plain
 from benchmarks.hashing import short_hash
 from benchmarks.identity import run_id, slug
+from benchmarks.later import LATER
 from benchmarks.tensors import tensors_sha256
 from benchmarks.variants import StudentConfig
-from methods import Method, available, configure, registry
+from methods import Method, available, configure, default_of, get, option, registry
 from methods.schedules import LossConfig
 
 SHA256 = "ab" * 32
+RESULTS = Path(__file__).parent.parent / "results"
 # Where images are read from; everything else that a student's configuration holds can change its result.
 WITHOUT_EFFECT = {"data.root", "data.cache", "train.graph"}
 
@@ -155,6 +160,74 @@ def test_a_hash_ignores_the_order_of_keys_only() -> None:
     assert len(short_hash({}, 8)) == 8
     # Folders of finished runs are found again by it: it must never change.
     assert short_hash({"a": 1}) == "015abd7f5c"
+
+
+# --- settings that came later
+
+
+@dataclass(frozen=True)
+class Grown(TrainConfig):
+    """The protocol with settings that it does not have yet."""
+
+    new: float = option(0.5, "a setting that came later", later=True)
+    several: list[int] = option([1, 2], "another", later=True)
+
+
+def grown(**settings: Any) -> StudentConfig:
+    train = {field.name: getattr(BASE.train, field.name) for field in dataclasses.fields(BASE.train)}
+    return dataclasses.replace(BASE, train=Grown(**train | settings))
+
+
+def test_a_setting_that_came_later_leaves_the_id_while_it_has_its_default() -> None:
+    assert run_id(grown(), SHA256) == run_id(BASE, SHA256)
+    others = [{"new": 0.25}, {"new": 0.125}, {"several": []}, {"several": [1]}, {"new": 0.25, "several": []}]
+    assert len({run_id(grown(**settings), SHA256) for settings in [{}, *others]}) == 1 + len(others)
+
+
+def test_readers_of_logs_know_every_setting_that_came_later_with_its_default() -> None:
+    """And no two settings of a name, of which only one came later: readers see no more than names and values."""
+    sections: dict[str, list[Any]] = {
+        "pair": [PairConfig],
+        "data": [DataConfig],
+        "train": [TrainConfig],
+        "loss": [LossConfig],
+        "method": [get(name).config_class for name in available()],
+    }
+    assert LATER.keys() <= sections.keys()
+    for section, classes in sections.items():
+        fields = [field for config in classes for field in dataclasses.fields(config)]
+        later = {field.name: plain(default_of(field)) for field in fields if field.metadata["later"]}
+        assert later == LATER.get(section, {})
+        for field in fields:
+            alike = field.metadata["later"] and plain(default_of(field)) == later.get(field.name)
+            assert alike or field.name not in later
+
+
+def logged_student(config: dict[str, Any]) -> StudentConfig:
+    """A student by what an older version logged of it."""
+
+    def part(section: str, kind: type) -> Any:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), config[section]))
+
+    return StudentConfig(
+        configure(**config["method"]),
+        part("pair", PairConfig),
+        part("data", DataConfig),
+        config["seed"],
+        part("train", TrainConfig),
+        part("loss", LossConfig),
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar100-protocol"])
+def test_the_ids_of_published_runs_are_what_they_were(name: str) -> None:
+    configs = analysis.load(str(RESULTS / name / "logs.parquet")).runs["config"]
+    found = {
+        identifier: run_id(logged_student(config), (config["teacher"] or {}).get("sha256"), config["attempt"])
+        for identifier, config in configs.items()
+    }
+    assert found
+    assert all(identifier == again for identifier, again in found.items())
 
 
 # --- labels as folders

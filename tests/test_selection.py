@@ -12,6 +12,7 @@ from wandb_logs import TREES
 from analysis.configs import PROTOCOL, SGD, printable, protocol
 from analysis.runs import LoggedRun, frame_of_runs
 from analysis.selection import choose, select
+from benchmarks import later
 from benchmarks.config import DataConfig, Optimizer, TrainConfig
 from benchmarks.errors import UserError
 from benchmarks.variants import StudentConfig
@@ -41,6 +42,19 @@ def test_runs_that_differ_in_the_seed_alone_share_a_cell():
 def test_another_protocol_never_shares_a_cell(train):
     runs = [logged(seed=0), logged(seed=1, train=train)]
     assert select(logs_of(runs).runs).cells["protocol"].nunique() == 2
+
+
+def test_a_setting_that_came_later_counts_where_it_differs_from_what_older_logs_lack(monkeypatch):
+    monkeypatch.setattr(later, "LATER", {"train": {"new": "as ever"}, "method": {"extra": 1.0}})
+    older = [logged(seed=0)]
+    newer = [logged(seed=1, train={"new": "as ever"}, settings={"extra": 1.0})]
+    assert cells([*older, *newer])[("vgg13_vgg8", "kd")] == {0: 70, 1: 70}
+    protocols = select(logs_of([*older, *newer, logged(seed=2, train={"new": "other"})]).runs).cells["protocol"]
+    assert sorted(protocols.value_counts()) == [1, 2]
+    assert {row for _, row in cells([*older, *newer, logged(seed=2, settings={"extra": 2.0})])} == {
+        "kd (extra=–)",
+        "kd (extra=2.0)",
+    }
 
 
 @pytest.mark.parametrize("train", [{"device": "cuda"}, {"threads": 8}, {"deterministic": True}])

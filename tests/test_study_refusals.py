@@ -4,8 +4,10 @@ import pytest
 from commands import few_digits, files, merge
 from studies import QUICK, formula, shown, study, trials_of
 
+from benchmarks import later
 from benchmarks.cli import main
 from sweeps import fair, storage
+from sweeps.plan import disagreements
 
 BLOCKS = tuple(merge(QUICK, ["space=aftkd_blocks", "study=mine", "trials=2", "confirm=0"]))
 
@@ -89,6 +91,15 @@ def test_a_study_of_other_settings_is_not_gone_on_with(refused, tmp_path):
             message = refused(study, *merge(BLOCKS, [word]), f"output={tmp_path}")
             assert "study=mine was begun with" in message
     assert trials_of(f"sqlite:///{tmp_path}/studies.db") == before
+
+
+def test_a_study_begun_before_a_setting_came_goes_on_with_its_default_alone(monkeypatch):
+    monkeypatch.setattr(later, "LATER", {"train": {"new": "usual"}})
+    begun, usual, other = ({"train": {"epochs": 3} | new} for new in ({}, {"new": "usual"}, {"new": "other"}))
+    assert not disagreements(begun, usual)
+    assert not disagreements(usual, begun)
+    assert disagreements(begun, other) == disagreements(usual, other) == ["train.new=usual"]
+    assert disagreements(other, begun) == disagreements(other, usual) == ["train.new=other"]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,13 @@ def test_every_pair_that_names_a_network_shares_its_teacher() -> None:
     assert len(shared) == 1
 
 
+def test_the_teachers_of_earlier_commands_are_found_where_they_were_stored() -> None:
+    """The README's, whose place is a hash of its protocol."""
+    name = "digits-3ep-seed0-400665b8"
+    assert folder(run_of("pair=vgg13_vgg8")).name == name
+    assert name in (Path(__file__).parent.parent / "README.md").read_text()
+
+
 def test_the_store_lies_in_the_output_folder_unless_said_otherwise() -> None:
     assert Path("runs/teachers") in folder(run_of()).parents
     assert Path("there/teachers") in folder(run_of("output=there")).parents
