@@ -118,6 +118,7 @@ def protocol(config: Mapping[str, Any]) -> str:
     train = content["train"]
     words = [str(get(config, "data", "name")), split_of(config), counted(train.get("epochs"), "epoch")]
     words += [f"of {counted(train['max_steps'], 'step')}"] if train.get("max_steps") else []
+    words += [f"{train['schedule']} lr"] if train.get("schedule") else []
     words += [str(train["precision"])] if train.get("precision") else []
     return printable(f"{' '.join(words)} {short_hash(content, 6)}")
 

@@ -34,7 +34,7 @@ def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> Non
     check_bounds(run)
     for variant in variants:
         check_storable(plain(variant.method), "method")
-    check_train(run.train, {key.split(".")[1] for key in given if key.startswith("train.")})
+    check_train(run.train, given)
     if run.train.optimizer == Optimizer.dot:
         _check_dot(run.train, variants)
     check_data(run.data)
@@ -133,10 +133,10 @@ def check_data(config: DataConfig) -> None:
 
 
 def check_train(train: TrainConfig, given: Collection[str] = ()) -> None:
-    """Refuse protocol values that cannot work together; `given` are the fields that the user set."""
+    """Refuse protocol values that cannot work together; `given` are the keys that the user set."""
     forbidden = forbids_compiling(train)
     require(not (train.compile and forbidden), f"train.compile=true: {forbidden}")
-    refuse_dead(train, given, "train.")
+    refuse_dead(train, {key.split(".")[1] for key in given if key.startswith("train.")}, "train.")
     require(
         train.milestones == sorted(set(train.milestones))
         and all(0 < milestone < train.epochs for milestone in train.milestones),

@@ -37,6 +37,11 @@ class Optimizer(StrEnum):
     dot = "dot"
 
 
+class LrSchedule(StrEnum):
+    step = "step"
+    cosine = "cosine"
+
+
 class Mode(StrEnum):
     offline = "offline"
     online = "online"
@@ -49,6 +54,12 @@ class Views(StrEnum):
     logits = "logits"
     embedding = "embedding"
 
+
+def _steps(train: TrainConfig) -> bool:
+    return train.schedule == LrSchedule.step
+
+
+_STEPS: Any = {"live": _steps, "live_when": "with train.schedule=step"}
 
 # Parts of the teacher's features that each choice keeps.
 KEPT = {Views.logits: frozenset({"logits"}), Views.embedding: frozenset({"logits", "embedding"})}
@@ -110,12 +121,21 @@ class TrainConfig:
         live=lambda train: train.optimizer == Optimizer.dot,
         live_when="with train.optimizer=dot",
     )
+    schedule: LrSchedule = option(
+        LrSchedule.step,
+        "of the learning rate, epoch by epoch: step, by milestones, or cosine, along half a cosine to 0",
+        source="step: CRD; cosine: SGDR (ICLR 2017), without restarts",
+        later=True,
+    )
     milestones: list[int] = option(
         lambda: MISSING,
         "epochs after which the learning rate falls; default: scaled from 150, 180, 210 of 240",
         source="CRD",
+        **_STEPS,
     )
-    decay: float = option(0.1, "factor on the learning rate at each milestone", source="CRD", above=0, most=1)
+    decay: float = option(
+        0.1, "factor on the learning rate at each milestone", source="CRD", above=0, most=1, **_STEPS
+    )
     max_steps: int | None = option(None, "at most so many steps per epoch, for short trials; default: all", least=1)
     precision: Precision = option(
         Precision.auto,

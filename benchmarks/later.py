@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Defaults by section of a run's configuration, as they are logged.
-LATER: Mapping[str, Mapping[str, Any]] = {}
+LATER: Mapping[str, Mapping[str, Any]] = {"train": {"schedule": "step"}}
 
 
 def without_later(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.config import LrSchedule
 from benchmarks.data import DataSet, Split
 from benchmarks.models import Network
 from benchmarks.training.build import build_method, build_network
@@ -98,7 +100,7 @@ class PlainLoop:
             momentum=train.momentum,
             weight_decay=train.weight_decay,
         )
-        self.rates = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, train.milestones, train.decay)
+        self.rates = self._rates()
         self.images = PlainImages(data, data.train, self.method.num_views)
         self.steps_per_epoch = math.ceil(len(self.images) / train.batch_size)
         if train.max_steps is not None:
@@ -111,6 +113,12 @@ class PlainLoop:
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
         loaders = {} if loaders is None else loaders
         self.batches = loaders.setdefault(self.method.num_views, self._endless(self.num_workers))
+
+    def _rates(self) -> LRScheduler:
+        train = self.config.train
+        if train.schedule == LrSchedule.cosine:
+            return CosineAnnealingLR(self.optimizer, train.epochs)
+        return MultiStepLR(self.optimizer, train.milestones, train.decay)
 
     def _endless(self, num_workers: int) -> Iterator[Any]:
         loader = DataLoader(

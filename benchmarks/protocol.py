@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import data, models
 from benchmarks.checks import check, forbids_compiling
-from benchmarks.config import KEPT, Device, Mode, Precision, RunConfig
+from benchmarks.config import KEPT, Device, LrSchedule, Mode, Precision, RunConfig
 from benchmarks.errors import UserError, require
 from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
@@ -104,7 +104,7 @@ def fill_train(config: DictConfig, network: str) -> None:
     train = config.train
     _default(train, "epochs", data.INFO[config.data.name].epochs)
     _default(train, "lr", default_lr(config.data.name, network))
-    _default(train, "milestones", scaled_milestones(train.epochs))
+    _default(train, "milestones", default_milestones(train))
     fill_threads(train)
     train.device = _device(train.device)
     train.precision = _precision(train.precision, train.device)
@@ -135,6 +135,11 @@ def fill_store(config: DictConfig) -> None:
 def _default(node: DictConfig, key: str, value: Any) -> None:
     if OmegaConf.is_missing(node, key):
         node[key] = value
+
+
+def default_milestones(train: Any) -> list[int]:
+    """Those of the common protocol; none under a schedule that has no use for them."""
+    return scaled_milestones(train.epochs) if train.schedule == LrSchedule.step else []
 
 
 def scaled_milestones(epochs: int) -> list[int]:

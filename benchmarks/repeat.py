@@ -9,7 +9,7 @@ from benchmarks import data
 from benchmarks.config import Device, PairConfig, TeacherConfig, TrainConfig, plain
 from benchmarks.overrides import as_overrides
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import default_lr, scaled_milestones
+from benchmarks.protocol import default_lr, default_milestones
 from benchmarks.variants import Specs, StudentConfig
 from benchmarks.words import command_line
 from methods import MethodConfig, configure, default_of
@@ -89,7 +89,7 @@ def _train(student: StudentConfig) -> dict[str, Any]:
     usual = {field.name: plain(default_of(field)) for field in dataclasses.fields(TrainConfig)} | {
         "epochs": data.INFO[student.data.name].epochs,
         "lr": default_lr(student.data.name, student.pair.student),
-        "milestones": scaled_milestones(train.epochs),
+        "milestones": default_milestones(train),
         "compile": False if train.device == Device.cpu else None,  # a GPU decides
     }
     return {name: value for name, value in plain(train).items() if name in OF_THE_MACHINE or value != usual[name]}

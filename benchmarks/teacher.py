@@ -55,7 +55,7 @@ class TeacherCommandConfig:
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Train or import the teacher."""
-    command = _resolve(config)
+    command = _resolve(config, given)
     plan = TeacherPlan(command.network, command.data, command.seed, command.train, Path(command.teacher.root))
     console, device = make_console(), torch.device(plan.train.device.value)
     prepare_torch(plan.train)
@@ -121,7 +121,7 @@ def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
     bench.measure(bench.train_teacher(plan), plan.train)
 
 
-def _resolve(config: DictConfig) -> TeacherCommandConfig:
+def _resolve(config: DictConfig, given: frozenset[str]) -> TeacherCommandConfig:
     """What was typed, every value of the protocol filled in.
 
     Raises:
@@ -134,7 +134,7 @@ def _resolve(config: DictConfig) -> TeacherCommandConfig:
     assert isinstance(command, TeacherCommandConfig)
     checks.check_bounds(command)
     checks.check_data(command.data)
-    checks.check_train(command.train)
+    checks.check_train(command.train, given)
     require(
         command.train.optimizer == Optimizer.sgd,
         "train.optimizer=dot is for students: a teacher learns from no distillation",

@@ -40,6 +40,7 @@ PROTOCOL_FIELDS = (
     "lr",
     "momentum",
     "weight_decay",
+    "schedule",
     "milestones",
     "decay",
     "max_steps",
@@ -98,7 +99,7 @@ class TeacherPlan:
 
     def untuned(self) -> TeacherPlan:
         """The plan under the common protocol: with what makes trials short, and nothing that tunes a student."""
-        tuning = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "decay")
+        tuning = ("batch_size", "momentum", "weight_decay", "optimizer", "delta", "schedule", "decay")
         train = dataclasses.replace(
             self.train,
             lr=default_lr(self.data.name, self.network),

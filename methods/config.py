@@ -227,13 +227,14 @@ def dead_settings(config: Any, given: Iterable[str] = ()) -> list[str]:
 
     Args:
         config: a configuration dataclass whose fields were made by `option`.
-        given: names of the fields that the user set; one that differs from its default counts as set anyway.
+        given: names of the fields that the user set; one that differs from its default counts as set anyway, but
+            for an empty list, which is what a dead one is filled in with.
     """
     given = set(given)
     complaints = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        was_set = field.name in given or value != default_of(field)
+        was_set = field.name in given or value not in (default_of(field), [])
         if was_set and not acts(config, field.name):
             complaints.append(f"{field.name}={value} has no effect: it acts only {field.metadata['live_when']}")
     return complaints

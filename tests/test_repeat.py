@@ -44,6 +44,7 @@ LINES = [
         "train.max_steps=5",
     ],
     ["method=kd", "pair=vgg13_mobilenetv2", "train.lr=0.05", "train.momentum=0.8", "train.deterministic=true"],
+    ["method=kd", "pair=vgg13_vgg8", "train.schedule=cosine"],
     ["method=kd", "pair=vgg13_vgg8", "data.validation=0.1", "train.precision=fp32", "train.threads=1"],
 ]
 

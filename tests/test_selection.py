@@ -57,6 +57,20 @@ def test_a_setting_that_came_later_counts_where_it_differs_from_what_older_logs_
     }
 
 
+def test_steps_are_one_protocol_with_older_logs_and_another_schedule_is_another_and_says_so():
+    of_steps = {"milestones": [1], "decay": 0.1}
+    runs = [
+        logged(seed=0, train=of_steps),
+        logged(seed=1, train=of_steps | {"schedule": "step"}),
+        logged(seed=2, train=of_steps | {"schedule": "cosine"}),
+        logged(seed=3, train=of_steps | {"schedule": "cosine", "milestones": []}),
+    ]
+    found = select(logs_of(runs).runs).cells.set_index("seed")["protocol"]
+    assert found[0] == found[1]
+    assert found.nunique() == 3
+    assert ["cosine lr" in found[seed] for seed in range(4)] == [False, False, True, True]
+
+
 @pytest.mark.parametrize("train", [{"device": "cuda"}, {"threads": 8}, {"deterministic": True}])
 def test_the_machine_is_no_part_of_the_protocol(train):
     assert cells([logged(seed=0), logged(seed=1, train=train)])[("vgg13_vgg8", "kd")] == {0: 70, 1: 70}

@@ -87,7 +87,7 @@ def test_a_study_of_other_settings_is_not_gone_on_with(refused, tmp_path):
     with few_digits(), formula(lambda variant, seed: 50.0):
         assert study(*BLOCKS, f"output={tmp_path}") == 0
         before = trials_of(f"sqlite:///{tmp_path}/studies.db")
-        for word in ("budget=2", "data.validation=0.3", "space=loss_schedule"):
+        for word in ("budget=2", "data.validation=0.3", "space=loss_schedule", "train.schedule=cosine"):
             message = refused(study, *merge(BLOCKS, [word]), f"output={tmp_path}")
             assert "study=mine was begun with" in message
     assert trials_of(f"sqlite:///{tmp_path}/studies.db") == before

@@ -67,6 +67,9 @@ def test_a_pair_may_have_seeds_and_training_of_its_own() -> None:
     assert vgg.run.train.milestones == [5, 6, 7]
     assert vgg.run.teacher.epochs == 8
     assert small.run.train.batch_size == vgg.run.train.batch_size == 16
+    small, vgg = grid("methods=[kd]", f"pairs=[{SMALL},{{name: vgg13_vgg8, train: {{schedule: cosine}}}}]")
+    assert (small.run.train.schedule, small.run.train.milestones) == ("step", [150, 180, 210])
+    assert (vgg.run.train.schedule, vgg.run.train.milestones) == ("cosine", [])
 
 
 def test_all_stands_for_what_is_not_named() -> None:
@@ -107,6 +110,10 @@ def test_a_method_that_cannot_serve_a_pair_is_left_out_there_and_said_why() -> N
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "seeds=[1,1]"], ["seed 1", "2 times"]),
         (["methods=[kd,{name: aftkd, degree: 2}]", "pairs=[vgg13_vgg8]"], ["degree=2", "[0, 1]"]),
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "loss.start=0.5"], ["loss.start", "no effect"]),
+        (
+            ["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: {schedule: cosine, milestones: [9]}}]"],
+            ["train.milestones=[9]", "no effect"],
+        ),
     ],
 )
 def test_grids_that_cannot_be_are_refused(words: list[str], parts: list[str]) -> None:

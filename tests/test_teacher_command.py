@@ -80,6 +80,7 @@ def test_imports_a_published_checkpoint_for_runs_to_find(command, published, tmp
         ["train.threads=1"],
         ["train.lr=0.3"],
         ["train.epochs=6", "train.milestones=[1]"],
+        ["train.schedule=cosine"],
     ],
     ids=" ".join,
 )

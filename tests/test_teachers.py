@@ -13,7 +13,7 @@ from lines import run_of
 from safetensors.torch import load_file, save_file
 
 from benchmarks import models, teachers, weight_files
-from benchmarks.config import Precision, RunConfig
+from benchmarks.config import LrSchedule, Precision, RunConfig
 from benchmarks.errors import UserError
 from benchmarks.models import Network
 from benchmarks.stored import load_teacher
@@ -102,6 +102,7 @@ def test_what_changes_a_teacher_gives_it_another_folder(base: RunConfig, changed
         ("train.weight_decay", 0.0),
         ("train.milestones", [1]),
         ("train.decay", 0.5),
+        ("train.schedule", LrSchedule.cosine),
         ("train.epochs", 9),  # teacher.epochs stays
         ("train.precision", Precision.bf16),
         ("train.threads", 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks import metrics
-from benchmarks.config import TrainConfig
+from benchmarks.config import LrSchedule, TrainConfig
 from benchmarks.data import Draw, EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.training.checkpoints import Checkpoints
@@ -178,7 +179,9 @@ class Cohort:
             observer.on_notice(notice)
 
     def lr(self, epoch: int) -> float:
-        """Learning rate in `epoch`."""
+        """Learning rate in `epoch`; in the stage before the main training, where it is negative, the first one."""
+        if self.train.schedule == LrSchedule.cosine:
+            return self.train.lr * (1 + math.cos(math.pi * max(epoch, 0) / self.train.epochs)) / 2
         passed = sum(epoch >= milestone for milestone in self.train.milestones)
         return self.train.lr * self.train.decay**passed
 
