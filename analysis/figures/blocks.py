@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.cells import Cell, Column
-from analysis.configs import get, method_code_of, settings_of
+from analysis.configs import get
+from analysis.figures.alike import alike, check_versions
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import style
@@ -42,7 +44,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
             "  benchmarks.run 'methods=[aftkd,{name: aftkd, label: blocks 2, block_size: [2,2,2]}]' …"
         )
     drawn = [(setting.row, column) for column in columns for setting in found[column.name]]
-    _check_versions(view, method, drawn)
+    check_versions(view, method, drawn)
     lines = [0.17 * len(found[column.name]) + 0.9 for column in columns]
     figure = Figure(figsize=(style.TEXT, sum(lines) + 0.3))
     grid = figure.subplots(len(columns), 2, squeeze=False, height_ratios=lines, width_ratios=[1, 1.25])
@@ -65,17 +67,6 @@ def draw(view: View, options: PlotConfig) -> Figure:
     return figure
 
 
-def _check_versions(view: View, method: str, drawn: Sequence[tuple[str, Column]]) -> None:
-    """Refuse to compare runs of several versions of the method's own file; older logs may not say."""
-    rows: dict[str, set[str]] = {}
-    for row, column in drawn:
-        for code in filter(None, map(method_code_of, view.scores.configs(row, column))):
-            rows.setdefault(code, set()).add(row)
-    if len(rows) > 1:
-        every = "; ".join(f"{code}: {', '.join(sorted(names))}" for code, names in sorted(rows.items()))
-        raise NothingToDraw(f"{method} has several versions: choose rows of one by methods=[…]: {every}")
-
-
 def _method(view: View) -> str:
     methods = {method for row, method in view.scores.rows.items() if _has_blocks(view, row)}
     if len(methods) > 1:
@@ -90,23 +81,10 @@ def _has_blocks(view: View, row: str) -> bool:
 
 
 def settings(view: View, method: str, column: Column) -> list[Setting]:
-    """Settings that differ in their block sizes alone, the best first: of all such groups the largest.
-
-    Of rows with the same settings under several names the first.
-    """
-    groups: dict[tuple[tuple[str, str], ...], dict[Sizes, Setting]] = {}
-    for row, of in view.scores.rows.items():
-        if of == method and view.runs_of(row, column):
-            config = view.config_of(row, column)
-            sizes = get(config, "method", "block_size")
-            others = {key: value for key, value in settings_of(config).items() if key != "block_size"}
-            if sizes:
-                setting = Setting(row, tuple(sizes), view.scores.cell(row, column))
-                groups.setdefault(tuple(sorted(others.items())), {}).setdefault(setting.sizes, setting)
-    if not groups:
-        return []
-    largest = max(groups.values(), key=len)
-    return sorted(largest.values(), key=lambda setting: -setting.cell.value)
+    """Settings that differ in their block sizes alone, the best first."""
+    rows = alike(view, method, column, "block_size")
+    found = [Setting(row, tuple(json.loads(sizes)), view.scores.cell(row, column)) for sizes, row in rows.items()]
+    return sorted((each for each in found if each.sizes), key=lambda setting: -setting.cell.value)
 
 
 def _list(axis: Axes, found: Sequence[Setting], label: str) -> None:
