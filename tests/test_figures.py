@@ -29,6 +29,7 @@ from benchmarks.cli import main
 from benchmarks.errors import UserError
 
 VGG, WRN, RES = "vgg13_vgg8", "wrn40_2_wrn16_2", "resnet56_resnet20"
+NEED_MORE = {FigureKind.ranks, FigureKind.sensitivity}  # than the real runs here: pairs, or values of a setting
 
 
 def view_of(runs, *, methods=(), pairs=(), protocol=None, epoch="last"):
@@ -363,6 +364,76 @@ def test_block_sizes_of_several_versions_of_the_method_do_not_compare():
         drawn("blocks", runs)
 
 
+# Sensitivity
+
+
+def temperatures(values, pair=VGG, default=4.0):
+    """kd at several temperatures on three seeds, its accuracy the temperature; the default under its own name."""
+    return [
+        logged("kd", pair, seed, value + seed, label="" if value == default else f"T{value:g}", settings=settings)
+        for value in values
+        for settings in [{"temperature": value}]
+        for seed in range(3)
+    ]
+
+
+def points(axis):
+    """Places of a line's points, and the height of their bars."""
+    (found,) = axis.containers
+    bars = found.lines[2][0].get_segments()
+    return found.lines[0].get_xydata().tolist(), [float(bar[1, 1] - bar[0, 1]) / 2 for bar in bars]
+
+
+def test_a_line_of_sensitivity_is_the_mean_at_each_value_of_a_setting():
+    runs = [*temperatures([8.0, 1.0, 4.0]), *(logged("none", VGG, seed, 3.0) for seed in range(3))]
+    (axis,) = drawn("sensitivity", runs).axes
+    places, bars = points(axis)
+    assert places == [[1, 2], [4, 5], [8, 9]]
+    np.testing.assert_allclose(bars, 1.0)  # of seeds 0, 1 and 2
+    assert (axis.get_xlabel(), axis.get_xscale()) == ("temperature", "log")
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "4", "8"]
+    (ring,) = [each for each in axis.lines if each.get_markersize() == 9]
+    assert ring.get_xydata().tolist() == [[4, 5]]
+    assert line(axis, "student alone").get_ydata()[0] == 3.0
+    assert "over 3 seeds; ring: the method's default" in note(drawn("sensitivity", runs))
+
+
+def test_settings_have_panels_of_their_own_and_so_have_pairs_and_methods():
+    both = [*temperatures([1.0, 2.0, 4.0]), *temperatures([2.0, 4.0, 8.0], WRN)]
+    weights = [
+        logged("sp", VGG, 0, 70.0, label=f"w{weight}", settings={"weights": {"ce": 1.0, "sp": weight}})
+        for weight in (0.0, 0.5, 1.0)
+    ]
+    axes = drawn("sensitivity", [*both, *weights]).axes
+    assert [(axis.get_title(), axis.get_xlabel()) for axis in axes] == [
+        (f"kd: {WRN}", "temperature"),
+        (f"kd: {VGG}", "temperature"),
+        (f"sp: {VGG}", "weights.sp"),
+    ]
+    assert axes[-1].get_xscale() == "linear"  # a weight may be zero
+    assert [x for x, _ in points(axes[-1])[0]] == [0.0, 0.5, 1.0]
+    (axis,) = drawn("sensitivity", [*both, *weights], method="sp").axes
+    assert axis.get_xlabel() == "weights.sp"
+
+
+def test_only_rows_that_differ_in_the_setting_alone_make_a_line():
+    other = [logged("kd", VGG, 0, 9.0, label="soft", settings={"temperature": 9.0, "standardise": True})]
+    figure = drawn("sensitivity", [*temperatures([1.0, 2.0, 4.0]), *other])
+    assert [x for x, _ in points(figure.axes[0])[0]] == [1.0, 2.0, 4.0]
+    assert note(figure).endswith("not shown, as they differ in something else, or in nothing: soft")
+    two = temperatures([1.0, 4.0])
+    with pytest.raises(NothingToDraw, match="3 values or more of a numeric setting"):
+        drawn("sensitivity", two)
+    assert len(points(drawn("sensitivity", two, setting="temperature").axes[0])[0]) == 2
+    with pytest.raises(NothingToDraw, match="several values of content"):  # which is no number
+        drawn("sensitivity", variants(), setting="content")
+    edited = temperatures([1.0, 2.0, 4.0])
+    edited[0].config["code"]["method_sources"] = "a" * 12
+    edited[-1].config["code"]["method_sources"] = "b" * 12
+    with pytest.raises(NothingToDraw, match="kd has several versions"):
+        drawn("sensitivity", edited)
+
+
 # Pareto
 
 
@@ -579,7 +650,7 @@ def plot(*words):
     return main(COMMAND, list(words))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FigureKind if kind != FigureKind.ranks])
+@pytest.mark.parametrize("kind", [kind for kind in FigureKind if kind not in NEED_MORE])
 def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
     path = tmp_path / "figure.svg"
     assert plot(f"kind={kind}", f"source={output}", f"out={path}") == 0

@@ -16,6 +16,7 @@ from methods.config import coerce_types
 class FigureKind(StrEnum):
     curves = "curves"
     ablation = "ablation"
+    sensitivity = "sensitivity"
     blocks = "blocks"
     weights = "weights"
     pareto = "pareto"
@@ -29,6 +30,7 @@ class FigureKind(StrEnum):
 MEANING = {
     FigureKind.curves: "a metric over epochs: mean and band over seeds",
     FigureKind.ablation: "variants of a method against its default: paired differences and their intervals",
+    FigureKind.sensitivity: "accuracy over the values of a method's setting, all else equal",
     FigureKind.blocks: "AFT-KD's block sizes and accuracy, by setting and by stage",
     FigureKind.weights: "loss terms over epochs, and what multiplies them",
     FigureKind.pareto: "accuracy against parameters, multiply–accumulates or training time",
@@ -71,7 +73,14 @@ class PlotConfig:
     epoch: Epoch = option(
         Epoch.last,
         "last, or best: chosen on the evaluation data itself, which flatters; marked as such",
-        **_with(FigureKind.ablation, FigureKind.blocks, FigureKind.pareto, FigureKind.ranks, FigureKind.gain),
+        **_with(
+            FigureKind.ablation,
+            FigureKind.sensitivity,
+            FigureKind.blocks,
+            FigureKind.pareto,
+            FigureKind.ranks,
+            FigureKind.gain,
+        ),
     )
     metric: str | None = option(
         None,
@@ -81,8 +90,14 @@ class PlotConfig:
     start: int = option(1, "first epoch to show", **_with(FigureKind.curves, FigureKind.weights))
     method: str | None = option(
         None,
-        "whose variants; default: the only method that has any",
-        **_with(FigureKind.ablation, FigureKind.blocks),
+        "whose variants; default: the only method that has any; of sensitivity all",
+        **_with(FigureKind.ablation, FigureKind.sensitivity, FigureKind.blocks),
+    )
+    setting: str | None = option(
+        None,
+        "which, as behind method. on the command line (temperature, weights.kd), or loss.…; default: each that has "
+        "three values or more",
+        **_with(FigureKind.sensitivity),
     )
     reference: str = option("none", "the row that differences are counted from", **_with(FigureKind.gain))
     x: Cost = option(

@@ -1,0 +1,136 @@
+"""Accuracy over the values of a setting where all else is equal: lines of settings, a panel for each pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.cells import Cell, Column, shown
+from analysis.configs import settings_of
+from analysis.figures.alike import alike, check_versions
+from analysis.figures.settings import PlotConfig
+from analysis.figures.view import NothingToDraw, View, spread
+from benchmarks import style
+from methods import ALONE
+
+FEWEST = 3  # values of a setting that nobody asked for
+MOST_TICKS = 6
+WIDE = 5  # times the smallest value is the largest: an axis for such is logarithmic
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method's accuracy on a pair over the values of a setting: rows of the view by value, which ascend."""
+
+    method: str
+    setting: str
+    column: Column
+    rows: dict[float, str]
+
+
+def draw(view: View, options: PlotConfig) -> Figure:
+    """Raises NothingToDraw where no method was run with several values of a numeric setting, all else equal.
+
+    Also where its file was changed between these runs.
+    """
+    lines = _lines(view, options)
+    if not lines:
+        raise NothingToDraw(_why_nothing(options))
+    drawn = [(line.method, row, line.column) for line in lines for row in line.rows.values()]
+    for method in dict.fromkeys(line.method for line in lines):
+        check_versions(view, method, [(row, column) for of, row, column in drawn if of == method])
+    kinds = [(line.method, line.setting) for line in lines]
+    figure, axes = style.panels([kinds.count(kind) for kind in dict.fromkeys(kinds)])
+    for axis, line in zip(axes, lines, strict=True):
+        _draw(axis, view, line)
+    axes[0].set_ylabel(view.accuracy)
+    style.legend(figure, axes)
+    counts = [cell.n for line in lines for cell in _cells(view, line)]
+    ring = "; ring: the method's default" if any(row == method for method, row, _ in drawn) else ""
+    methods = {line.method for line in lines}
+    rows = [row for row, method in view.scores.rows.items() if method in methods]
+    others = view.not_drawn({(row, column) for _, row, column in drawn}, rows)
+    style.note(
+        figure,
+        spread(counts, "mean ± sample standard deviation") + ring,
+        *([f"not shown, as they differ in something else, or in nothing: {', '.join(others)}"] if others else []),
+    )
+    return figure
+
+
+def _why_nothing(options: PlotConfig) -> str:
+    several = "several values" if options.setting else f"{FEWEST} values or more"
+    return (
+        f"no method was run on a pair with {several} of {options.setting or 'a numeric setting'} and otherwise the "
+        "same settings, as by benchmarks.run\n"
+        "  'methods=[kd,{name: kd, label: T1, temperature: 1},{name: kd, label: T8, temperature: 8}]'"
+    )
+
+
+def _lines(view: View, options: PlotConfig) -> list[Line]:
+    """What there is to draw, panels of one setting side by side."""
+    methods = [each for each in dict.fromkeys(view.scores.rows.values()) if options.method in (None, each)]
+    return [
+        Line(method, setting, column, rows)
+        for method in methods
+        for setting in ([options.setting] if options.setting else _settings(view, method))
+        for column in view.columns
+        if len(rows := _by_value(view, method, column, setting)) >= (2 if options.setting else FEWEST)
+    ]
+
+
+def _settings(view: View, method: str) -> list[str]:
+    """All settings that a method was told."""
+    rows = [row for row, of in view.scores.rows.items() if of == method]
+    configs = [config for column in view.columns for row in rows for config in view.scores.configs(row, column)]
+    return sorted({setting for config in configs for setting in settings_of(config)})
+
+
+def _by_value(view: View, method: str, column: Column, setting: str) -> dict[float, str]:
+    """Rows that differ in a setting alone by its value, in ascending order; without those where it is no number."""
+    numbers = {_number(value): row for value, row in alike(view, method, column, setting).items()}
+    return dict(sorted((number, row) for number, row in numbers.items() if number is not None))
+
+
+def _number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _cells(view: View, line: Line) -> list[Cell]:
+    return [view.scores.cell(row, line.column) for row in line.rows.values()]
+
+
+def _draw(axis: Axes, view: View, line: Line) -> None:
+    """A panel: the line, a ring around the method's default, and the student alone."""
+    values, cells = list(line.rows), _cells(view, line)
+    means = [cell.value for cell in cells]
+    spreads = np.nan_to_num([cell.std for cell in cells])
+    axis.errorbar(values, means, yerr=spreads, color=style.PALETTE[0], marker="o", elinewidth=0.8)
+    for value, row, mean in zip(values, line.rows.values(), means, strict=True):
+        if row == line.method:
+            axis.plot(value, mean, marker="o", markersize=9, markerfacecolor="none", color=style.PALETTE[1])
+    for row, method in view.scores.rows.items():
+        if method == ALONE and view.runs_of(row, line.column):
+            alone = view.scores.cell(row, line.column).value
+            axis.axhline(alone, label=shown(row), **view.looks([row])[row] | {"marker": ""})
+    axis.set(title=f"{line.method}: {line.column.name}", xlabel=line.setting)
+    _scale(axis, values)
+
+
+def _scale(axis: Axes, values: Sequence[float]) -> None:
+    """Logarithmic where the values are orders of size apart, with ticks at the values where these are few."""
+    if min(values) > 0 and max(values) >= WIDE * min(values):
+        axis.set_xscale("log")
+        style.plain_numbers(axis.xaxis)
+    if len(values) <= MOST_TICKS:
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+        axis.set_xticks([], minor=True)
