@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from helpers import IMPOSSIBLE
 
+import methods
 from benchmarks import data, models
 from benchmarks.cli import compose_config
 from benchmarks.files import write_record
@@ -129,10 +131,19 @@ def test_memory_is_counted_from_above_and_not_by_far(method):
     assert state + activations <= memory.bytes_of(student) <= state + 4 * activations
 
 
+@pytest.mark.parametrize("data_set", ["cifar100", "tinyimagenet"])
+def test_what_is_ample_is_more_than_any_method_needs(data_set):
+    serving = [name for name in methods.available() if name not in IMPOSSIBLE]
+    words = [f"data={data_set}", f"methods=[{','.join(serving)}]", "pairs=[wrn40_2_shufflev1]"]
+    (cohort, *_) = cohorts(*compose_config(COMMAND, words))
+    for student in cohort.students():
+        assert memory.bytes_of(student) < memory.ample(student), student.label
+
+
 def test_groups_are_equal_and_fit(monkeypatch):
     students = students_of("methods=[none,kd,at,crd,aftkd]")
     monkeypatch.setattr(memory, "bytes_of", lambda student: 10)
-    monkeypatch.setattr(memory, "AMPLE", 100)
+    monkeypatch.setattr(memory, "ample", lambda student: 100)
     assert memory.group_size(students, math.inf) == 5
     assert memory.group_size(students, 500) == 5  # ample: nothing is counted
     assert memory.group_size(students, 50) == 5

@@ -21,7 +21,7 @@ from benchmarks.variants import StudentConfig
 from methods import build
 
 USABLE = 0.8  # of a GPU's memory; the rest is the data set, the teacher and the driver's
-AMPLE = 2**30  # bytes that no student of the suite needs at batch 64
+AMPLE = 2**31  # bytes that no student needs for 64 images of 32 × 32 a step, nor in proportion for more or larger
 FLOAT = 4  # bytes
 COPIES = 3  # of a parameter: itself, its gradient, its momentum
 MARGIN = 2  # on activations: a method's own, and the allocator's
@@ -29,10 +29,15 @@ MARGIN = 2  # on activations: a method's own, and the allocator's
 
 def group_size(students: Sequence[StudentConfig], room: float) -> int:
     """How many of the students train together where groups of equal size are to fit into `room` bytes."""
-    if len(students) * AMPLE <= room:
+    if sum(map(ample, students)) <= room:
         return len(students)
     needed = sum(bytes_of(student) for student in students)
     return math.ceil(len(students) / math.ceil(needed / room))
+
+
+def ample(student: StudentConfig) -> float:
+    """Bytes that a student does not need, without looking at it."""
+    return AMPLE * student.train.batch_size / 64 * (data.INFO[student.data.name].side / 32) ** 2
 
 
 def room(device: torch.device, sharing: float) -> float:
