@@ -416,6 +416,37 @@ def test_settings_have_panels_of_their_own_and_so_have_pairs_and_methods():
     assert axis.get_xlabel() == "weights.sp"
 
 
+def test_a_line_is_over_the_seeds_that_all_its_values_have():
+    runs = temperatures([1.0, 2.0, 4.0])[1:]  # without the first seed of the first value
+    figure = drawn("sensitivity", runs)
+    assert [y for _, y in points(figure.axes[0])[0]] == [2.5, 3.5, 5.5]
+    assert "over 2 seeds" in note(figure)
+    apart = [logged("kd", VGG, k, 70.0, label=f"T{k}", settings={"temperature": k}) for k in (1, 2, 3)]
+    with pytest.raises(NothingToDraw, match="over a common seed"):
+        drawn("sensitivity", apart)
+
+
+def test_a_row_under_its_methods_name_with_another_setting_is_no_default():
+    runs = temperatures([1.0, 2.0, 4.0])
+    for each in runs:
+        each.config["unusual"] = ["method.temperature=4.0"]
+    figure = drawn("sensitivity", runs)
+    assert not [each for each in figure.axes[0].lines if each.get_markersize() == 9]
+    assert "ring" not in note(figure)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ({"setting": "temprature"}, r"(?s)setting: .*closest: temperature"),
+        ({"method": "kdd"}, r"(?s)method: .*closest: kd"),
+    ],
+)
+def test_what_the_logs_do_not_know_is_named(asked, answer):
+    with pytest.raises(NothingToDraw, match=answer):
+        drawn("sensitivity", temperatures([1.0, 2.0, 4.0]), **asked)
+
+
 def test_only_rows_that_differ_in_the_setting_alone_make_a_line():
     other = [logged("kd", VGG, 0, 9.0, label="soft", settings={"temperature": 9.0, "standardise": True})]
     figure = drawn("sensitivity", [*temperatures([1.0, 2.0, 4.0]), *other])

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.cells import Cell, Column, shown
+from analysis.cells import Column, shown
 from analysis.configs import settings_of
 from analysis.figures.alike import alike, check_versions
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import style
-from methods import ALONE
+from methods import ALONE, unknown
 
 FEWEST = 3  # values of a setting that nobody asked for
 MOST_TICKS = 6
@@ -25,12 +26,18 @@ WIDE = 5  # times the smallest value is the largest: an axis for such is logarit
 
 @dataclass(frozen=True)
 class Line:
-    """A method's accuracy on a pair over the values of a setting: rows of the view by value, which ascend."""
+    """A method's accuracy on a pair over the values of a setting.
+
+    Attributes:
+        rows: of the view by value, which ascend.
+        accuracies: of the rows, a line for each seed that all of them have.
+    """
 
     method: str
     setting: str
     column: Column
     rows: dict[float, str]
+    accuracies: pd.DataFrame
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
@@ -40,7 +47,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     """
     lines = _lines(view, options)
     if not lines:
-        raise NothingToDraw(_why_nothing(options))
+        raise NothingToDraw(_why_nothing(view, options))
     drawn = [(line.method, row, line.column) for line in lines for row in line.rows.values()]
     for method in dict.fromkeys(line.method for line in lines):
         check_versions(view, method, [(row, column) for of, row, column in drawn if of == method])
@@ -50,8 +57,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
         _draw(axis, view, line)
     axes[0].set_ylabel(view.accuracy)
     style.legend(figure, axes)
-    counts = [cell.n for line in lines for cell in _cells(view, line)]
-    ring = "; ring: the method's default" if any(row == method for method, row, _ in drawn) else ""
+    counts = [len(line.accuracies) for line in lines]
+    ring = "; ring: the method's default" if any(_is_default(view, row) for _, row, _ in drawn) else ""
     methods = {line.method for line in lines}
     rows = [row for row, method in view.scores.rows.items() if method in methods]
     others = view.not_drawn({(row, column) for _, row, column in drawn}, rows)
@@ -63,11 +70,22 @@ def draw(view: View, options: PlotConfig) -> Figure:
     return figure
 
 
-def _why_nothing(options: PlotConfig) -> str:
+def _is_default(view: View, row: str) -> bool:
+    """Whether a row is a method by its own name and as its paper has it."""
+    return view.scores.rows[row] == row and not view.scores.unusual(row)
+
+
+def _why_nothing(view: View, options: PlotConfig) -> str:
+    methods = list(dict.fromkeys(view.scores.rows.values()))
+    if options.method and options.method not in methods:
+        return "method: " + unknown("method in these logs", options.method, methods)
+    settings = sorted({setting for method in methods for setting in _settings(view, method)})
+    if options.setting and options.setting not in settings:
+        return "setting: " + unknown("setting in these logs", options.setting, settings)
     several = "several values" if options.setting else f"{FEWEST} values or more"
     return (
         f"no method was run on a pair with {several} of {options.setting or 'a numeric setting'} and otherwise the "
-        "same settings, as by benchmarks.run\n"
+        "same settings over a common seed, as by benchmarks.run\n"
         "  'methods=[kd,{name: kd, label: T1, temperature: 1},{name: kd, label: T8, temperature: 8}]'"
     )
 
@@ -75,13 +93,14 @@ def _why_nothing(options: PlotConfig) -> str:
 def _lines(view: View, options: PlotConfig) -> list[Line]:
     """What there is to draw, panels of one setting side by side."""
     methods = [each for each in dict.fromkeys(view.scores.rows.values()) if options.method in (None, each)]
-    return [
-        Line(method, setting, column, rows)
+    lines = [
+        Line(method, setting, column, rows, view.scores.paired(list(rows.values()), column))
         for method in methods
         for setting in ([options.setting] if options.setting else _settings(view, method))
         for column in view.columns
         if len(rows := _by_value(view, method, column, setting)) >= (2 if options.setting else FEWEST)
     ]
+    return [line for line in lines if not line.accuracies.empty]
 
 
 def _settings(view: View, method: str) -> list[str]:
@@ -105,18 +124,13 @@ def _number(value: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _cells(view: View, line: Line) -> list[Cell]:
-    return [view.scores.cell(row, line.column) for row in line.rows.values()]
-
-
 def _draw(axis: Axes, view: View, line: Line) -> None:
     """A panel: the line, a ring around the method's default, and the student alone."""
-    values, cells = list(line.rows), _cells(view, line)
-    means = [cell.value for cell in cells]
-    spreads = np.nan_to_num([cell.std for cell in cells])
+    values, means = list(line.rows), line.accuracies.mean()
+    spreads = np.nan_to_num(line.accuracies.std(ddof=1))
     axis.errorbar(values, means, yerr=spreads, color=style.PALETTE[0], marker="o", elinewidth=0.8)
-    for value, row, mean in zip(values, line.rows.values(), means, strict=True):
-        if row == line.method:
+    for (value, row), mean in zip(line.rows.items(), means, strict=True):
+        if _is_default(view, row):
             axis.plot(value, mean, marker="o", markersize=9, markerfacecolor="none", color=style.PALETTE[1])
     for row, method in view.scores.rows.items():
         if method == ALONE and view.runs_of(row, line.column):
