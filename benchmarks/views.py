@@ -1,8 +1,8 @@
 """What a frozen teacher shows of every view of the training images, kept in the teacher store from run to run.
 
-A crop behind a padding of 4 and a flip make 162 images of one, and a teacher in eval mode shows the same of each
-whenever it looks. Methods that read its logits or embeddings alone can be told them from a table: a run of 240
-epochs meets about 125 of the 162, and a later one finds most of them there.
+On CIFAR-100 a crop behind a padding of 4 and a flip make 162 images of one, and a teacher in eval mode shows the
+same of each whenever it looks. Methods that read its logits or embeddings alone can be told them from a table: a
+run of 240 epochs meets about 125 of the 162, and a later one finds most of them there.
 
 No number may change. The last bits of a teacher's outputs can depend on the size of the batch (in float32 on AVX2
 they do for three images and fewer), so the table is filled in batches of the run's own size, and the short one at

@@ -116,15 +116,20 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         edit("val/val_annotations.txt", lambda text: text.replace(CLASSES[9], "n99999999")),
         "is of class n99999999, which has no training images",
     ),
+    "not a text": (
+        lambda root: (path := root / "val/val_annotations.txt").write_bytes(b"\xff\xfe" + path.read_bytes()),
+        "val_0.JPEG is missing",
+    ),
+    "no training images": (lambda root: (root / "train").rename(root / "trian"), "train is missing"),
     "no class": (edit("val/val_annotations.txt", lambda text: text + "val_0.JPEG\n"), r"of class \(none\)"),
     "an image missing": (lambda root: (root / "val/images/val_5.JPEG").unlink(), "val_5.JPEG is missing"),
     "an image cut short": (
         lambda root: (path := root / "val/images/val_5.JPEG").write_bytes(path.read_bytes()[:-200]),
-        "images holds a damaged image",
+        "images holds a damaged image: .*val_5.JPEG: image file is truncated",
     ),
     "another size": (
         lambda root: Image.new("RGB", (32, 32)).save(root / "val/images/val_5.JPEG"),
-        "an image of 32 × 32 instead of 64 × 64",
+        "val_5.JPEG: an image of 32 × 32 instead of 64 × 64",
     ),
     "a class too many": (
         lambda root: (root / "train" / "n0").mkdir(),
@@ -140,6 +145,33 @@ def test_what_is_damaged_is_refused(tmp_path: Path, copy: Copy, damage: Callable
     with pytest.raises(UserError, match=what):
         tinyimagenet.load(tmp_path / "root", tmp_path / "cache", "test")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_of_classes_that_was_edited_is_read_again(tmp_path: Path, copy: Copy) -> None:
+    copy.published(tmp_path / "root")
+    annotations = tmp_path / "root" / "val" / "val_annotations.txt"
+
+    def labels() -> list[int]:
+        return tinyimagenet.load(tmp_path / "root", tmp_path / "cache", "test").targets.tolist()
+
+    before, lines = labels(), annotations.read_text().splitlines()
+    (name, kind, *_), (other, another, *_) = (line.split("\t") for line in lines[:2])
+    swapped = [f"{name}\t{another}", f"{other}\t{kind}", *lines[2:], ""]
+    annotations.write_text("\n".join(swapped) + "\n")  # a blank line says nothing
+    assert labels() == [before[1], before[0], *before[2:]]
+
+
+def test_files_whose_names_begin_with_a_dot_are_no_images(tmp_path: Path, copy: Copy) -> None:
+    copy.folders(tmp_path)
+    write(tmp_path / "train" / copy.classes[0] / ".DS_Store", b"x")
+    assert len(tinyimagenet.load(tmp_path, tmp_path / "cache", "train")) == 400
+
+
+def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, copy: Copy) -> None:
+    copy.folders(tmp_path)
+    loaded = data.load(DataConfig("tinyimagenet", str(tmp_path), str(tmp_path / "cache")))
+    assert loaded.summary == "400 training and 200 test images, not the 100,000 and 10,000 of tinyimagenet"
+    assert data.load(DataConfig("digits", validation=0.1)).summary.endswith(" val images")
 
 
 def test_where_it_is_not_there_the_message_says_what_would_do(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def _info() -> dict[str, DataInfo]:
         )
         try:
             known[entry.name] = entry.load()
-        except AttributeError as error:
+        except (AttributeError, TypeError) as error:  # a `DataInfo` of an older version is made of less
             raise UserError(f"data set {entry.name} = {entry.value}: {error}") from None
     return known
 
@@ -68,7 +68,18 @@ def load(config: DataConfig) -> DataSet:
         train, evaluation = train.subset(kept), train.subset(held_out)
     else:
         evaluation = _part(config, "test")
-    return DataSet(train, evaluation, config.split, info.num_classes, info.mean, info.std, info.augmentation)
+    remark = _remark(config, info, train, evaluation)
+    classes, augmentation = info.num_classes, info.augmentation
+    return DataSet(train, evaluation, config.split, classes, info.mean, info.std, augmentation, remark)
+
+
+def _remark(config: DataConfig, info: DataInfo, train: Split, evaluation: Split) -> str:
+    """That there are not as many images as there should be, as where an archive was not unpacked to its end."""
+    if config.validation:
+        whole = len(train) + len(evaluation) == info.num_train
+    else:
+        whole = (len(train), len(evaluation)) == (info.num_train, info.num_test)
+    return "" if whole else f", not the {info.num_train:,} and {info.num_test:,} of {config.name}"
 
 
 def _part(config: DataConfig, part: Part) -> Split:

@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky, *Learning multiple layers of features from tiny images*, 2009), from whatever form it has.
 
-Looked for under `data.root` and under its `cifar100/`:
+Looked for under `cifar100/` in `data.root`, and in `data.root` itself:
 
 - torchvision's `cifar-100-python/` (pickles, read by torchvision after it checked their MD5 sums);
 - Hugging Face's parquet files `train*.parquet` and `test*.parquet`, there or in a folder `data/`, each row an
@@ -76,7 +76,7 @@ def find(root: Path) -> Source | None:
     Raises:
         UserError: a layout that is there in part.
     """
-    for base in (root, root / "cifar100"):
+    for base in (root / "cifar100", root):
         if (base / TORCHVISION).is_dir():
             return _torchvision_source(base)
         names: dict[Part, str] = {part: part for part in PARTS}

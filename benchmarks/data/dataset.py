@@ -149,6 +149,10 @@ class DataInfo:
     augmentation: Augmentation
     load: Callable[[Path, Path, Part], Split]
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # lists could not be hashed
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of an image, `[C, H, W]`."""
@@ -169,6 +173,7 @@ class DataSet:
         evaluation: what they are evaluated on after every epoch.
         evaluation_name: "test", or "val" where a validation split was taken from the training set.
         mean, std: of each channel, in [0, 1], for normalisation.
+        remark: what is to be known of it, beside how many images there are.
     """
 
     train: Split
@@ -178,6 +183,7 @@ class DataSet:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     augmentation: Augmentation
+    remark: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -187,7 +193,8 @@ class DataSet:
     @property
     def summary(self) -> str:
         """How many images there are to learn from and to be evaluated on."""
-        return f"{len(self.train):,} training and {len(self.evaluation):,} {self.evaluation_name} images"
+        counts = f"{len(self.train):,} training and {len(self.evaluation):,} {self.evaluation_name} images"
+        return counts + self.remark
 
 
 @dataclass(frozen=True)

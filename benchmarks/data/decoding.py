@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ class Source:
     read: Callable[[Part], Split]
 
 
-def cached(cache: Path, name: str, files: Iterable[Path], read: Callable[[], Split]) -> Split:
+def cached(folder: Path, name: str, files: Iterable[Path], read: Callable[[], Split]) -> Split:
     """What was decoded from files once, or is decoded now.
 
     Args:
-        cache: folder for decoded images.
+        folder: for decoded images.
         name: of data set and part.
         files: what is read.
         read: decodes them.
@@ -46,7 +46,7 @@ def cached(cache: Path, name: str, files: Iterable[Path], read: Callable[[], Spl
     Raises:
         UserError: what is cached is damaged, or nothing can be written there.
     """
-    path = cache / f"{name}-{_signature(files)}.safetensors"
+    path = folder / f"{name}-{_signature(files)}.safetensors"
     if path.is_file():
         tensors = read_tensors(path, advice="delete it, and it is made again")
         return Split(tensors["images"], tensors["targets"])
@@ -54,16 +54,17 @@ def cached(cache: Path, name: str, files: Iterable[Path], read: Callable[[], Spl
     try:
         write_tensors(path, {"images": split.images, "targets": split.targets})
     except UserError as error:
-        raise UserError(f"data.cache={cache}: {error}") from None
+        raise UserError(f"data.cache={folder}: {error}") from None
     return split
 
 
 def _signature(files: Iterable[Path]) -> str:
     """Changes when a file does."""
     digest = hashlib.sha256(b"2")  # version of the cache's content
+    resolved = cache(Path.resolve)  # of a hundred thousand files in few folders
     for path in files:
         stat = path.stat()
-        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(f"{resolved(path.parent)}/{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -185,7 +186,7 @@ class LabelledFiles:
         labels: list[int] = []
         for label, name in enumerate(classes):
             inner = folder / name / "images"
-            found = sorted((inner if inner.is_dir() else folder / name).glob("*"))
+            found = sorted((inner if inner.is_dir() else folder / name).glob("[!.]*"))
             require(bool(found), f"{folder / name} holds no image")
             files += found
             labels += [label] * len(found)
@@ -207,18 +208,23 @@ def decode(files: Sequence[Any], labels: Sequence[int], where: str, info: DataIn
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             images = list(pool.map(lambda file: _decode_one(file, info.side), files, chunksize=256))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{where} holds a damaged image: {first_line(error)}") from None
+        except ValueError as error:
+            raise UserError(f"{where} holds a damaged image: {error}") from None
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Split(stacked, torch.tensor(labels, dtype=torch.int64))
 
 
 def _decode_one(file: Any, side: int) -> np.ndarray:
+    """Raises ValueError, which names a file by its path, where an image is damaged or of another size."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        image.verify()  # a PNG has checksums, which decoding does not look at
-    with Image.open(file) as image:
-        if image.size != (side, side):  # known before anything is decoded
-            raise ValueError(f"an image of {image.width} × {image.height} instead of {side} × {side}")
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(file) as image:
+            image.verify()  # a PNG has checksums, which decoding does not look at
+        with Image.open(file) as image:
+            if image.size != (side, side):  # known before anything is decoded
+                raise ValueError(f"an image of {image.width} × {image.height} instead of {side} × {side}")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        name = f"{file}: " if isinstance(file, Path) else ""
+        raise ValueError(f"{name}{first_line(error)}") from None

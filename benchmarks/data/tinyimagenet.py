@@ -75,18 +75,20 @@ def _published(base: Path) -> Source | None:
     images, annotations = base / "val" / "images", base / "val" / ANNOTATIONS
     if not images.is_dir() or not annotations.is_file():
         return None
+    require((base / "train").is_dir(), f"{base / 'train'} is missing")
     classes = class_names(base / "train", INFO)
-    found = {
+    found: dict[Part, LabelledFiles] = {
         "train": LabelledFiles.of_folders(base / "train", classes),
         "test": _annotated(images, annotations, {name: label for label, name in enumerate(classes)}),
     }
-    return Source({part: found[part].files for part in NAMES}, lambda part: found[part].decode(INFO))
+    files: dict[Part, list[Path]] = {"train": found["train"].files, "test": [annotations, *found["test"].files]}
+    return Source(files, lambda part: found[part].decode(INFO))
 
 
 def _annotated(images: Path, annotations: Path, labels: dict[str, int]) -> LabelledFiles:
     """The images that a file gives classes to, in its order."""
     files, found = [], []
-    for line in annotations.read_text().splitlines():
+    for line in filter(None, annotations.read_text(errors="replace").splitlines()):
         name, kind, *_ = [*line.split("\t"), "(none)"]
         require(kind in labels, f"{annotations}: {name} is of class {kind}, which has no training images")
         require((images / name).is_file(), f"{images / name} is missing")
