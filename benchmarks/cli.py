@@ -125,6 +125,8 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     Raises:
         UserError: anything wrong with the line.
     """
+    groups = command.groups()
+    command = dataclasses.replace(command, groups=lambda: groups)  # every method's defaults: made once, not by word
     given = {override.key_or_group: override for override in parse(arguments)}
     preset = given.pop("preset", None)
     words = preset_words(Path(str(unquoted(preset.value())))) if preset else []
@@ -133,7 +135,6 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     for override in merged:
         _check(command, override)
     # A group's option comes before the settings in it.
-    groups = command.groups()
     merged.sort(key=lambda override: override.key_or_group not in groups)
     config = _compose(command, merged)
     return config, frozenset(override.key_or_group for override in merged)
