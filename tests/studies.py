@@ -24,7 +24,7 @@ SMALL = (
     "tracking.mode=disabled",
 )
 # Trials of a second
-QUICK = (*SMALL, "train.batch_size=16", "train.max_steps=3", "teacher.epochs=1", "confirm=1")
+QUICK = (*SMALL, "train.batch_size=8", "train.max_steps=3", "teacher.epochs=1", "confirm=1")
 
 
 def plan_of(*words: str) -> Plan:

@@ -146,9 +146,10 @@ def test_help_of_a_grid_that_has_a_name_shows_the_settings_of_all(capsys):
     assert "  train.epochs" in capsys.readouterr().out
 
 
-@pytest.fixture
-def bad_files(tmp_path):
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
     """What a user may supply that cannot work."""
+    tmp_path = tmp_path_factory.mktemp("bad")
     (tmp_path / "no.yaml").write_text("train: [1\n")
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "unknown.yaml").write_text("train:\n  epoch: 3\n")

@@ -265,10 +265,14 @@ def test_what_a_graphs_backward_pass_reads_changed_is_objected_to(partitioned):
         assert losses_of("injected").startswith("gradients for feature 0: off by 0.")
 
 
-AFTKD = [("aftkd", {"content": "attention"}), ("aftkd", {"center": False})]
+# Graphs as long as they need be: of as few stages as the method can do with.
+SHORT = {"kdsvd": {"stages": [[2, 2], [3, 3]]}, "aftkd": {"stages": [[3, 3]]}}
+GRAPHS = [(name, SHORT.get(name, {})) for name in methods.available() if name != "semckd"]
+GRAPHS += [("aftkd", SHORT["aftkd"] | settings) for settings in ({"content": "attention"}, {"center": False})]
+LONG = pytest.param("semckd", {}, marks=pytest.mark.slow)  # relates each stage to each
 
 
-@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in methods.available()), *AFTKD], ids=str)
+@pytest.mark.parametrize(("name", "settings"), [*GRAPHS, LONG], ids=str)
 def test_losses_of_all_methods_learn_the_same_as_graphs(partitioned, name, settings):
     """Over several steps, in which memories move, and weights so little that no ReLU turns by rounding."""
     slow, said = dataclasses.replace(TRAIN, lr=1e-3), []

@@ -22,6 +22,7 @@ from torch.utils import backend_registration
 import methods
 from benchmarks import parity
 from benchmarks.cli import main
+from benchmarks.distillation import Distillation
 from benchmarks.training import cohort, stopwatch
 
 pytestmark = pytest.mark.skipif(
@@ -65,8 +66,13 @@ class PassingTapes(Tapes):
         return replay
 
 
+def unrehearsed(patch):
+    """Let runs begin at once: rehearsing many methods takes as long as a short training of them."""
+    patch.setattr(Distillation, "rehearse", lambda distillation, bench, complete: None)
+
+
 def child_run(words, module="benchmarks.run", stopped_at=None, replayed=False):
-    """A command on the device: its status, what it said, and how many steps were replayed."""
+    """A command on the device: its status, what it said, and how many steps were replayed, if they were to be."""
     import elsewhere
 
     tapes, said = PassingTapes(), io.StringIO()
@@ -75,6 +81,7 @@ def child_run(words, module="benchmarks.run", stopped_at=None, replayed=False):
         patch.setitem(stopwatch.PEAK_SIDE, elsewhere.NAME, 64)
         if replayed:
             patch.setattr(cohort, "graphs_of", lambda train, device: tapes)
+            unrehearsed(patch)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             status = main(importlib.import_module(module).COMMAND, words)
     return status, said.getvalue(), tapes.played
@@ -119,12 +126,13 @@ def assert_alike(here, there, names):
             assert same(ours, theirs), name
 
 
-def test_all_methods_learn_the_same_there(here, there, teacher_root):
-    """In steps that are launched, then replayed: two of five, in the main training and in the stage before it."""
+def test_all_methods_learn_the_same_there(here, there, teacher_root, monkeypatch):
+    """In steps that are launched, then replayed: one of four, in the main training and in the stage before it."""
     (teacher,) = teacher_root.rglob("teacher.safetensors")
-    short = ("train.epochs=1", "train.milestones=[]", "train.max_steps=5", f"teacher.checkpoint={teacher}")
-    words = (f"methods=[{','.join(METHODS)}]", *short)
-    assert_alike(here(*words), there(*words, replayed=True, played=4), METHODS)
+    short = ("train.epochs=1", "train.milestones=[]", "train.max_steps=4", "train.batch_size=4")
+    words = (f"methods=[{','.join(METHODS)}]", *short, f"teacher.checkpoint={teacher}")
+    unrehearsed(monkeypatch)
+    assert_alike(here(*words), there(*words, replayed=True, played=2), METHODS)
 
 
 def test_an_interrupted_training_goes_on_there(here, there):

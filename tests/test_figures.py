@@ -509,6 +509,7 @@ def test_accuracy_is_set_against_the_logged_costs():
 
 
 @given(st.lists(st.integers(700, 720), min_size=2, max_size=9))
+@settings(max_examples=10)
 def test_points_of_equal_cost_stay_where_they_are_and_their_markers_are_apart(tenths):
     runs = [costly(f"method {k}", tenth / 10, 3, ["one"]) for k, tenth in enumerate(tenths)]
     (axis,) = drawn("pareto", runs, x=Cost.macs).axes

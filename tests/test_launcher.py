@@ -42,12 +42,12 @@ EVERY = [
 @pytest.mark.parametrize(("name", "schedule"), EVERY)
 def test_replayed_steps_are_launched_ones_to_the_bit(name, schedule):
     launched, replayed, said, tapes = member(name, schedule), member(name, schedule), [], Tapes()
-    epochs = range(-launched.pretraining_epochs, 2)
+    epochs = range(-launched.pretraining_epochs, 1)
     train([launched], launcher(), epochs)
     train([replayed], launcher(tapes, said), epochs)
     assert not said
     assert same_state(launched.state(0), replayed.state(0))
-    assert tapes.played >= 2  # beside those that were the recording
+    assert tapes.played >= len(epochs)  # beside those that were the recording
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": Optimizer.dot}, {"precision": Precision.bf16}], ids=str)

@@ -9,6 +9,7 @@ from helpers import info
 
 from benchmarks import models
 from benchmarks.config import Precision, TrainConfig
+from benchmarks.models.layers import Stage
 from benchmarks.training.layout import place, suit
 
 CPU = torch.device("cpu")
@@ -67,11 +68,20 @@ def computed(network, images):
     return [*shown.tensors(), torch.cat([each.flatten() for each in gradients])]
 
 
+def shallow(network):
+    """Two units of a stage are as many kinds of convolutions as all of them."""
+    for name, stage in network.named_children():
+        if isinstance(stage, Stage):
+            setattr(network, name, Stage(*stage[:2]))
+    return network
+
+
 @pytest.mark.parametrize("name", ["vgg8", "ResNet50"])
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_as_near_to_float64_as_channels_last_is(name, training):
     images = torch.randn(2, 3, 32, 32)
-    usual, suited = (change(placed(name)).train(training) for change in (lambda network: network, by_fp32))
+    usual, suited = (change(shallow(placed(name))).train(training) for change in (lambda network: network, by_fp32))
+    assert by_channels(suited)
     last, ours = (computed(each, images.to(memory_format=torch.channels_last)) for each in (usual, suited))
     truth = computed(copy.deepcopy(usual).to(memory_format=torch.contiguous_format).double(), images.double())
     for found, other, exact in zip(ours, last, truth, strict=True):

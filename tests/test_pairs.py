@@ -21,7 +21,7 @@ TARGETS = torch.arange(200) % NUM_CLASSES
 NETWORKS = sorted({name for pair in PAIRS.values() for name in pair})
 
 # Settings that say nothing about the pair and spare the tests a wide layer.
-NARROW = {"semckd": {"max_width": 16}, "reviewkd": {"max_width": 16}}
+NARROW = {"semckd": {"max_width": 16}, "reviewkd": {"max_width": 16}, "ft": {"rate": 1 / 64}}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 from benchmarks import parity
 from benchmarks.cli import compose_config, main
 from benchmarks.config import Precision
+from benchmarks.errors import RunFailed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.words import signed
@@ -53,11 +54,14 @@ def test_it_compares_a_plain_loop_with_ours_and_writes_every_figure(compare, cap
 
 def test_a_missing_teacher_is_trained_in_the_way_that_was_asked_for(compare, monkeypatch, tmp_path):
     plans = []
-    train_teacher = Workbench.train_teacher
-    monkeypatch.setattr(
-        Workbench, "train_teacher", lambda bench, plan: plans.append(plan) or train_teacher(bench, plan)
-    )
-    assert compare("train.precision=bf16", f"teacher.root={tmp_path / 'store'}") == 0
+
+    def train_teacher(bench, plan):
+        plans.append(plan)
+        raise RunFailed("enough")
+
+    monkeypatch.setattr(Workbench, "train_teacher", train_teacher)
+    words = ("train.precision=bf16", "train.batch_size=2")  # many a processor does not compute in bfloat16
+    assert compare(*words, f"teacher.root={tmp_path / 'store'}") == 1
     assert [plan.train.precision for plan in plans] == [Precision.bf16]
 
 

@@ -37,6 +37,7 @@ COHORT = (
     "methods=[crd,aftkd]",
     "train.epochs=3",
     "train.max_steps=4",
+    "train.batch_size=4",
     "train.milestones=[1]",
 )
 LABELS = ("crd", "aftkd")
@@ -272,14 +273,24 @@ def flipped(content, position):
     return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
 
+@pytest.fixture(scope="module")
+def stopped(teacher_root, tmp_path_factory):
+    """The cohort's output where it was interrupted at step 10, the last of its checkpoints but one at step 8."""
+    output = tmp_path_factory.mktemp("stopped")
+    (path,) = teacher_root.rglob("teacher.safetensors")
+    words = merge(TINY, [*COHORT, f"teacher.checkpoint={path}", f"output={output}"])
+    with few_digits(), pytest.MonkeyPatch.context() as patch, interrupted_at(10):
+        patch.setattr(cohort, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+        assert run(*words) == 143
+    return output
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_where_a_checkpoint_is_damaged_the_one_before_it_is_used(
-    damage, distil, lines, output, monkeypatch, uninterrupted, capsys
+    damage, distil, lines, output, stopped, uninterrupted, capsys
 ):
     """Of one member of a cohort: the other one goes back with it."""
-    monkeypatch.setattr(cohort, "SECONDS_BETWEEN_CHECKPOINTS", -1)
-    with interrupted_at(10):
-        assert distil(*lines) == 143
+    shutil.copytree(stopped, output)
     for label in LABELS:
         assert [path.name for path in checkpoints(output, label)] == [
             "checkpoint-00000008.pt",
@@ -439,14 +450,6 @@ def signalled_within_an_epoch(words, signum):
     return process.returncode, "".join(said) + out
 
 
-def finished(words):
-    """What the command says that ends well in a process of its own."""
-    process = start("benchmarks.run", words)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
-    return out
-
-
 LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
 
 
@@ -454,7 +457,7 @@ LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
     ("signum", "status"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, teacher_root, tmp_path, output):
+def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, teacher_root, tmp_path, output, capsys):
     path = bare_teacher(teacher_root, tmp_path)
     words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}"])
     returned, said = signalled_within_an_epoch(words, signum)
@@ -464,7 +467,8 @@ def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, teacher_root,
     checkpoint = checkpoints(output, "kd")[-1]
     step = int(checkpoint.stem.partition("-")[2])
     assert 40 < step < 80
-    assert f"continued at step {step} of 80" in finished(words)
+    assert run(*words) == 0
+    assert f"continued at step {step} of 80" in capsys.readouterr().out
     assert len(result(output, "kd")["history"]) == 2
 
 
@@ -474,6 +478,6 @@ def test_sigkill_leaves_nothing_that_breaks_the_next_start(teacher_root, tmp_pat
     words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}", "tracking.mode=offline"])
     returned, said = signalled_within_an_epoch(words, signal.SIGKILL)
     assert returned == -signal.SIGKILL, said
-    finished(words)
+    assert run(*words) == 0
     assert len(result(output, "kd")["history"]) == 2
     assert not [name for name in files(run_folder(output, "kd")) if "checkpoint" in name]

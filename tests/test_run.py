@@ -518,7 +518,7 @@ BROKEN = {
     "no term": (lambda s, t: {}, ["{}", "{injected}"]),
     "one more": (lambda s, t: dict.fromkeys(("injected", "other"), scalar(s.logits)), ["{injected, other}"]),
     "the harness's": (lambda s, t: dict.fromkeys(("injected", "ce"), scalar(s.logits)), ["{ce, injected}"]),
-    "no scalar": (lambda s, t: {"injected": s.logits - t.logits}, ["term injected", "[16, 10]", "scalar"]),
+    "no scalar": (lambda s, t: {"injected": s.logits - t.logits}, ["term injected", "[8, 10]", "scalar"]),
     "a number": (lambda s, t: {"injected": 1.0}, ["term injected", "float", "scalar"]),
     "no names": (lambda s, t: scalar(s.logits), ["a Tensor", "a dict"]),
     "maps": (lambda s, t: {"injected": scalar(s.stages[1])}, ["stages", "needs", "{logits}"]),

@@ -591,9 +591,10 @@ def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
 
     assert f"{findings.LEAST_TRIALS} complete trials" in said(few)
     assert str(findings.LEAST_TRIALS - 1) in said(few)
-    assert f"{findings.LEAST_TRIALS} complete trials; ±" in said(enough)
-    assert f"{findings.NUM_FORESTS} random forests" in said(enough)
-    assert "pruned" not in said(enough)
+    told = said(enough)
+    assert f"{findings.LEAST_TRIALS} complete trials; ±" in told
+    assert f"{findings.NUM_FORESTS} random forests" in told
+    assert "pruned" not in told
     enough.study.add_trial(create_trial(state=TrialState.PRUNED))
     assert "1 pruned trial" in said(findings.Findings(enough.study, None))
 

@@ -79,7 +79,7 @@ def test_config_is_all_that_determines_the_run(label, cohort_output):
     assert config["seed"] == 0
     assert config["data"]["name"] == "digits"
     train = config["train"]
-    assert (train["epochs"], train["batch_size"], train["lr"], train["milestones"]) == (2, 16, 0.05, [1])
+    assert (train["epochs"], train["batch_size"], train["lr"], train["milestones"]) == (2, 8, 0.05, [1])
     assert (train["precision"], train["device"], train["threads"]) == ("fp32", "cpu", 1)
     assert "???" not in json.dumps(config)
     assert "auto" not in (train["precision"], train["device"])

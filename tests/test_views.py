@@ -277,7 +277,7 @@ def test_alone_with_logits_alone_and_damaged(train, store, tmp_path, looks, caps
     assert not parts(store)
     assert train("kept", *words) == 0
     check_equal(tmp_path, "plain", "kept", ["kd"])
-    assert set(looks) == {16}
+    assert set(looks) == {8}
     (path,) = parts(store)
     content = bytearray(path.read_bytes())
     content[-3] ^= 1

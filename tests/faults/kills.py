@@ -82,8 +82,7 @@ def _run(workload: Workload, folder: Path, log: Path) -> int:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
-        with few_digits():
-            return workload.work(folder)
+        return workload.work(folder)
     except BaseException:
         traceback.print_exc()
         return FAILED
@@ -104,6 +103,7 @@ def _fresh(workload: Workload, folder: Path) -> None:
     workload.prepare(folder)
 
 
+@few_digits()  # here: each fork would read them anew
 def try_kills(workload: Workload, folder: Path, kills: int, seed: int) -> Record:
     """Kill a workload at random moments, as often as `kills` says."""
     expected, seconds = undisturbed(workload, folder / "undisturbed")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import wandb.sdk.launch.inputs.internal  # noqa: F401  every run loads it, which takes as long as a short training
 from commands import TINY, merge, without_times
 from faults import searches
 from faults.kills import Workload
@@ -25,10 +26,12 @@ from benchmarks.suite.command import COMMAND as SUITE
 from benchmarks.tensors import tensors_sha256
 from sweeps.ledger import MOST_DEATHS
 
+SHORT = ("train.epochs=3", "train.max_steps=4", "train.batch_size=4", "train.milestones=[1]")
+
 
 def _words(folder: Path) -> list[str]:
     return [
-        *merge(TINY, ["train.epochs=3", "train.max_steps=4", "train.milestones=[1]", "tracking.mode=offline"]),
+        *merge(TINY, [*SHORT, "tracking.mode=offline"]),
         f"output={folder / 'runs'}",
         f"data.cache={folder / 'cache'}",
         "checkpoint.every_steps=2",
