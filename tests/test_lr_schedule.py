@@ -77,7 +77,8 @@ def test_the_plain_loop_has_the_same_rates(train, tmp_path):
 
 # Commands
 
-WORDS = ("train.schedule=cosine", "train.epochs=3")
+LONGER = ("train.epochs=3", "teacher.epochs=2")  # under the teacher that all tests share
+WORDS = ("train.schedule=cosine", *LONGER)
 
 
 def test_a_cohort_is_what_each_is_alone_and_survives_interruption(distil, output, tmp_path):
@@ -94,7 +95,7 @@ def test_a_cohort_is_what_each_is_alone_and_survives_interruption(distil, output
     assert (train["schedule"], train["milestones"]) == ("cosine", [])
     assert "train.schedule=cosine" in found["config"]["command"]
     assert "milestones" not in found["config"]["command"]
-    assert distil("methods=[kd]", "train.epochs=3", "train.schedule=step") == 0
+    assert distil("methods=[kd]", *LONGER, "train.schedule=step") == 0
     assert len(run_folders(output, "kd")) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -167,11 +168,17 @@ def test_files_whose_names_begin_with_a_dot_are_no_images(tmp_path: Path, copy: 
     assert len(tinyimagenet.load(tmp_path, tmp_path / "cache", "train")) == 400
 
 
-def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, copy: Copy) -> None:
+def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     copy.folders(tmp_path)
-    loaded = data.load(DataConfig("tinyimagenet", str(tmp_path), str(tmp_path / "cache")))
-    assert loaded.summary == "400 training and 200 test images, not the 100,000 and 10,000 of tinyimagenet"
-    assert data.load(DataConfig("digits", validation=0.1)).summary.endswith(" val images")
+    config = DataConfig("tinyimagenet", str(tmp_path), str(tmp_path / "cache"))
+    held_out = dataclasses.replace(config, validation=0.5)
+    published = ", not the 100,000 and 10,000 of tinyimagenet"
+    assert data.load(config).summary == f"400 training and 200 test images{published}"
+    assert data.load(held_out).summary == f"200 training and 200 val images{published}"
+    whole = dataclasses.replace(data.INFO["tinyimagenet"], num_train=400, num_test=200)
+    monkeypatch.setitem(data.INFO, "tinyimagenet", whole)
+    assert data.load(config).summary == "400 training and 200 test images"
+    assert data.load(held_out).summary == "200 training and 200 val images"
 
 
 def test_where_it_is_not_there_the_message_says_what_would_do(tmp_path: Path) -> None:
