@@ -158,7 +158,10 @@ def seen_by(each):
     (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
     batch = Batch.join([batches().batch(draw) for draw in draws])
     taught = teaching().shows(each.needs, batch)
-    return *copy.deepcopy(each).judged(batch.images, lambda: taught), batch
+    before = copy.deepcopy(each.classifier.state_dict())
+    shown = each.judged(batch.images, lambda: taught)
+    each.classifier.load_state_dict(before)  # batch norms have moved
+    return *shown, batch
 
 
 def losses_of(name, **settings):
