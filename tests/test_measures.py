@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged import logged, logs_of
 
@@ -62,6 +62,7 @@ def test_values_are_those_of_the_measure(values, measure):
 
 
 @given(VALUES)
+@settings(max_examples=10)  # two tables each
 def test_where_less_is_better_marks_ranks_and_chances_are_those_of_the_mirror_image(values):
     mirrored = [[100 - value for value in row] for row in values]
     ours = made(runs_of(values, "loss"), Measure.loss, compare="kd")
