@@ -78,7 +78,8 @@ def test_a_data_set_may_have_larger_images(distil, output, tmp_path, monkeypatch
 
     twice = dataclasses.replace(digits.INFO, side=2 * digits.SIDE, load=load)
     monkeypatch.setitem(data.INFO, "twice", twice)
-    assert distil("methods=[kd,aftkd,simkd]", "data=twice", f"teacher.root={tmp_path / 'store'}") == 0
+    short = ("train.epochs=1", "train.milestones=[]", "train.max_steps=1")
+    assert distil("methods=[kd,aftkd,simkd]", "data=twice", *short, f"teacher.root={tmp_path / 'store'}") == 0
     for name in ("kd", "aftkd", "simkd"):
         shown = load_student(run_folder(output, name))(torch.zeros(2, 3, 64, 64))
         assert shown.shape == (2, 10)

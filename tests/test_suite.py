@@ -275,14 +275,14 @@ class Particular(Method[InjectedConfig]):
 
 
 def test_the_rehearsal_tries_the_short_last_batch_of_an_epoch(suite, tmp_path, trained, capsys):
-    words = ("train.batch_size=21", f"teacher.root={tmp_path / 'teachers'}")
-    with injected(Particular):  # of 400 images
-        assert suite("methods=[injected,kd]", *words, "train.max_steps=20") == 1
+    words = ("train.batch_size=22", f"teacher.root={tmp_path / 'teachers'}")
+    with injected(Particular), few_digits(train=67):
+        assert suite("methods=[injected,kd]", *words, "train.max_steps=4") == 1
     reason = "injected cannot serve the pair resnet8_resnet8 in batches of 1: a sample has no neighbour"
     assert reason in capsys.readouterr().err
     assert trained[-1] == ["kd"]
-    with injected(Particular):
-        assert suite("methods=[injected]", *words, "train.max_steps=19") == 0
+    with injected(Particular), few_digits(train=67):
+        assert suite("methods=[injected]", *words, "train.max_steps=3") == 0
 
 
 def test_a_teacher_found_damaged_fails_those_that_need_it_alone(suite, teacher_root, output, tmp_path, capsys):
