@@ -69,8 +69,9 @@ def load(config: DataConfig) -> DataSet:
     else:
         evaluation = _part(config, "test")
     remark = _remark(config, info, train, evaluation)
-    classes, augmentation = info.num_classes, info.augmentation
-    return DataSet(train, evaluation, config.split, classes, info.mean, info.std, augmentation, remark)
+    return DataSet(
+        train, evaluation, config.split, info.num_classes, info.mean, info.std, info.augmentation, remark
+    )
 
 
 def _remark(config: DataConfig, info: DataInfo, train: Split, evaluation: Split) -> str:

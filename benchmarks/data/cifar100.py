@@ -31,6 +31,7 @@ MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 AUGMENTATION = Augmentation(padding=4, flip=True)
 SIDE = 32
 TORCHVISION = "cifar-100-python"  # its folder
+NAMES: dict[Part, str] = {part: part for part in PARTS}  # of files and folders elsewhere
 # SHA-256 of all images with their labels, in whatever order, by the number of images.
 CONTENT = {
     50_000: "6d2a03c47c105e4c34d3a2ff16c2803e8df0e5d6fa0c631e46663a327aeac573",
@@ -49,8 +50,8 @@ def load(root: Path, cache: Path, part: Part) -> Split:
     Raises:
         UserError: not there and not to be downloaded, or damaged.
     """
-    source = find(root) or _download(root)
-    return cached(cache, f"cifar100-{part}", source.files[part], lambda: _checked(source.read(part), root))
+    source = find(root, part) or _download(root, part)
+    return cached(cache, f"cifar100-{part}", source.files, lambda: _checked(source.read(), root))
 
 
 def _checked(split: Split, root: Path) -> Split:
@@ -70,26 +71,26 @@ def _content_sha256(split: Split) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def find(root: Path) -> Source | None:
-    """The first layout that is there.
+def find(root: Path, part: Part) -> Source | None:
+    """A part in the first layout that is there.
 
     Raises:
         UserError: a layout that is there in part.
     """
     for base in (root / "cifar100", root):
         if (base / TORCHVISION).is_dir():
-            return _torchvision_source(base)
-        names: dict[Part, str] = {part: part for part in PARTS}
-        source = parquet_source(base, names, ("img", "fine_label"), INFO) or folders_source(base, names, INFO)
+            return _torchvision_source(base, part)
+        source = parquet_source(base, part, NAMES, ("img", "fine_label"), INFO)
+        source = source or folders_source(base, part, NAMES, INFO)
         if source:
             return source
     return None
 
 
-def _torchvision_source(base: Path) -> Source:
+def _torchvision_source(base: Path, part: Part) -> Source:
     # torchvision checks the sums of all files, whichever it reads.
     files = sorted((base / TORCHVISION).iterdir())
-    return Source(dict.fromkeys(PARTS, files), partial(_from_torchvision, base))
+    return Source(files, partial(_from_torchvision, base, part))
 
 
 def _from_torchvision(root: Path, part: Part, download: bool = False) -> Split:
@@ -100,7 +101,7 @@ def _from_torchvision(root: Path, part: Part, download: bool = False) -> Split:
     return Split(torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets))
 
 
-def _download(root: Path) -> Source:
+def _download(root: Path, part: Part) -> Source:
     """Download beside the place and move there, so that a broken download leaves nothing."""
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
@@ -108,7 +109,7 @@ def _download(root: Path) -> Source:
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
             _from_torchvision(Path(folder), "train", download=True)
             (Path(folder) / TORCHVISION).rename(root / TORCHVISION)
-        return _torchvision_source(root)
+        return _torchvision_source(root, part)
     except (OSError, HTTPException, UserError, RecursionError) as error:  # no network, space or permission
         for made in missing:
             with contextlib.suppress(OSError):  # never made, or somebody else's by now

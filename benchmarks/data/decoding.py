@@ -23,15 +23,15 @@ from benchmarks.tensors import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as found.
+    """A part of a data set as found.
 
     Attributes:
-        files: of each part.
-        read: decodes a part.
+        files: that it is read from.
+        read: decodes it.
     """
 
-    files: Mapping[Part, list[Path]]
-    read: Callable[[Part], Split]
+    files: list[Path]
+    read: Callable[[], Split]
 
 
 def cached(folder: Path, name: str, files: Iterable[Path], read: Callable[[], Split]) -> Split:
@@ -69,12 +69,13 @@ def _signature(files: Iterable[Path]) -> str:
 
 
 def parquet_source(
-    base: Path, names: Mapping[Part, str], columns: tuple[str, str], info: DataInfo
+    base: Path, part: Part, names: Mapping[Part, str], columns: tuple[str, str], info: DataInfo
 ) -> Source | None:
     """Parquet files in a folder or in its `data/`, with an image and its label in each row.
 
     Args:
         base: where to look.
+        part: which split; the files of both must be there.
         names: what the names of each part's files begin with.
         columns: that of encoded images, a struct with `bytes`, and that of labels, integers.
         info: what images and labels must agree with.
@@ -83,11 +84,11 @@ def parquet_source(
         UserError: some are there, and some are missing.
     """
     for folder in (base, base / "data"):
-        shards = {part: _shards(folder, name) for part, name in names.items()}
+        shards = {each: _shards(folder, name) for each, name in names.items()}
         if any(shards.values()):
             wanted = " and ".join(f"{name}*.parquet" for name in names.values())
             require(all(shards.values()), f"{folder} holds only one of {wanted}")
-            return Source(shards, partial(_read_parquet, shards, columns, info))
+            return Source(shards[part], partial(_read_parquet, shards[part], columns, info))
     return None
 
 
@@ -104,10 +105,8 @@ def _shards(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _read_parquet(
-    shards: Mapping[Part, Sequence[Path]], columns: tuple[str, str], info: DataInfo, part: Part
-) -> Split:
-    splits = [_read_shard(path, *columns, info) for path in shards[part]]
+def _read_parquet(paths: Sequence[Path], columns: tuple[str, str], info: DataInfo) -> Split:
+    splits = [_read_shard(path, *columns, info) for path in paths]
     return Split(torch.cat([split.images for split in splits]), torch.cat([split.targets for split in splits]))
 
 
@@ -129,25 +128,26 @@ def _read_shard(path: Path, image: str, label: str, info: DataInfo) -> Split:
         ) from None
 
 
-def folders_source(base: Path, names: Mapping[Part, str], info: DataInfo) -> Source | None:
+def folders_source(base: Path, part: Part, names: Mapping[Part, str], info: DataInfo) -> Source | None:
     """A folder for each class in those of the parts, `<part>/<class>/*` or `<part>/<class>/images/*`.
 
     Args:
         base: where to look.
+        part: which split; both must have the same classes.
         names: of the parts' folders.
         info: what images and labels must agree with.
 
     Raises:
         UserError: other classes, or one without an image.
     """
-    folders = {part: base / name for part, name in names.items()}
+    folders = {each: base / name for each, name in names.items()}
     if not all(folder.is_dir() for folder in folders.values()):
         return None
     classes = class_names(folders["train"], info)
     same = class_names(folders["test"], info) == classes
     require(same, f"{base}: {' and '.join(f'{name}/' for name in names.values())} have different class folders")
-    found = {part: LabelledFiles.of_folders(folder, classes) for part, folder in folders.items()}
-    return Source({part: labelled.files for part, labelled in found.items()}, lambda part: found[part].decode(info))
+    found = LabelledFiles.of_folders(folders[part], classes)
+    return Source(found.files, partial(found.decode, info))
 
 
 def class_names(folder: Path, info: DataInfo) -> list[str]:

@@ -15,6 +15,7 @@ There is no protocol that papers share. Here it is that of CIFAR-100, with a pad
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from benchmarks.data.dataset import Augmentation, DataInfo, Part, Split
@@ -43,46 +44,45 @@ def load(root: Path, cache: Path, part: Part) -> Split:
     Raises:
         UserError: not there, or damaged.
     """
-    source = find(root)
+    source = find(root, part)
     if source is None:
         raise UserError(
             f"Tiny ImageNet is not under data.root={root}.\n"
             "  Unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or set data.root (or the\n"
             "  environment variable KD_DATA) to a folder that holds it, as class folders or parquet files."
         )
-    return cached(cache, f"tinyimagenet-{part}", source.files[part], lambda: source.read(part))
+    return cached(cache, f"tinyimagenet-{part}", source.files, source.read)
 
 
-def find(root: Path) -> Source | None:
-    """The first layout that is there.
+def find(root: Path, part: Part) -> Source | None:
+    """A part in the first layout that is there.
 
     Raises:
         UserError: a layout that is there in part.
     """
     for base in (root / "tiny-imagenet-200", root / "tinyimagenet", root):
         source = (
-            _published(base)
-            or folders_source(base, NAMES, INFO)
-            or parquet_source(base, {"train": "train", "test": "valid"}, ("image", "label"), INFO)
+            _published(base, part)
+            or folders_source(base, part, NAMES, INFO)
+            or parquet_source(base, part, {"train": "train", "test": "valid"}, ("image", "label"), INFO)
         )
         if source:
             return source
     return None
 
 
-def _published(base: Path) -> Source | None:
-    """The archive as it was published; None where the validation images were sorted into folders since."""
+def _published(base: Path, part: Part) -> Source | None:
+    """A part of the archive as published; None where the validation images were sorted into folders since."""
     images, annotations = base / "val" / "images", base / "val" / ANNOTATIONS
     if not images.is_dir() or not annotations.is_file():
         return None
     require((base / "train").is_dir(), f"{base / 'train'} is missing")
     classes = class_names(base / "train", INFO)
-    found: dict[Part, LabelledFiles] = {
-        "train": LabelledFiles.of_folders(base / "train", classes),
-        "test": _annotated(images, annotations, {name: label for label, name in enumerate(classes)}),
-    }
-    files: dict[Part, list[Path]] = {"train": found["train"].files, "test": [annotations, *found["test"].files]}
-    return Source(files, lambda part: found[part].decode(INFO))
+    if part == "train":
+        found = LabelledFiles.of_folders(base / "train", classes)
+        return Source(found.files, partial(found.decode, INFO))
+    found = _annotated(images, annotations, {name: label for label, name in enumerate(classes)})
+    return Source([annotations, *found.files], partial(found.decode, INFO))
 
 
 def _annotated(images: Path, annotations: Path, labels: dict[str, int]) -> LabelledFiles:
