@@ -22,7 +22,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     """Raises NothingToDraw where no method was run with its default and variants of it."""
     method = method_with_variants(view, options.method)
     default = _default(view, method)
-    rows = [row for row, of in view.scores.rows.items() if of == method and row != default]
+    rows = [row for row in view.rows_of(method) if row != default]
     lines = differences.against(view, rows, default)
     if not lines:
         raise NothingToDraw(f"no variant of {method} has a seed in common with its default on the same pair")
@@ -51,9 +51,8 @@ def method_with_variants(view: View, wanted: str | None) -> str:
 
 def _defaults(view: View, method: str) -> list[str]:
     """The rows of a method under its own name: one, but one for each version of edited files."""
-    rows = (row for row, of in view.scores.rows.items() if of == method)
     versions = (f"{method} ({CODE}=", f"{method} ({NETWORK}=")
-    return [row for row in rows if row == method or row.startswith(versions)]
+    return [row for row in view.rows_of(method) if row == method or row.startswith(versions)]
 
 
 def _default(view: View, method: str) -> str:

@@ -21,8 +21,8 @@ def alike(view: View, method: str, column: Column, setting: str) -> dict[str, st
         setting: as `settings_of` names it; its values are texts, as there.
     """
     groups: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    for row, of in view.scores.rows.items():
-        if of == method and view.runs_of(row, column):
+    for row in view.rows_of(method):
+        if view.runs_of(row, column):
             told = settings_of(view.config_of(row, column))
             value = told.pop(setting, None)
             if value is not None:

@@ -54,7 +54,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         left.set_title(f"{column.name}: block sizes by stage")
         right.set_title("mean over the settings with a stage's size")
     counts = [setting.cell.n for column in columns for setting in found[column.name]]
-    others = view.not_drawn(set(drawn), [row for row, of in view.scores.rows.items() if of == method])
+    others = view.not_drawn(set(drawn), view.rows_of(method))
     style.note(
         figure,
         f"{method}: " + spread(counts, "mean ± sample standard deviation"),

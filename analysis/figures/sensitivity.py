@@ -48,9 +48,10 @@ def draw(view: View, options: PlotConfig) -> Figure:
     lines = _lines(view, options)
     if not lines:
         raise NothingToDraw(_why_nothing(view, options))
-    drawn = [(line.method, row, line.column) for line in lines for row in line.rows.values()]
-    for method in dict.fromkeys(line.method for line in lines):
-        check_versions(view, method, [(row, column) for of, row, column in drawn if of == method])
+    drawn = {(row, line.column) for line in lines for row in line.rows.values()}
+    methods = list(dict.fromkeys(line.method for line in lines))
+    for method in methods:
+        check_versions(view, method, [(row, column) for row, column in drawn if view.scores.rows[row] == method])
     kinds = [(line.method, line.setting) for line in lines]
     figure, axes = style.panels([kinds.count(kind) for kind in dict.fromkeys(kinds)])
     for axis, line in zip(axes, lines, strict=True):
@@ -58,10 +59,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     axes[0].set_ylabel(view.accuracy)
     style.legend(figure, axes)
     counts = [len(line.accuracies) for line in lines]
-    ring = "; ring: the method's default" if any(_is_default(view, row) for _, row, _ in drawn) else ""
-    methods = {line.method for line in lines}
-    rows = [row for row, method in view.scores.rows.items() if method in methods]
-    others = view.not_drawn({(row, column) for _, row, column in drawn}, rows)
+    ring = "; ring: the method's default" if any(_is_default(view, row) for row, _ in drawn) else ""
+    others = view.not_drawn(drawn, [row for method in methods for row in view.rows_of(method)])
     style.note(
         figure,
         spread(counts, "mean ± sample standard deviation") + ring,
@@ -105,8 +104,8 @@ def _lines(view: View, options: PlotConfig) -> list[Line]:
 
 def _settings(view: View, method: str) -> list[str]:
     """All settings that a method was told."""
-    rows = [row for row, of in view.scores.rows.items() if of == method]
-    configs = [config for column in view.columns for row in rows for config in view.scores.configs(row, column)]
+    cells = [(row, column) for row in view.rows_of(method) for column in view.columns]
+    configs = [config for cell in cells for config in view.scores.configs(*cell)]
     return sorted({setting for config in configs for setting in settings_of(config)})
 
 
@@ -132,8 +131,8 @@ def _draw(axis: Axes, view: View, line: Line) -> None:
     for (value, row), mean in zip(line.rows.items(), means, strict=True):
         if _is_default(view, row):
             axis.plot(value, mean, marker="o", markersize=9, markerfacecolor="none", color=style.PALETTE[1])
-    for row, method in view.scores.rows.items():
-        if method == ALONE and view.runs_of(row, line.column):
+    for row in view.rows_of(ALONE):
+        if view.runs_of(row, line.column):
             alone = view.scores.cell(row, line.column).value
             axis.axhline(alone, label=shown(row), **view.looks([row])[row] | {"marker": ""})
     axis.set(title=f"{line.method}: {line.column.name}", xlabel=line.setting)

@@ -70,6 +70,10 @@ class View:
         """What the cells' values are, for an axis."""
         return f"{self.scores.split} top-1, %" + (", BEST epoch" if self.epoch == Epoch.best else "")
 
+    def rows_of(self, method: str) -> list[str]:
+        """A method's rows: one, and one for each of its variants and versions."""
+        return [row for row, of in self.scores.rows.items() if of == method]
+
     def runs_of(self, row: str, column: Column) -> dict[int, str]:
         """Ids of a cell's runs by seed."""
         return dict(zip(self.scores.of(row, column), self.scores.ids(row, column), strict=True))
