@@ -125,14 +125,13 @@ class School:
         members: Sequence[Member],
         launch: Callable[..., object],
         epochs: Iterable[int] = range(2),
-        milestone: int = 1,
     ) -> None:
-        """Train for these epochs; the rate falls before the `milestone`."""
+        """Train for these epochs; the rate falls before epoch 1."""
         source = self.batches()
         for epoch in epochs:
             learning = [each for each in members if epoch >= -each.pretraining_epochs]
             for each in learning:
-                each.begin_epoch(epoch, 0.05 if epoch < milestone else 0.005)
+                each.begin_epoch(epoch, 0.05 if epoch < 1 else 0.005)
             for step, draws in enumerate(source.epoch(epoch, num_views=num_views(learning))):
                 with Presence():
                     launch(learning, draws, epoch * source.steps_per_epoch + step)

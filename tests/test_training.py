@@ -163,7 +163,7 @@ class Rates(Observer):
         self.members = members
 
     def on_step(self, step):
-        self.found.append([group["lr"] for group in self.members[0].main.optimizer.param_groups])
+        self.found.append([float(group["lr"]) for group in self.members[0].main.optimizer.param_groups])
 
 
 def test_learning_rate_falls_after_each_milestone(tmp_path):

@@ -2,8 +2,8 @@
 
 At batch 64 a GPU is done with a kernel before Python has launched the next one. A recording holds the whole step:
 augmentation, teacher, students, losses, optimisers. It reads a step's samples where they are copied to, and
-everything else where it lies on the device. What Python decides (who trains, in which stage, at which rate, what a
-method sets when an epoch begins) is in it as it was, so another one is made where that changes.
+everything else, the learning rate, too, where it lies on the device. What Python decides (who trains, in which
+stage, what a method sets when an epoch begins) is in it as it was, so another one is made where that changes.
 
 Before a student's training is replayed at all, and before the stage that may precede it, one step is done both ways
 from the same state, and must come out alike.

@@ -140,7 +140,7 @@ class Member:
     def decided(self, step: int) -> tuple[object, ...]:
         """All that Python decides of a step, beside its samples and `advance`: equal where steps are alike."""
         stage = self.stage(step)
-        return id(stage), stage.lr, self.epoch if self.method.heeds_epochs else None
+        return id(stage), self.epoch if self.method.heeds_epochs else None
 
     def step(
         self,

@@ -46,15 +46,18 @@ class Stage:
         self.meter = Meter(tuple(weights), classifies).to(device)
         self.weights = torch.tensor(list(weights.values()), device=device)
         self.history: list[Row] = []
-
-    @property
-    def lr(self) -> float:
-        """Learning rate."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        self.lr = train.lr
+        self._rate = torch.tensor(train.lr, device=device)  # a recorded step reads it where it lies
+        self._give_rate()
 
     def set_lr(self, lr: float) -> None:
+        """Let the next steps have this learning rate."""
+        self.lr = lr
+        self._rate.fill_(lr)
+
+    def _give_rate(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self._rate
 
     def advance(self, step: int) -> None:
         """Set the schedule for `step`, counted from the first one of the main training."""
@@ -88,5 +91,6 @@ class Stage:
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self._give_rate()  # as it stands: an epoch sets it as it begins
         self.schedule.load_state_dict(state["schedule"])
         self.meter.load_state_dict(state["meter"])
