@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -78,13 +79,17 @@ def _reference(scores: Scores, due: bool) -> Section:
         alone = alone or [ALONE] * due
     students = [
         Row(
-            "student alone" if row == ALONE else f"student alone: {row}",
+            _alone(row),
             tuple(scores.cell(row, column) for column in scores.columns),
             versions=scores.versions(row) if row in scores.rows else 1,
         )
         for row in alone
     ]
     return Section("reference", "", (*teachers, *students))
+
+
+def _alone(row: str) -> str:
+    return "student alone" if row == ALONE else f"student alone: {row}"
 
 
 def _methods(scores: Scores, marks: Sequence[Marks], aggregates: dict[str, dict[str, float]]) -> Section:
@@ -128,7 +133,7 @@ def _means(scores: Scores, row: str, reference: str) -> np.ndarray:
 def _published(scores: Scores, every: bool) -> list[Section]:
     """Rows of published figures, and of the differences to them."""
     known = {"teacher": "teacher", "student": "student alone"}
-    known |= {row: row for row in scores.methods if scores.rows[row] == row}  # a variant is another method
+    known |= {method: method for method in scores.rows.values() if method != ALONE and scores.plain(method)}
     figures = [
         figure
         for figure in published.figures()
@@ -149,9 +154,10 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         for method, source in lines
     ]
     differences = [
-        Row(known[method], tuple(_reproduced(scores, method, column) for column in scores.columns))
+        Row(name, tuple(_reproduced(measured(column), scores, method, column) for column in scores.columns))
         for method in known
         if any(method == figure.method and _is_measured(scores, figure) for figure in figures)
+        for name, measured in _measurements(scores, method)
     ]
     return [
         Section("published", "published", tuple(rows)),
@@ -172,7 +178,8 @@ def _of_another_form(method: str, forms: Iterable[str]) -> str:
 def _is_measured(scores: Scores, figure: published.Published) -> bool:
     """Whether the runs of its method on its pair, if there are any, are of the form and settings that it is of."""
     columns = [column for column in scores.columns if _same_pair(figure, column)]
-    return all(figure.is_of(each) for column in columns for each in scores.configs(figure.method, column))
+    rows = scores.plain(figure.method)
+    return all(figure.is_of(each) for column in columns for row in rows for each in scores.configs(row, column))
 
 
 def _figure(figures: Iterable[published.Published], method: str, source: str, column: Column) -> Cell:
@@ -182,13 +189,18 @@ def _figure(figures: Iterable[published.Published], method: str, source: str, co
     return Cell()
 
 
-def _reproduced(scores: Scores, method: str, column: Column) -> Cell:
+def _measurements(scores: Scores, method: str) -> list[tuple[str, Callable[[Column], Cell]]]:
+    """What was measured of a published method, teacher or student: names of rows, and their cells."""
+    if method == "teacher":
+        return [("teacher", scores.teacher)]
+    if method == "student":
+        return [(_alone(row), partial(scores.cell, row)) for row in scores.plain(ALONE) or [ALONE]]
+    return [(row, partial(scores.cell, row)) for row in scores.plain(method)]
+
+
+def _reproduced(measured: Cell, scores: Scores, method: str, column: Column) -> Cell:
     """What was measured less the first published figure, where that is of the form that was measured."""
     figure = published.find(column.data, column.teacher, column.student, method)
-    if method == "teacher":
-        measured = scores.teacher(column)
-    else:
-        measured = scores.cell(ALONE if method == "student" else method, column)
     if figure is None or not _is_measured(scores, figure):
         return Cell()
     return Cell(measured.value - figure.top1, n=measured.n, runs=measured.runs)

@@ -32,6 +32,8 @@ class Scores:
         self.columns = columns_of(cells)
         self.rows = _rows(cells)
         self.methods = [row for row, method in self.rows.items() if method != ALONE]
+        variants = dict(zip(cells["row"], cells["variant"], strict=True))
+        self._plain = [row for row, method in self.rows.items() if variants[row] == method]
         self.split = str(cells["split"].iloc[0])
         self._values: dict[tuple[str, str], dict[int, float]] = {}
         self._ids: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -56,6 +58,10 @@ class Scores:
     def ids(self, row: str, column: Column) -> tuple[str, ...]:
         """The runs of a cell."""
         return self._ids.get((row, column.name), ())
+
+    def plain(self, method: str) -> list[str]:
+        """The rows that are `method` itself, one for each version of the code; a variant is another method."""
+        return [row for row in self._plain if self.rows[row] == method]
 
     def configs(self, row: str, column: Column) -> list[Mapping[str, Any]]:
         """The configurations of a cell's runs."""
@@ -85,8 +91,8 @@ class Scores:
         return [set(map(network_code_of, configs)) for configs in cells]
 
     def unusual(self, row: str) -> list[str]:
-        """What the runs of a row that bears its method's name alone were told beyond the usual."""
-        if self.rows[row] != row:  # a label, or the settings in its name, tell that it is a variant
+        """What the runs of a row that is its method itself were told beyond the usual."""
+        if row not in self._plain:  # a label, or the settings in its name, tell that it is a variant
             return []
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
         return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))

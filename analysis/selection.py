@@ -27,7 +27,7 @@ TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 CODE, NETWORK = "code", "network/data"
 CELL = ("protocol", "column", "row")
 # Columns of the runs that cells have too.
-KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "teacher_sha256")
+KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "variant", "teacher_sha256")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Selection:
     Attributes:
         cells: a row for each run in each of its cells: `protocol`, `column`, `row`, `seed`, `value` (top-1 in
             percent, or another measure), `run_id`, and `pair`, `teacher`, `student`, `data`, `split`, `method`,
-            `label`, `teacher_sha256`. A student alone is under every teacher of its pair, since it has none.
+            `label`, `variant` (the row but for versions of the code), `teacher_sha256`. A student alone is under
+            every teacher of its pair, since it has none.
         excluded: what was left out: `run_id` and `reason`.
     """
 
@@ -178,8 +179,10 @@ def _under_each_teacher(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each run with its row: its label, and the settings in which runs of that label differ within a column."""
-    names = pd.Series("", index=range(len(runs)), dtype=object)
+    """Each run with its variant, which is its label and the settings in which runs of that label differ within a
+    column, and with its row, which names the version of the code, too, where there are several.
+    """
+    variants, names = (pd.Series("", index=range(len(runs)), dtype=object) for _ in range(2))
     runs = runs.reset_index()
     settings = runs["config"].map(settings_of)
     optimizers = settings.map(lambda told: told.get(OPTIMIZER, SGD))
@@ -195,10 +198,11 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
         changed = networks[group.index].groupby(group["column"]).transform("nunique") > 1
         for place in group.index:
             told = {key: settings[place].get(key) for key in sorted(varying)}
+            variants[place] = _row_name(str(label), told)
             told |= {CODE: codes[place]} if edited else {}
             told |= {NETWORK: networks[place]} if changed[place] else {}
             names[place] = _row_name(str(label), told)
-    return runs.assign(row=names)
+    return runs.assign(variant=variants, row=names)
 
 
 def _differing(settings: Iterable[Mapping[str, str]]) -> set[str]:

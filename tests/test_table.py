@@ -859,6 +859,13 @@ def test_a_method_that_was_edited_between_its_runs_is_a_row_for_each_version():
 def test_a_method_edited_between_pairs_is_another_row_and_one_of_older_logs_is_not():
     runs = [with_code(logged("kd", pair), pair, own) for pair, own in ((VGG, "aaaaaa"), (WRN, "bbbbbb"))]
     assert [row.name for row in only(runs).section("methods").rows] == ["kd (code=aaaaaa)", "kd (code=bbbbbb)"]
+    table = only(runs, published=PublishedRows.shown)  # each version is the method itself
+    assert values(row(table, "published", "kd")) == [74.92, 72.98]
+    differences = [values(row(table, "difference", f"kd (code={own})")) for own in ("aaaaaa", "bbbbbb")]
+    assert differences == [
+        pytest.approx([math.nan, 70 - 72.98], nan_ok=True),
+        pytest.approx([70 - 74.92, math.nan], nan_ok=True),
+    ]
     runs = [with_code(logged("kd", seed=seed), "same", own) for seed, own in enumerate(("aaaaaa", None))]
     assert [(row.name, row.cells[0].n) for row in only(runs).section("methods").rows] == [("kd", 2)]
 

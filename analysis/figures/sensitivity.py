@@ -71,7 +71,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
 
 def _is_default(view: View, row: str) -> bool:
     """Whether a row is a method by its own name and as its paper has it."""
-    return view.scores.rows[row] == row and not view.scores.unusual(row)
+    return row in view.scores.plain(view.scores.rows[row]) and not view.scores.unusual(row)
 
 
 def _why_nothing(view: View, options: PlotConfig) -> str:
