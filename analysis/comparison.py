@@ -139,7 +139,9 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         for figure in published.figures()
         if any(_same_pair(figure, column) for column in scores.columns) and (every or figure.method in known)
     ]
-    lines = dict.fromkeys((figure.method, figure.source) for figure in figures)
+    places = {method: place for place, method in enumerate(known)}
+    sources = dict.fromkeys((figure.method, figure.source) for figure in figures)
+    lines = sorted(sources, key=lambda line: places.get(line[0], len(places)))
     others = {figure.method for figure in figures if not _is_measured(scores, figure)}
     labels = known | {
         method: _of_another_form(method, (figure.settings for figure in figures if figure.method == method))

@@ -180,8 +180,9 @@ def columns_of(cells: pd.DataFrame) -> list[Column]:
 
 
 def _rows(cells: pd.DataFrame) -> dict[str, str]:
-    """Rows and their methods, in the order of the literature, then by name."""
+    """Rows and their methods, as they were asked for, then in the order of the literature, then by name."""
     known = [ALONE, *dict.fromkeys(figure.method for figure in published.figures())]
     order = {method: place for place, method in enumerate(known)}
-    rows = dict(zip(cells["row"], cells["method"], strict=True))
-    return dict(sorted(rows.items(), key=lambda item: (order.get(item[1], len(order)), item[1], item[0])))
+    rows = cells[["asked", "method", "row"]].drop_duplicates().itertuples(index=False)
+    places = sorted((asked, order.get(method, len(order)), method, row) for asked, method, row in rows)
+    return {row: method for _, _, method, row in places}

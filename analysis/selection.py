@@ -27,7 +27,7 @@ TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 CODE, NETWORK = "code", "network/data"
 CELL = ("protocol", "column", "row")
 # Columns of the runs that cells have too.
-KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "variant", "teacher_sha256")
+KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "variant", "asked", "teacher_sha256")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Selection:
     Attributes:
         cells: a row for each run in each of its cells: `protocol`, `column`, `row`, `seed`, `value` (top-1 in
             percent, or another measure), `run_id`, and `pair`, `teacher`, `student`, `data`, `split`, `method`,
-            `label`, `variant` (the row but for versions of the code), `teacher_sha256`. A student alone is under
-            every teacher of its pair, since it has none.
+            `label`, `variant` (the row but for versions of the code), `teacher_sha256`, `asked` (the row's place
+            among the methods that were asked for). A student alone is under every teacher of its pair, since it
+            has none.
         excluded: what was left out: `run_id` and `reason`.
     """
 
@@ -68,7 +69,7 @@ def select(
         epoch: "last", or "best" of the evaluation, which flatters.
         measure: what of the last epoch's evaluation counts, as it is logged.
         methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8.0)`, to
-            take; all unless given.
+            take, and the order of their rows; all unless given.
         pairs: likewise, by name.
         protocol: a part of the protocol's text, which only one must have; all unless given.
 
@@ -110,14 +111,16 @@ def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> 
 
 
 def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Those in the rows that were asked for, by their own names or by those of their runs."""
+    """Those in the rows that were asked for, by their own names or by those of their runs, with their places."""
     if not methods or cells.empty:
-        return cells
+        return cells.assign(asked=0)
     known = {*cells["row"], *runs["label"], *runs["method"]}
     for name in methods:
         if name not in known:
             raise UserError("methods: " + unknown("row in these logs", name, sorted(cells["row"].unique())))
-    return cells[cells[["label", "method", "row"]].isin(set(methods)).any(axis=1)]
+    places = {name: methods.index(name) for name in methods}
+    asked = cells[["row", "label", "method"]].apply(lambda names: names.map(places)).min(axis=1)
+    return cells.assign(asked=asked).dropna(subset="asked")
 
 
 def _last(runs: pd.DataFrame, measure: str) -> pd.Series:

@@ -97,7 +97,7 @@ class Layout:
     measure: Measure = option(
         Measure.top1, "what is compared: " + ", ".join(f"{name} ({words})" for name, words in _WORDS.items())
     )
-    methods: list[str] = option([], "rows, by name, label or method; default: all")
+    methods: list[str] = option([], "rows in this order, by name, label or method; default: all")
     pairs: list[str] = option([], "columns; default: all")
     protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
     names: dict[str, str] = option(

@@ -693,7 +693,7 @@ def test_every_kind_is_drawn_from_real_runs(kind, output, tmp_path):
 
 def test_the_embedding_of_each_student_is_told_when_it_begins(output, tmp_path, capsys):
     path = tmp_path / "a.svg"
-    assert plot("kind=tsne", f"source={output}", "methods=[kd,none]", "classes=50", f"out={path}") == 0
+    assert plot("kind=tsne", f"source={output}", "methods=[none,kd]", "classes=50", f"out={path}") == 0
     assert "images of 10 classes" in path.read_text()  # as many as there are
     said = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert said == ["t-SNE 1/3  teacher", "t-SNE 2/3  student alone", "t-SNE 3/3  kd"]

@@ -414,6 +414,22 @@ def test_all_published_figures_on_request():
     assert only(grid(SCORES)).section("published") is None
 
 
+def test_rows_stand_as_they_were_asked_for_else_as_in_the_literature():
+    runs = [logged("kd", settings={"temperature": each}, id=f"at {each}") for each in (4.0, 8.0)]
+    runs += [logged(method) for method in ("aftkd", "at", "none")]
+    cold, hot = "kd (temperature=4.0)", "kd (temperature=8.0)"
+    for asked, expected in (
+        ([], [cold, hot, "at", "aftkd"]),
+        (["at", "none", "kd"], ["at", cold, hot]),
+        ([hot, "aftkd", "kd", "none"], [hot, "aftkd", cold]),
+    ):
+        table = only(runs, methods=asked)
+        for section in ("methods", "gain"):
+            assert [row.name for row in table.section(section).rows] == expected
+    table = only(grid(SCORES), methods=["at", "kd", "none"], published=PublishedRows.shown)
+    assert [row.name for row in table.section("published").rows] == ["teacher", "student alone", "at", "kd"]
+
+
 def test_published_figures_are_of_the_test_set_only():
     runs = [logged("kd", validation=0.1)]
     assert only(runs, published=PublishedRows.shown).section("published") is None

@@ -65,7 +65,7 @@ class PlotConfig:
     )
     source: Any = option("runs", SOURCE)
     out: Any = option(None, "FILE.pdf, FILE.png or FILE.svg; several as [a.pdf,b.png]; default: the kind as PDF")
-    methods: list[str] = option([], "rows of a table, by name, label or method; default: all")
+    methods: list[str] = option([], "rows of a table in this order, by name, label or method; default: all")
     pairs: list[str] = option([], "default: all")
     protocol: str | None = option(
         None, "part of a protocol's name, where the logs hold several: they never share a figure"

@@ -53,7 +53,7 @@ class View:
 
     @property
     def rows(self) -> list[str]:
-        """All rows, the student alone first."""
+        """All rows as they were asked for; else the student alone first."""
         return list(self.scores.rows)
 
     @property
