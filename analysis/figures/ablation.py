@@ -11,7 +11,6 @@ from analysis.configs import settings_of
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
-from analysis.selection import CODE, NETWORK
 from benchmarks.errors import UserError
 from methods import unknown
 
@@ -34,7 +33,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
 def method_with_variants(view: View, wanted: str | None) -> str:
     """The method whose variants are asked for, or the only one that has any beside its default."""
     counts = Counter(view.scores.rows.values())
-    found = [method for method, count in counts.items() if count > len(_defaults(view, method)) > 0]
+    found = [method for method, count in counts.items() if count > len(view.scores.plain(method)) > 0]
     if wanted is not None:
         if wanted not in found:
             raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
@@ -49,14 +48,8 @@ def method_with_variants(view: View, wanted: str | None) -> str:
     return found[0]
 
 
-def _defaults(view: View, method: str) -> list[str]:
-    """The rows of a method under its own name: one, but one for each version of edited files."""
-    versions = (f"{method} ({CODE}=", f"{method} ({NETWORK}=")
-    return [row for row in view.rows_of(method) if row == method or row.startswith(versions)]
-
-
 def _default(view: View, method: str) -> str:
-    first, *others = _defaults(view, method)
+    first, *others = view.scores.plain(method)
     if others:
         names = ", ".join([first, *others])
         raise NothingToDraw(
