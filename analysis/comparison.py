@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -156,10 +155,13 @@ def _published(scores: Scores, every: bool) -> list[Section]:
         for method, source in lines
     ]
     differences = [
-        Row(name, tuple(_reproduced(measured(column), scores, method, column) for column in scores.columns))
+        Row(
+            row.name,
+            tuple(_reproduced(*each, scores, method) for each in zip(row.cells, scores.columns, strict=True)),
+        )
         for method in known
         if any(method == figure.method and _is_measured(scores, figure) for figure in figures)
-        for name, measured in _measurements(scores, method)
+        for row in _measured(scores, method)
     ]
     return [
         Section("published", "published", tuple(rows)),
@@ -191,16 +193,18 @@ def _figure(figures: Iterable[published.Published], method: str, source: str, co
     return Cell()
 
 
-def _measurements(scores: Scores, method: str) -> list[tuple[str, Callable[[Column], Cell]]]:
-    """What was measured of a published method, teacher or student: names of rows, and their cells."""
+def _measured(scores: Scores, method: str) -> list[Row]:
+    """What was measured of a published method, teacher or student: a row for each version of the code."""
     if method == "teacher":
-        return [("teacher", scores.teacher)]
+        return [Row("teacher", tuple(map(scores.teacher, scores.columns)))]
     if method == "student":
-        return [(_alone(row), partial(scores.cell, row)) for row in scores.plain(ALONE) or [ALONE]]
-    return [(row, partial(scores.cell, row)) for row in scores.plain(method)]
+        names = {row: _alone(row) for row in scores.plain(ALONE) or [ALONE]}
+    else:
+        names = {row: row for row in scores.plain(method)}
+    return [Row(name, tuple(scores.cell(row, column) for column in scores.columns)) for row, name in names.items()]
 
 
-def _reproduced(measured: Cell, scores: Scores, method: str, column: Column) -> Cell:
+def _reproduced(measured: Cell, column: Column, scores: Scores, method: str) -> Cell:
     """What was measured less the first published figure, where that is of the form that was measured."""
     figure = published.find(column.data, column.teacher, column.student, method)
     if figure is None or not _is_measured(scores, figure):
