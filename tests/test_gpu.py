@@ -85,6 +85,16 @@ def test_a_cohort_is_replayed_side_by_side(distil, tmp_path, words, replays):
         assert_same(tmp_path / "replayed", tmp_path / "launched", label)
 
 
+def test_a_short_batch_that_ends_the_epoch_is_replayed_too(distil, tmp_path, replays):
+    words = (*GPU, "methods=[kd,crd]", "train.epochs=5", "train.milestones=[4]")
+    assert distil(*words, f"output={tmp_path / 'replayed'}") == 0
+    assert len(set(replays)) == 2
+    assert len(replays) == 5 * 17 - 2 * 2  # all but the first two of each length
+    assert distil(*words, "train.graph=false", f"output={tmp_path / 'launched'}") == 0
+    for label in ("kd", "crd"):
+        assert_same(tmp_path / "replayed", tmp_path / "launched", label)
+
+
 def test_looked_up_outputs_are_replayed_too(distil, tmp_path, replays):
     assert distil(*GPU, "method=crd", "teacher.views=embedding", f"output={tmp_path / 'known'}") == 0
     assert replays

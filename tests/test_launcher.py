@@ -56,7 +56,8 @@ def test_replayed_steps_under_another_protocol(changes):
     launched, replayed = member("aftkd", train=protocol), member("aftkd", train=protocol)
     said = []
     for each, graphs in ((launched, None), (replayed, Tapes())):
-        train([each], Launcher(Teaching(teacher(), autocast(protocol, CPU)), batches(), graphs, said.append))
+        launch = Launcher(Teaching(teacher(), autocast(protocol, CPU)), batches(), graphs, said.append)
+        train([each], launch, range(4))
     assert not said
     assert same_state(launched.state(0), replayed.state(0))
 
@@ -159,16 +160,35 @@ def test_a_recording_serves_until_python_decides_anew():
     tapes = Tapes()
     launch, pair = launcher(tapes), [member("kd"), member("at")]
     train(pair, launch, range(1))
-    train(pair, launch, range(1))
-    assert tapes.recorded == 1
     train(pair, launch, range(1, 2))  # at a lower rate, which lies on the device
     assert tapes.recorded == 1
     train(pair[:1], launch, range(1, 2))  # without the other
     assert tapes.recorded == 2
     train(pair[:1], launch, range(1, 2))
     assert tapes.recorded == 2
-    num_whole = WHOLE * 5
+    num_whole = WHOLE * 4
     assert tapes.played == num_whole - 2 * (WARM_UP + 1)
+
+
+def test_a_short_batch_that_ends_the_epoch_has_a_recording_of_its_own():
+    names, tapes, said = ("kd", "crd", "ctkd"), Tapes(), []
+    launched, replayed = [member(name) for name in names], [member(name) for name in names]
+    train(launched, launcher(), range(4))
+    train(replayed, launcher(tapes, said), range(4))
+    assert not said
+    assert tapes.recorded == 2
+    assert tapes.played == 4 * (WHOLE + 1) - 2 * (WARM_UP + 1)
+    for one, other in zip(launched, replayed, strict=True):
+        assert same_state(one.state(0), other.state(0)), one.name
+
+
+def test_a_short_batch_is_not_replayed_unproved():
+    said = []
+    launched, replayed = member("crd"), member("crd")
+    train([launched], launcher(), range(4))
+    train([replayed], launcher(WrongLater(replayed, forget_momentum), said), range(4))
+    assert ["off by" in reason for reason in said] == [True]
+    assert same_state(launched.state(0), replayed.state(0))
 
 
 class Warming(Method[InjectedConfig]):

@@ -3,17 +3,18 @@
 At batch 64 a GPU is done with a kernel before Python has launched the next one. A recording holds the whole step:
 augmentation, teacher, students, losses, optimisers. It reads a step's samples where they are copied to, and
 everything else, the learning rate, too, where it lies on the device. What Python decides (who trains, in which
-stage, what a method sets when an epoch begins) is in it as it was, so another one is made where that changes.
+stage, what a method sets when an epoch begins) is in it as it was, so another one is made where that changes. An
+epoch's last batch, which may be shorter, has a recording of its own.
 
 Before a student's training is replayed at all, and before the stage that may precede it, one step is done both ways
-from the same state, and must come out alike.
+from the same state, and must come out alike; with the last batch, too.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -50,11 +51,11 @@ class Recording:
 
 @dataclass
 class Decision:
-    """What Python decided of steps that are alike, how many of them were launched, and a recording of one."""
+    """What Python decided of steps that are alike; by size of batch, how many were launched, and a recording."""
 
     by: tuple[object, ...]
-    launched: int = 0
-    recording: Recording | None = None
+    launched: Counter[int] = field(default_factory=Counter)
+    recordings: dict[int, Recording] = field(default_factory=dict)
 
 
 class Launcher:
@@ -80,7 +81,7 @@ class Launcher:
         self.examine = Examiner(teaching, say, compiles)
         self._decision = Decision(())
         # The main training, and the stage before it (where `step < 0`), apart:
-        self._proved: dict[tuple[bool, str], int] = {}  # operations of a member's step that was done both ways
+        self._proved: dict[tuple[bool, int, str], int] = {}  # operations of a member's step that was done both ways
         self._needs = defaultdict[bool, frozenset[str]](frozenset)  # of the teacher, also those of who has left
 
     def __call__(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
@@ -93,16 +94,13 @@ class Launcher:
         """
         for member in members:
             member.advance(step)
-        if self.graphs is None or not self._whole(draws):
+        if self.graphs is None:
             self._launch(members, draws, step)
-        elif self._warm(members, step):
+        elif self._warm(members, draws, step):
             self._replay(self.graphs, members, draws, step)
         else:
-            self._decision.launched += 1
+            self._decision.launched[_size(draws)] += 1
             self._launch(members, draws, step)
-
-    def _whole(self, draws: Sequence[Draw]) -> bool:
-        return draws[0].index.numel() == self.batches.batch_size
 
     def _launch(
         self,
@@ -115,39 +113,44 @@ class Launcher:
         views = [self.batches.batch(draw) for draw in draws]
         stages = [member.stage(step) for member in members]
         self._needs[step < 0] = needs = union_of_needs(stages, self._needs[step < 0])
+        whole = _size(draws) == self.batches.batch_size  # a short batch would be compiled anew
         # What torch has met under watch it never compiles.
-        compiled = self.examine(members, views, step, needs) if self._whole(draws) and not watched else NOTHING
+        compiled = self.examine(members, views, step, needs) if whole and not watched else NOTHING
         learn(members, self.teaching, views, step, needs, lanes, compiled)
 
-    def _warm(self, members: Sequence[Member], step: int) -> bool:
-        """Whether enough steps were launched since Python last decided anything."""
+    def _warm(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> bool:
+        """Whether enough steps with as large a batch were launched since Python last decided anything."""
         by = tuple(member.decided(step) for member in members)
         if by != self._decision.by:
-            self._decision.recording = None  # its memory goes back before another is made
-            self._decision = Decision(by)
-        return self._decision.launched == WARM_UP
+            self._decision = Decision(by)  # the memory of recordings goes back before others are made
+        return self._decision.launched[_size(draws)] == WARM_UP
 
     def _give_up(self, reason: str) -> None:
-        self.graphs, self._decision.recording = None, None
+        self.graphs, self._decision = None, Decision(())
         self.say(f"note: steps are launched one by one, not replayed as a CUDA graph: {reason}")
 
     def _replay(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
-        lengths = [self._proved.get((step < 0, member.name), 0) for member in members]
+        size = _size(draws)
+        lengths = [self._proved.get((step < 0, size, member.name), 0) for member in members]
         if not all(lengths):  # also where a member joins those whose steps are replayed
             self._prove(graphs, members, draws, step)
-        elif recording := self._decision.recording or self._record(graphs, members, draws, step, lengths):
-            self._decision.recording = recording
+        elif recording := self._recording(graphs, members, draws, step, lengths):
             recording(draws)
         else:
             self._launch(members, draws, step)
 
-    def _record(
+    def _recording(
         self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int, lengths: Sequence[int]
     ) -> Recording | None:
-        """Record a step, which does nothing yet; None, and why is said, where the device refuses.
+        """The step's recording, made where there is none yet, which does nothing.
+
+        None, and why is said, where the device refuses.
 
         `lengths`: how many operations it has for each member.
         """
+        recordings = self._decision.recordings
+        if _size(draws) in recordings:
+            return recordings[_size(draws)]
         places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
 
         def work() -> None:
@@ -158,7 +161,8 @@ class Launcher:
 
         generators = [member.method.generator for member in members]
         try:
-            return Recording(places, graphs.record(work, generators))
+            recordings[_size(draws)] = recording = Recording(places, graphs.record(work, generators))
+            return recording
         except RuntimeError as error:
             reason = first_line(cause(error))
         self._give_up(reason)  # behind the error, which keeps alive what was allocated
@@ -174,20 +178,22 @@ class Launcher:
             lanes = [WatchedLane(reads) for _ in (self.teaching, *members)]
             self._launch(members, draws, step, lanes, watched=True)
         lengths = [lane.length for lane in lanes[1:]]
+        load(members, before, step)
         if reads.found:
             self._give_up(f"{reads.found} needs the host within a step")
-        else:
-            load(members, before, step)
-            self._decision.recording = self._record(graphs, members, draws, step, lengths)
-        if self._decision.recording:
-            self._decision.recording(draws)
+        elif recording := self._recording(graphs, members, draws, step, lengths):
+            recording(draws)
             off, part = max(map(deviation, before, after, states(members, step)))
             if off <= (0 if torch.are_deterministic_algorithms_enabled() else TOLERANCE):
-                names = [(step < 0, member.name) for member in members]
+                names = [(step < 0, _size(draws), member.name) for member in members]
                 self._proved |= dict(zip(names, lengths, strict=True))
                 return
             self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
         load(members, after, step)
+
+
+def _size(draws: Sequence[Draw]) -> int:
+    return draws[0].index.numel()
 
 
 def urgency(lengths: Sequence[int]) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +26,16 @@ class Plain(torch.optim.Optimizer):
     """Torch imports its compiler, in seconds, just to keep it out of these methods, which nothing here compiles."""
 
     state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, but into the buffers that there are: recorded steps read and write them where they lie."""
+        own = {parameter: dict(buffers) for parameter, buffers in self.state.items()}
+        inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        for parameter, buffers in self.state.items():
+            for name in buffers.keys() & own.get(parameter, {}).keys():
+                buffers[name] = own[parameter][name].copy_(buffers[name])
 
 
 class SGD(Plain, torch.optim.SGD):
