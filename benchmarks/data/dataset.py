@@ -204,10 +204,11 @@ class Draw:
     index: Tensor
     crop: Tensor
 
-    def split(self, size: int) -> list[Draw]:
+    def split(self, size: int) -> Iterator[Draw]:
         """So many at a time, one after another; the last ones may be fewer."""
-        parts = [slice(first, first + size) for first in range(0, self.index.numel(), size)]
-        return [Draw(self.index[part], self.crop[part]) for part in parts]
+        for first in range(0, self.index.numel(), size):  # one by one: a GPU had to wait for all of an epoch's
+            part = slice(first, first + size)
+            yield Draw(self.index[part], self.crop[part])
 
     @classmethod
     def join(cls, draws: Sequence[Draw]) -> Draw:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -190,11 +191,10 @@ class Cohort:
         for member in members:
             member.begin_epoch(epoch, self.lr(epoch))
         start = self.step % self.batches.steps_per_epoch
-        steps = list(self.batches.epoch(epoch, start, num_views(members)))
-        needs = union_of_needs(member.stage(epoch) for member in members)
-        for done, draws in enumerate(steps):
-            if done % STEPS_AHEAD == 0 and self.teaching.knows(needs):
-                self._look_ahead(steps[done : done + STEPS_AHEAD], interruption)
+        steps = self.batches.epoch(epoch, start, num_views(members))
+        if self.teaching.knows(union_of_needs(member.stage(epoch) for member in members)):
+            steps = self._seen(steps, interruption)
+        for draws in steps:
             self.launch(members, draws, self.step)
             self.step += 1
             for observer in self.observers:
@@ -204,11 +204,13 @@ class Cohort:
                 if self.every_steps and self.step % self.every_steps == 0:
                     self._commit()
 
-    def _look_ahead(self, steps: Sequence[tuple[Draw, ...]], interruption: Interruption) -> None:
-        """Let the teacher look at what it has not seen of the views of these steps."""
-        for draws in zip(*steps, strict=True):  # view by view
-            for _ in self.teaching.look_ahead(Draw.join(draws)):
-                self._heed(interruption)
+    def _seen(self, steps: Iterator[tuple[Draw, ...]], interruption: Interruption) -> Iterator[tuple[Draw, ...]]:
+        """These steps, behind the teacher's looks at what it has not seen of their views."""
+        while ahead := list(islice(steps, STEPS_AHEAD)):
+            for draws in zip(*ahead, strict=True):  # view by view
+                for _ in self.teaching.look_ahead(Draw.join(draws)):
+                    self._heed(interruption)
+            yield from ahead
 
     def _heed(self, interruption: Interruption) -> None:
         if interruption.signum is not None:
