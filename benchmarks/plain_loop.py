@@ -165,7 +165,7 @@ class PlainLoop:
     def _step(self, images: Tensor, targets: Tensor, index: Tensor) -> tuple[float, float]:
         """One step; returns the loss and the accuracy in [0, 1]."""
         self.schedule.advance(self.step % self.schedule.num_steps)  # timing may go on behind the end
-        student = self.classifier.features(images)
+        student = self.classifier.features(images, self.method.needs)
         taught = self._taught(images)
         terms = {} if taught is None else self.method(student, taught, targets, index)
         if self.method.active("ce"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
+from students import batches, member
 
 from benchmarks.training.evaluate import figures
 
@@ -76,3 +77,14 @@ def test_certainty_is_no_bin_of_its_own():
     logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
     assert figures(logits, torch.tensor([0, 1]))["ece"] == 0
     assert figures(logits, torch.tensor([1, 0]))["ece"] == 100
+
+
+@pytest.mark.parametrize("name", ["at", "aftkd", "simkd"])
+def test_no_map_is_shown_but_those_that_logits_depend_on(name):
+    """An evaluation need not convert others to float32, and the logits are the training's to the bit."""
+    student, images = member(name), batches().probe(4).images
+    student.classifier.eval()
+    with torch.no_grad():
+        shown, all_shown = (student.classifier.features(images, needs) for needs in (None, student.method.needs))
+    assert bool(shown.stages or shown.final is not None) == student.method.predicts
+    assert torch.equal(shown.logits, all_shown.logits)

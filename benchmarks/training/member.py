@@ -41,10 +41,11 @@ class Classifier(nn.Module):
 
         Args:
             images: normalised.
-            needs: which parts; default: those of the method.
+            needs: which parts besides logits and embedding; default: those that its logits depend on.
             compiles: let the network compute by compiled kernels.
         """
-        needs = self.method.needs if needs is None else needs
+        if needs is None:
+            needs = self.method.needs if self.method.predicts else frozenset()
         features = look(self.network, images, needs, compiles)
         with torch.autocast(images.device.type, enabled=False):
             return self.method.predict(features)
