@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import optuna
+from optuna.storages import BaseStorage
 from rich.console import Console
 
 from benchmarks.distillation import Distillation
@@ -16,7 +17,7 @@ from benchmarks.workbench import Workbench, open_workbench
 from sweeps import processes
 from sweeps.ledger import FINISHED, MOST_DEATHS, Ledger
 from sweeps.plan import Plan
-from sweeps.storage import hidden, in_use
+from sweeps.storage import hidden, in_use, open_storage
 from sweeps.study import open_study, search_ledger
 from sweeps.worker import labour, queue_confirmation
 
@@ -36,11 +37,12 @@ def conduct(plan: Plan, console: Console) -> None:
 
 
 def _conduct(plan: Plan, console: Console) -> None:
-    study = open_study(plan)
+    storage = open_storage(plan.search.storage)
+    study = open_study(plan, storage)
     ledger = search_ledger(plan, study)
     console.print(f"study {plan.name} in {hidden(plan.search.storage)}", style="bold")
     begun_with = ledger.finished()
-    if begun_with >= ledger.target and queue_confirmation(plan, study) is None:
+    if begun_with >= ledger.target and queue_confirmation(plan, storage, study) is None:
         console.print(f"complete already: {counted(begun_with, 'finished trial')} (for more: a larger trials=N)")
         return
     _announce(plan, begun_with, console)
@@ -48,21 +50,21 @@ def _conduct(plan: Plan, console: Console) -> None:
     check_writable("output", plan.folder)
     _prepare_teacher(plan, study, open_workbench(plan.run, console))
     if plan.search.workers > 1:
-        processes.run(plan, partial(_bury, plan, study, ledger), console)
+        processes.run(plan, partial(_bury, plan, storage, study, ledger), console)
     else:
-        labour(plan, console)
+        labour(plan, storage, console)
     if ledger.finished() <= max(begun_with, ledger.target):  # else others search on, and confirm what they find
-        _check_done(plan, study, ledger)
+        _check_done(plan, storage, study, ledger)
 
 
-def _bury(plan: Plan, study: optuna.Study, ledger: Ledger, pid: int) -> None:
+def _bury(plan: Plan, storage: BaseStorage, study: optuna.Study, ledger: Ledger, pid: int) -> None:
     """Queue the trials of a dead process of this machine again, of the search or of the confirmation."""
     ledger.bury(pid)
-    if ledger.is_over() and (confirming := queue_confirmation(plan, study)):
+    if ledger.is_over() and (confirming := queue_confirmation(plan, storage, study)):
         confirming.bury(pid)
 
 
-def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
+def _check_done(plan: Plan, storage: BaseStorage, study: optuna.Study, ledger: Ledger) -> None:
     """See that workers have left nothing behind.
 
     Raises:
@@ -73,7 +75,7 @@ def _check_done(plan: Plan, study: optuna.Study, ledger: Ledger) -> None:
         raise RunFailed(
             f"workers ended when {ledger.finished()} of {counted(ledger.target, 'trial')} were finished{again}"
         )
-    confirming = queue_confirmation(plan, study)
+    confirming = queue_confirmation(plan, storage, study)
     if confirming is None:
         return
     done = {trial.params["seed"] for trial in confirming.study.get_trials(deepcopy=False, states=FINISHED)}

@@ -29,6 +29,7 @@ from sweeps.findings import Findings
 from sweeps.ledger import FINISHED
 from sweeps.objective import PRESET
 from sweeps.plan import Plan, prepare
+from sweeps.storage import open_storage
 from sweeps.study import open_study
 
 EXAMPLES = (
@@ -80,10 +81,12 @@ def _check_budgets(plans: Mapping[str, Plan]) -> None:
     Raises:
         UserError: naming them.
     """
+    search = next(iter(plans.values())).search
+    storage, trials = open_storage(search.storage), search.trials
     done = {
-        method: len(open_study(plan).get_trials(deepcopy=False, states=FINISHED)) for method, plan in plans.items()
+        method: len(open_study(plan, storage).get_trials(deepcopy=False, states=FINISHED))
+        for method, plan in plans.items()
     }
-    trials = next(iter(plans.values())).search.trials
     more = ", ".join(f"{method} has {number}" for method, number in done.items() if number > trials)
     require(
         not more,

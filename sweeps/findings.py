@@ -18,7 +18,7 @@ from sweeps.confirm import CONFIRMATION, Gain, confirmation_name
 from sweeps.ledger import FINISHED, POINT
 from sweeps.seals import SETTINGS, check
 from sweeps.storage import hidden, open_storage, read_whole
-from sweeps.study import best_trial, quieten, score_of
+from sweeps.study import best_trial, score_of
 
 # Complete trials for importances. Of five parameters, in simulations, one that explains half of the variance comes
 # first in 8 % of studies of 4 trials, in 65 % of 8, in 75 % of 12 and in 90 % of 16.
@@ -97,7 +97,6 @@ class Findings:
 
 def names(storage: str) -> list[str]:
     """Names of a storage's studies, without those that confirm another's best trial."""
-    quieten()
     return _names(open_storage(storage, create=False))
 
 
@@ -111,7 +110,6 @@ def find(storage: str, name: str) -> Findings:
     Raises:
         UserError: the storage cannot be opened, is damaged, or has no such study; the message lists those it has.
     """
-    quieten()
     opened = open_storage(storage, create=False)
     if name not in (there := _names(opened)):
         raise UserError(f"{hidden(storage)}: {unknown('study', name, there)}")

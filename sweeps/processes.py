@@ -18,6 +18,7 @@ from benchmarks.errors import Interrupted
 from benchmarks.processes import settle, start
 from benchmarks.training.signals import Interruption
 from sweeps.plan import Plan
+from sweeps.storage import open_storage
 from sweeps.worker import labour
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -73,7 +74,7 @@ def _begin(plan: Plan, slot: int) -> None:
     settle(slot, plan.search.workers, plan.run.train.device == Device.cuda)
 
     def work() -> int:
-        labour(plan, make_console())
+        labour(plan, open_storage(plan.search.storage), make_console())
         return 0
 
     sys.exit(status_of(work))

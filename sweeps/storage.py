@@ -7,14 +7,16 @@ import random
 import sqlite3
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy
 import sqlalchemy.event
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
@@ -31,6 +33,8 @@ SECONDS_TO_CONNECT = 10
 def open_storage(url: str, create: bool = True) -> BaseStorage:
     """The storage of a URL.
 
+    Opening takes a tenth of a second, and reads all that a file holds: once in a process is enough.
+
     Args:
         url: as typed.
         create: its file where there is none.
@@ -38,6 +42,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     Raises:
         UserError: it cannot be opened. No message shows the URL's password.
     """
+    _quieten()
     try:
         parsed = make_url(url)
     except (SQLAlchemyError, ValueError):  # ValueError: a port that is no number
@@ -57,6 +62,12 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         raise UserError(f"storage={hidden(url)}: {first_line(error)}; {remedy}") from None
     except (SQLAlchemyError, sqlite3.OperationalError, StorageInternalError, OSError, ValueError) as error:
         raise UserError(f"storage={hidden(url)}: {first_line(error)}") from None
+
+
+def _quieten() -> None:
+    """Leave the talking to us: no line for each trial, no warning of what has been experimental for years."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 def _open_file(url: str, opener: Callable[[], BaseStorage]) -> BaseStorage:

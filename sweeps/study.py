@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.errors import UserError
@@ -19,7 +18,7 @@ from sweeps.config import Pruner, Sampler
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, disagreements
 from sweeps.seals import SETTINGS
-from sweeps.storage import open_storage, read_whole
+from sweeps.storage import read_whole
 
 REDUCTION = 3  # Hyperband: one trial in so many goes on
 LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: at most three brackets; two of a budget of 3
@@ -27,19 +26,19 @@ LARGEST_RATIO = 9  # of the budget to Hyperband's first rung: at most three brac
 STARTUP_TRIALS = 5
 
 
-def open_study(plan: Plan, name: str | None = None) -> optuna.Study:
+def open_study(plan: Plan, storage: BaseStorage, name: str | None = None) -> optuna.Study:
     """The study, created where there is none.
 
     Args:
         plan: of the study.
-        name: of another study in the same storage; default: the plan's.
+        storage: the plan's, open.
+        name: of another study in it; default: the plan's.
 
     Raises:
-        UserError: it was begun under other settings, or the storage cannot be opened or is damaged.
+        UserError: it was begun under other settings, or the storage is damaged.
     """
-    quieten()
     study = optuna.create_study(
-        storage=open_storage(plan.search.storage),
+        storage=storage,
         study_name=name or plan.name,
         direction="maximize",
         load_if_exists=True,
@@ -54,12 +53,6 @@ def open_study(plan: Plan, name: str | None = None) -> optuna.Study:
     elif others := disagreements(begun, ours):
         raise UserError(f"study={plan.name} was begun with {', '.join(others)}; another study=… keeps both")
     return study
-
-
-def quieten() -> None:
-    """Leave the talking to us: no line for each trial, no warning of what has been experimental for years."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:

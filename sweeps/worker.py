@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 from rich.console import Console
 
@@ -26,15 +27,15 @@ from sweeps.study import best_trial, make_sampler, open_study, search_ledger
 SECONDS_BETWEEN_LOOKS = 1.0  # at what other workers do
 
 
-def open_confirmation(plan: Plan, best: FrozenTrial) -> Ledger:
+def open_confirmation(plan: Plan, storage: BaseStorage, best: FrozenTrial) -> Ledger:
     """The ledger of the confirmation of a study's best trial, its seeds in the queue."""
-    study = open_study(plan, confirmation_name(plan.name, best.number))
+    study = open_study(plan, storage, confirmation_name(plan.name, best.number))
     ledger = Ledger(study, len(plan.fresh_seeds), plan.search.heartbeat, grid=True)
     ledger.enqueue([{"seed": seed} for seed in plan.fresh_seeds])
     return ledger
 
 
-def queue_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
+def queue_confirmation(plan: Plan, storage: BaseStorage, study: optuna.Study) -> Ledger | None:
     """Begin the confirmation of a study's best trial, its seeds in the queue, or go on with it.
 
     Returns:
@@ -43,15 +44,15 @@ def queue_confirmation(plan: Plan, study: optuna.Study) -> Ledger | None:
     best = best_trial(study)
     if best is None or not plan.fresh_seeds:
         return None
-    ledger = open_confirmation(plan, best)
+    ledger = open_confirmation(plan, storage, best)
     return ledger if ledger.finished() < ledger.target else None
 
 
-def labour(plan: Plan, console: Console) -> None:
+def labour(plan: Plan, storage: BaseStorage, console: Console) -> None:
     """What each process does for a study; what each epoch says is too much for the terminal, and goes to a file."""
     path = plan.folder / "logs" / f"{socket.gethostname()}-{os.getpid()}.log"
     with logged(path) as log, in_use(plan.search.storage):
-        Worker(plan, open_workbench(plan.run, log), console).run()
+        Worker(plan, storage, open_workbench(plan.run, log), console).run()
 
 
 class Worker:
@@ -59,12 +60,13 @@ class Worker:
 
     Args:
         plan: of the study.
+        storage: the plan's, open.
         bench: where to train; its console takes the details.
         console: where to say what became of trials.
     """
 
-    def __init__(self, plan: Plan, bench: Workbench, console: Console) -> None:
-        self.plan, self.bench, self.console = plan, bench, console
+    def __init__(self, plan: Plan, storage: BaseStorage, bench: Workbench, console: Console) -> None:
+        self.plan, self.storage, self.bench, self.console = plan, storage, bench, console
         self.interruption = Interruption()
 
     def run(self) -> None:
@@ -74,7 +76,7 @@ class Worker:
             Interrupted: by a signal; its trials are queued again and continue from their checkpoints.
         """
         with self.interruption:
-            study = open_study(self.plan)
+            study = open_study(self.plan, self.storage)
             objective = Objective(self.plan, study, self.bench, self.console)
             self._work(search_ledger(self.plan, study), self.plan.search.cohort, objective.enter, objective)
             self._confirm(study)
@@ -83,7 +85,7 @@ class Worker:
         best = best_trial(study)
         if best is None or not self.plan.fresh_seeds:
             return
-        ledger = open_confirmation(self.plan, best)
+        ledger = open_confirmation(self.plan, self.storage, best)
         confirmation = Confirmation(self.plan, ledger.study, best, self.bench, self.console)
         self._work(ledger, 1, confirmation.enter, confirmation)
 

@@ -14,7 +14,6 @@ from postgres import free_port
 from sweeps import ledger as ledger_module
 from sweeps.ledger import Ledger, Pulse, origin
 from sweeps.storage import open_storage
-from sweeps.study import quieten
 
 POINTS = [{"x": 0.25}, {"x": 0.5}]
 
@@ -57,7 +56,6 @@ def ledger_of(request):
     """Makes a worker's ledger of this test's study, with a connection of its own."""
 
     def make(url, target=4, heartbeat=60.0, grid=False, worker="here:1"):
-        quieten()
         study = optuna.create_study(
             storage=open_storage(url), study_name=request.node.name, direction="maximize", load_if_exists=True
         )

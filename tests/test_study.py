@@ -34,6 +34,7 @@ from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
 from sweeps.ledger import POINT, Ledger, origin, worker_name
+from sweeps.storage import open_storage
 from sweeps.worker import labour, open_confirmation
 
 NAME, TRIALS, BUDGET = "tried", 4, 3
@@ -410,7 +411,7 @@ def workers_that_die(plan, bury, console):
     """Workers one after the other; one that fails has said so and ends, as one in a process of its own."""
     for _ in range(plan.search.workers):
         with contextlib.suppress(RunFailed):
-            labour(plan, console)
+            labour(plan, open_storage(plan.search.storage), console)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -435,9 +436,10 @@ def test_a_worker_killed_in_the_confirmation_leaves_its_seed_in_the_queue(tmp_pa
 
     def run(plan, bury, console):
         """Work to the end of the search; then a process draws a fresh seed and is killed."""
-        labour(dataclasses.replace(plan, search=dataclasses.replace(plan.search, confirm=0)), console)
+        opened = open_storage(plan.search.storage)
+        labour(dataclasses.replace(plan, search=dataclasses.replace(plan.search, confirm=0)), opened, console)
         search = findings.find(storage(tmp_path), "blocks")
-        ledger = open_confirmation(plan, search.best)
+        ledger = open_confirmation(plan, opened, search.best)
         ledger.worker = worker_name(4321)
         list(ledger.draw(1))
         before.append(ledger.running())
