@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize
+from hydra import compose, initialize_config_module
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
@@ -192,31 +192,36 @@ def _check(command: Command, override: Override) -> None:
 
 
 def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
-    _store(command, overrides)
-    try:
-        config = _by_hydra(command, overrides)
-    except REFUSALS as error:
-        raise UserError(_explain(command, overrides, error)) from None
+    with _registered(command, overrides):
+        try:
+            config = _by_hydra(command, overrides)
+        except REFUSALS as error:
+            raise UserError(_explain(command, overrides, error)) from None
     check_lists(config)
     return config
 
 
 def _by_hydra(command: Command, overrides: Sequence[Override]) -> DictConfig:
     """Hydra's composition of a command whose schema is registered; it raises `REFUSALS`."""
-    with initialize(version_base=None, config_path=None), _hydras_own_left_out():
+    # Of a module that Hydra reads anyway: to find its caller's, it would search all that are loaded.
+    with initialize_config_module("hydra.conf", version_base=None):
         return compose(command.name, overrides=[word_of(override) for override in overrides])
 
 
 @contextlib.contextmanager
-def _hydras_own_left_out() -> Iterator[None]:
-    """Within it Hydra composes the command alone: its own part, of logging and launchers, takes as long again."""
+def _registered(command: Command, overrides: Sequence[Override]) -> Iterator[None]:
+    """Within it Hydra knows the command's schema and nothing else.
+
+    Its own part, of logging and launchers, takes as long again, and all that it knows it copies each time.
+    """
     store = ConfigStore.instance()
-    usual = store.repo["hydra"]["config.yaml"]
-    store.store("config", HydraConf(defaults=[]), "hydra")
+    usual, store.repo = store.repo, {}
     try:
+        store.store("config", HydraConf(defaults=[]), "hydra")
+        _store(command, overrides)
         yield
     finally:
-        store.repo["hydra"]["config.yaml"] = usual
+        store.repo = usual
 
 
 def check_lists(config: DictConfig) -> None:
