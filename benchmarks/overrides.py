@@ -132,8 +132,8 @@ def _literal(value: Any) -> str:
         reserved = value.lower() in ("null", "true", "false", "nan", "inf")
         if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and not reserved:
             return value
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
+        # To Hydra a backslash means itself, but for those in front of a quote.
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + "\\'" * bool(found[2]), value) + "'"
     return str(value)
 
 

@@ -13,6 +13,7 @@ from benchmarks.cli import compose_config
 from benchmarks.console import make_console
 from benchmarks.distillation import Distillation
 from benchmarks.identity import run_id
+from benchmarks.overrides import as_overrides, parse, unquoted
 from benchmarks.protocol import resolve
 from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.words import command_line
@@ -32,6 +33,7 @@ LINES = [
     ],
     ["methods=[{name: kd, label: 'it''s = soft, (x)', temperature: 8}]".replace("''", "\\'"), "pair=vgg13_vgg8"],
     ["methods=[{name: kd, label: 'true'}]", "pair=vgg13_vgg8"],
+    [r"methods=[{name: kd, label: '\tau = 8'}]", "pair=vgg13_vgg8"],
     ["method=ttm", "pair=resnet56_resnet20", "method.weighted=true"],
     ["method=ttm", "pair=vgg13_vgg8", "method.weighted=true", "method.weights.ttm=45"],
     ["method=at", "pair=custom", "pair.teacher=resnet110", "pair.student=vgg8", "method.stages=[[1,1],[3,3]]"],
@@ -97,6 +99,12 @@ def test_the_teacher_and_the_attempt_are_part_of_it(tmp_path):
     first, configuration = student(words)
     assert repeat(first, configuration.teacher, attempt=1).endswith("teacher.epochs=12 teacher.seed=4 rerun=true")
     assert "teacher" not in repeat(first, None)
+
+
+@given(st.text(r"\'a ", min_size=1))
+def test_a_value_is_read_as_it_was_written(value):
+    (word,) = as_overrides({"key": value})
+    assert unquoted(parse([word])[0].value()) == value
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
