@@ -44,7 +44,7 @@ def prepare_torch(train: TrainConfig) -> None:
     _keep_freed_memory()
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(train.deterministic)  # in a grid, a run before may have asked for it
 
 
 def _keep_freed_memory() -> None:

@@ -29,6 +29,7 @@ from benchmarks.training.meter import Meter
 from benchmarks.training.step import num_views, train_step, union_of_needs
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
+from benchmarks.workbench import prepare_torch
 from methods import Method
 from methods.schedules import Schedule
 
@@ -497,3 +498,11 @@ def test_a_cohort_whose_students_are_all_stopped_ends(tmp_path):
     students.run()
     assert students.step == 3
     assert students.active == []
+
+
+def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    train = dataclasses.replace(SHORT.train, threads=torch.get_num_threads())
+    for asked in (True, False):
+        prepare_torch(dataclasses.replace(train, deterministic=asked))
+        assert torch.are_deterministic_algorithms_enabled() == asked
