@@ -129,6 +129,7 @@ def test_grids_that_cannot_be_are_refused(words: list[str], parts: list[str]) ->
         (["workers=0"], ["workers=0"]),
         (["address=auto"], ["address=auto", "launcher=ray"]),
         (["gpus=0.5"], ["gpus=0.5", "launcher=ray"]),
+        (["launcher=ray", "gpus=1.5"], ["gpus=1.5", "whole"]),
         (["launcher=slurm"], ["launcher", "slurm", "ray"]),
         (["launcher=ray", "retries=-1"], ["retries=-1"]),
         (["launcher=ray", "address=auto", "workers=3"], ["workers=3", "address"]),

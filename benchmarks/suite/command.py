@@ -15,7 +15,7 @@ from benchmarks.checks import check_bounds
 from benchmarks.cli import Command
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
-from benchmarks.errors import Interrupted, RunFailed, UserError
+from benchmarks.errors import Interrupted, RunFailed, UserError, require
 from benchmarks.files import check_writable
 from benchmarks.protocol import fill_threads
 from benchmarks.suite import named_grids, overview
@@ -68,6 +68,8 @@ def _settings(config: DictConfig, given: frozenset[str]) -> SuiteConfig:
     """How the grid is trained; fills in the number of threads, which depends on that."""
     settings = SuiteConfig(**{name: config[name] for name in OF_LAUNCH})
     check_bounds(settings)
+    gpus = settings.gpus or 0.0
+    require(gpus <= 1 or gpus.is_integer(), f"gpus={gpus:g}: Ray gives a task a part of a GPU, or whole ones")
     if complaints := dead_settings(settings, given):
         raise UserError("\n".join(complaints))
     fill_threads(config.train, settings.workers)
