@@ -104,7 +104,7 @@ def _variant(entry: Any, loss: LossConfig, pair: str) -> Variant:
     node = merged(get(name).config_class, settings, f"setting of {name}", where)
     keys = set(settings) - {"name", "weights"} | {f"weights.{term}" for term in settings.get("weights", {})}
     variant = Variant(_method_config(node, keys, f"methods: {name}: ", pair), loss)
-    return _with_loss(variant, own_loss, where) if own_loss else variant
+    return _with_loss(variant, own_loss, where)
 
 
 def _with_loss(variant: Variant, settings: Any, where: str) -> Variant:

@@ -275,6 +275,8 @@ def test_two_students_of_one_label_are_refused(methods: str) -> None:
         ("[{name: kd, temprature: 8}]", ("methods", "kd", "temprature", "closest: temperature")),
         ("[{name: kd, temperature: hot}]", ("methods", "kd", "hot")),
         ("[{name: kd, loss: cosine}]", ("methods", "kd", "loss=cosine", "schedule")),
+        ("[{name: kd, loss: 0}]", ("methods", "kd", "loss=0", "schedule")),
+        ("[{name: kd, loss: null}]", ("methods", "kd", "loss=None", "schedule")),
         ("[{name: kd, loss: {schedul: cosine}}]", ("methods", "kd", "schedul", "schedule")),
         ("[{name: kd, loss: {schedule: sudden}}]", ("methods", "kd", "sudden", "cosine")),
     ],
