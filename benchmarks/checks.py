@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from benchmarks.config import KEPT, DataConfig, Optimizer, RunConfig, TrainConfig, Views, plain
 from benchmarks.errors import UserError, require
+from benchmarks.files import check_path
 from benchmarks.variants import Variant, refuse_dead
 from methods import InvalidSetting, dead_settings
 from methods.config import check_numbers
@@ -67,17 +67,6 @@ def check_storable(content: Any, key: str = "") -> None:
         require(math.isfinite(content), f"{key}={content} must be a finite number")
     elif isinstance(content, int):
         require(abs(content) < 2**63, f"{key}={content} has more than 63 bits")
-
-
-def check_path(key: str, path: str | None) -> None:
-    """Refuse a path that the system cannot look at: too long, or closed to this user."""
-    try:
-        if path is not None:
-            (Path(path) / "-").stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise UserError(f"{key}={path}: {error.strerror}") from None
 
 
 def _check_project(name: str) -> None:

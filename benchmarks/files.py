@@ -61,6 +61,17 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_path(key: str, path: str | None) -> None:
+    """Refuse a path that the system cannot look at: too long, or closed to this user."""
+    try:
+        if path is not None:
+            (Path(path) / "-").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"{key}={path}: {error.strerror}") from None
+
+
 def check_writable(key: str, folder: Path) -> None:
     """Refuse a folder that cannot be written, before anything is spent; made where there is none.
 

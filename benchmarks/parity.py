@@ -18,14 +18,13 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks import groups, metrics
-from benchmarks.checks import check_path
 from benchmarks.cli import Command, main
 from benchmarks.clock import duration
 from benchmarks.config import MOST_THREADS, Device, Optimizer, Precision, RunConfig, plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
-from benchmarks.files import RESULT, check_writable, write_json, write_record
+from benchmarks.files import RESULT, check_path, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, most_workers

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from benchmarks.cli import Command, main
 from benchmarks.console import make_console
+from benchmarks.files import check_path
 from benchmarks.suite import overview
 from benchmarks.suite.states import FOLDER, Reader, plans
 from methods import option
@@ -24,6 +25,7 @@ class StatusConfig:
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Print every grid of the folder."""
+    check_path("output", config.output)
     console, output = make_console(), Path(config.output)
     found = plans(output)
     if not found:

@@ -16,7 +16,7 @@ from benchmarks.cli import Command, main
 from benchmarks.config import CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console, make_table, note
 from benchmarks.errors import UserError, require
-from benchmarks.files import CARD, check_writable
+from benchmarks.files import CARD, check_path, check_writable
 from benchmarks.images import check_images, note_images
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
@@ -139,8 +139,8 @@ def _resolve(config: DictConfig, given: frozenset[str]) -> TeacherCommandConfig:
         command.train.optimizer == Optimizer.sgd,
         "train.optimizer=dot is for students: a teacher learns from no distillation",
     )
-    checks.check_path("teacher.root", command.teacher.root)
-    checks.check_path("checkpoint", command.checkpoint)
+    check_path("teacher.root", command.teacher.root)
+    check_path("checkpoint", command.checkpoint)
     return command
 
 
@@ -159,6 +159,7 @@ def _network(config: DictConfig) -> str:
 def show(config: DictConfig, given: frozenset[str]) -> int:
     """List the store."""
     protocol.fill_store(config)
+    check_path("teacher.root", config.teacher.root)
     root = Path(config.teacher.root)
     table = make_table()
     for column in ("network", "data", "epochs", "seed", "top-1, %", "on", "sha256", "where"):

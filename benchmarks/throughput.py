@@ -11,13 +11,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from benchmarks import groups
-from benchmarks.checks import check_path
 from benchmarks.cli import Command, main
 from benchmarks.clock import milliseconds
 from benchmarks.config import plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
-from benchmarks.files import check_writable, write_json
+from benchmarks.files import check_path, check_writable, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.protocol import resolve

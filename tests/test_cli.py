@@ -1,6 +1,7 @@
 """The command line: listings, help, and what it says to a wrong line."""
 
 import dataclasses
+import errno
 import os
 import re
 import shlex
@@ -18,6 +19,8 @@ from omegaconf import OmegaConf
 import methods
 from benchmarks import cli, models
 from benchmarks import run as run_command
+from benchmarks import status as status_command
+from benchmarks import teacher as teacher_command
 from benchmarks.cli import compose_config, main
 from benchmarks.config import (
     DataConfig,
@@ -31,6 +34,7 @@ from benchmarks.config import (
 from benchmarks.data import INFO
 from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.pairs import PAIRS
+from benchmarks.pairs import __main__ as pairs_command
 from benchmarks.protocol import resolve
 from benchmarks.suite import command as suite_command
 from methods import default_of
@@ -295,6 +299,20 @@ def test_a_line_that_cannot_be_completed_is_refused_clearly(words, fragments, tm
     monkeypatch.setattr("benchmarks.distillation.Distillation.__call__", lambda self: 0)
     output = tmp_path / "runs"
     check_refused(run(*words, f"output={output}"), capsys, fragments, output)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (status_command.COMMAND, ["output={long}"]),
+        (pairs_command.COMMAND, ["teacher.root={long}"]),
+        (teacher_command.COMMAND, ["list", "teacher.root={long}"]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_folder_that_cannot_be_looked_at_is_refused(command, words, tmp_path, capsys):
+    words = [word.format(long=tmp_path / ("x" * 300)) for word in words]
+    check_refused(main(command, words), capsys, [words[-1], os.strerror(errno.ENAMETOOLONG)], tmp_path)
 
 
 BROKEN_FILES = {

@@ -15,7 +15,7 @@ from benchmarks.cli import Command, main
 from benchmarks.config import StoreConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.costs import cost
-from benchmarks.files import CARD, read_record
+from benchmarks.files import CARD, check_path, read_record
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_store
 from methods import option
@@ -37,6 +37,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Print the table."""
     name = config.data.name
     fill_store(config)
+    check_path("teacher.root", config.teacher.root)
     info = data.INFO[name]
     table = make_table()
     for column in COLUMNS:
