@@ -89,6 +89,14 @@ def check_writable(key: str, folder: Path) -> None:
         raise UserError(f"{key}={folder} cannot be written")
 
 
+def check_file(key: str, path: Path) -> None:
+    """Refuse a file that cannot be written; otherwise as `check_writable`."""
+    check_path(key, str(path))
+    if path.is_dir():
+        raise UserError(f"{key}={path} is a folder, not a file")
+    check_writable(key, path.parent)
+
+
 def user_cache() -> Path:
     """The user's cache for this project."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-benchmarks"

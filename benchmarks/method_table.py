@@ -19,7 +19,7 @@ from benchmarks.cli import Command, main
 from benchmarks.config import DataConfig, PairConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.data import Batch, DataInfo
-from benchmarks.files import check_writable, write_text
+from benchmarks.files import check_file, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_train
 from benchmarks.training.build import build_cohort, build_network, feature_spec, frozen, specs_of
@@ -204,7 +204,7 @@ def configured(typed: DictConfig) -> MethodTableConfig:
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """Measure and write."""
     config = configured(typed)
-    check_writable("out", Path(config.out).parent)
+    check_file("out", Path(config.out))
     prepare_torch(config.train)
     bench, console = Bench(config), make_console()
     costs = {}

@@ -24,7 +24,7 @@ from benchmarks.config import MOST_THREADS, Device, Optimizer, Precision, RunCon
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
 from benchmarks.errors import RunFailed, require
-from benchmarks.files import RESULT, check_path, check_writable, write_json, write_record
+from benchmarks.files import RESULT, check_file, check_writable, write_json, write_record
 from benchmarks.identity import code_version, environment, slug
 from benchmarks.overview import overview
 from benchmarks.plain_loop import PlainLoop, most_workers
@@ -200,7 +200,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     Distillation(config, variants, console)  # refuses what cannot work, before anything is written
     check_writable("output", Path(config.output))
     if config.out:
-        check_writable("out", Path(config.out).parent)
+        check_file("out", Path(config.out))
     check_tracking(config.tracking)
     bench = open_workbench(config, console)
     parity = Parity(config, variants, bench)
@@ -223,7 +223,6 @@ def _check(config: ParityConfig, variants: Sequence[Variant]) -> None:
             not hasattr(variant.method, "pretraining"),
             f"method {variant.method.name} has a stage before the main training, which the plain loop lacks",
         )
-    check_path("out", config.out)
 
 
 def _announce(parity: Parity, console: Console) -> None:

@@ -16,7 +16,7 @@ from benchmarks.clock import milliseconds
 from benchmarks.config import plain
 from benchmarks.console import make_console, make_table
 from benchmarks.distillation import Distillation
-from benchmarks.files import check_path, check_writable, write_json
+from benchmarks.files import check_file, write_json
 from benchmarks.identity import code_version, environment
 from benchmarks.overview import overview
 from benchmarks.protocol import resolve
@@ -39,11 +39,10 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     config, variants = resolve(typed, given)
     assert isinstance(config, ThroughputConfig)
-    check_path("out", config.out)
     console = make_console()
     distillation = Distillation(config, variants, console)
     if config.out:
-        check_writable("out", Path(config.out).parent)
+        check_file("out", Path(config.out))
     bench = Throughput(config, distillation, open_workbench(config, console))
     console.print(
         f"{config.pair.name} on {config.data.name}, batch {config.train.batch_size}, ours in "

@@ -50,11 +50,13 @@ def test_a_step_is_measured_against_the_student_alone(tmp_path):
     assert bench.cost("fitnet").parameters == 32 * 32 + 3 * 32  # 1 × 1 convolution with bias, batch norm
 
 
-def test_where_the_page_cannot_be_written_nothing_is_measured(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("place", ["file/page.md", "folder"])
+def test_where_the_page_cannot_be_written_nothing_is_measured(place, monkeypatch, capsys, tmp_path):
     monkeypatch.delattr(method_table, "Bench")
     (tmp_path / "file").touch()
-    assert main(method_table.COMMAND, [*WORDS, f"out={tmp_path}/file/page.md"]) == 2
-    assert f"out={tmp_path}/file" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert main(method_table.COMMAND, [*WORDS, f"out={tmp_path}/{place}"]) == 2
+    assert f"out={tmp_path}/{place[:4]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["repeats=0", "train.batch_size=0", "pair=custom"])

@@ -136,11 +136,13 @@ def test_what_cannot_be_compared_is_refused(compare, capsys, tmp_path, word, nam
     assert not (tmp_path / "runs").exists()
 
 
-def test_where_the_figures_cannot_be_written_nothing_is_trained(compare, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("place", ["file/raw.json", "folder"])
+def test_where_the_figures_cannot_be_written_nothing_is_trained(place, compare, monkeypatch, capsys, tmp_path):
     monkeypatch.delattr(parity, "open_workbench")
     (tmp_path / "file").touch()
-    assert compare(f"out={tmp_path}/file/raw.json") == 2
-    assert f"out={tmp_path}/file" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert compare(f"out={tmp_path}/{place}") == 2
+    assert f"out={tmp_path}/{place[:4]}" in capsys.readouterr().err
 
 
 def test_the_interval_is_that_of_the_behrens_fisher_problem_by_welch():

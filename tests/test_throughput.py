@@ -232,11 +232,13 @@ def test_kernels_have_a_kind(name, kind):
     assert kind_of(name) == kind
 
 
-def test_where_the_figures_cannot_be_written_nothing_is_measured(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("place", ["file/raw.json", "folder"])
+def test_where_the_figures_cannot_be_written_nothing_is_measured(place, monkeypatch, capsys, tmp_path):
     monkeypatch.delattr(throughput, "Throughput")
     (tmp_path / "file").touch()
-    assert run(f"out={tmp_path}/file/raw.json") == 2
-    assert f"out={tmp_path}/file" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert run(f"out={tmp_path}/{place}") == 2
+    assert f"out={tmp_path}/{place[:4]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("label", ["kd", "aftkd", "mlkd"])
