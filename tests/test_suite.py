@@ -205,7 +205,10 @@ def test_a_method_that_diverges_harms_no_other_and_is_not_tried_again(suite, out
     assert trained[-1] == ["boom"]
 
 
-def test_whose_result_cannot_be_written_is_the_only_one_that_failed(suite, output, monkeypatch, capsys):
+@pytest.mark.parametrize("rerun", ["false", "true"])
+def test_whose_result_cannot_be_written_is_the_only_one_that_failed(
+    rerun, suite, output, trained, monkeypatch, capsys
+):
     finish = Recorder.finish
 
     def write(self, job, seat):
@@ -214,7 +217,8 @@ def test_whose_result_cannot_be_written_is_the_only_one_that_failed(suite, outpu
         finish(self, job, seat)
 
     monkeypatch.setattr(Recorder, "finish", write)
-    assert suite("methods=[none,kd]") == 1
+    assert suite("methods=[none,kd]", f"rerun={rerun}") == 1
+    assert trained == [["none", "kd"]]
     shown = capsys.readouterr()
     assert "none: no space left" in " ".join(shown.err.split())
     assert "1 complete, 1 failed" in show(output, capsys) + shown.out

@@ -6,11 +6,9 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from rich.console import Console
 
 from benchmarks import metrics, report
 from benchmarks.clock import Clock
@@ -19,6 +17,7 @@ from benchmarks.console import logged
 from benchmarks.distillation import Distillation
 from benchmarks.errors import Interrupted, RunFailed, UserError, first_line
 from benchmarks.files import LOCK, write_record
+from benchmarks.results import RunFolder
 from benchmarks.suite.states import LOG, PROGRESS, is_locked
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.cohort import Observer
@@ -117,7 +116,9 @@ class CohortTask:
         with logged(place / f"{self.name}{LOG}") as console:
             try:
                 bench = open_workbench(self.run, console)
-                groups = self._free(console, result)
+                jobs = Distillation(self.run, self.variants, console).jobs()
+                folders = {job.config.label: job.folder for job in jobs}
+                groups = self._free(folders, result)
             except Interrupted:
                 raise
             except Exception as error:  # a damaged teacher, say: other tasks have others
@@ -125,12 +126,11 @@ class CohortTask:
                 return Outcome(dict.fromkeys(self.labels, _reason(error)))
             progress = Progress(place, self.name, self.run.train.batch_size)
             while groups:
-                groups = self._train(groups[0], bench, progress, result) + groups[1:]
+                groups = self._train(groups[0], folders, bench, progress, result) + groups[1:]
         return result
 
-    def _free(self, console: Console, result: Outcome) -> list[tuple[Variant, ...]]:
+    def _free(self, folders: Mapping[str, RunFolder], result: Outcome) -> list[tuple[Variant, ...]]:
         """The students that no other process is training, as one group; none if there are none."""
-        folders = {job.config.label: job.folder for job in Distillation(self.run, self.variants, console).jobs()}
         while taken := [label for label, folder in folders.items() if is_locked(folder.path / LOCK)]:
             if not self.wait:
                 break
@@ -140,11 +140,19 @@ class CohortTask:
         return [free] if free else []
 
     def _train(
-        self, variants: tuple[Variant, ...], bench: Workbench, progress: Progress, result: Outcome
+        self,
+        variants: tuple[Variant, ...],
+        folders: Mapping[str, RunFolder],
+        bench: Workbench,
+        progress: Progress,
+        result: Outcome,
     ) -> list[tuple[Variant, ...]]:
         """Train a group of the students; returns the groups to be tried in its stead."""
         try:
-            self._distil(variants, bench, progress, result)
+            # A rerun would train those again that were done before another failed.
+            left = [variant for variant in variants if folders[variant.label].result() is None]
+            if left:
+                self._distil(left, bench, progress, result)
             return []
         except Interrupted:
             raise
