@@ -80,11 +80,12 @@ def _run(command: Command, arguments: list[str]) -> int:
     if not arguments and command.overview:
         print(command.overview())
         return 0
-    if {"--help", "-h", "help"} & set(arguments):
-        print(_help(command, [word for word in arguments if word not in ("--help", "-h", "help")]))
-        return 0
     verb = next((word for word in arguments if word in command.verbs), None)
-    config, given = compose_config(command, [word for word in arguments if word != verb])
+    words = [word for word in arguments if word != verb]
+    if {"--help", "-h", "help"} & set(words):
+        print(_help(command, [word for word in words if word not in ("--help", "-h", "help")]))
+        return 0
+    config, given = compose_config(command, words)
     return command.verbs.get(verb or "", command.run)(config, given)
 
 

@@ -148,6 +148,11 @@ def test_lists_the_store(command, published, capsys):
     assert "resnet8" in shown
 
 
+def test_what_else_it_does_has_its_help(command, capsys):
+    assert command("list", "help") == 0
+    assert "Settings:" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
