@@ -40,8 +40,11 @@ def _left_to_the_job() -> float:
 
 def _limit(group: Path) -> float:
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or one without a limit
+        used = int((group / "memory.current").read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        files = int(counts["active_file"]) + int(counts["inactive_file"])  # kept while nobody wants the room
+        return int((group / "memory.max").read_text()) - used + files
+    except (OSError, KeyError, ValueError):  # no such group, or one without a limit
         return math.inf
 
 

@@ -187,11 +187,13 @@ def test_free_memory_is_what_the_job_is_allowed(tmp_path, monkeypatch):
     job = tmp_path / "job" / "step"
     job.mkdir(parents=True)
     (tmp_path / "job" / "memory.max").write_text("100\n")
-    (tmp_path / "job" / "memory.current").write_text("30\n")
+    (tmp_path / "job" / "memory.current").write_text("90\n")
+    (tmp_path / "job" / "memory.stat").write_text("anon 30\nfile 60\ninactive_file 40\nactive_file 20\n")
     (job / "memory.max").write_text("max\n")
     (job / "memory.current").write_text("20\n")
+    (job / "memory.stat").write_text("anon 20\ninactive_file 0\nactive_file 0\n")
     assert room._limit(job) == math.inf
-    assert room._limit(job.parent) == 70
+    assert room._limit(job.parent) == 70  # what files take there is given back
     monkeypatch.setattr(room, "_left_to_the_job", lambda: 70)
     assert room.free_memory(CPU) == 70
     monkeypatch.undo()
