@@ -12,7 +12,7 @@ import methods
 from benchmarks import data, models
 from benchmarks.cli import compose_config
 from benchmarks.files import write_record
-from benchmarks.identity import hardware
+from benchmarks.identity import LONGEST_NAME, hardware
 from benchmarks.suite import memory
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.estimate import Rates, effort_of_students, effort_of_teacher
@@ -165,3 +165,18 @@ def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
     assert (second.name, second.labels) == ("resnet14_resnet8_seed_0-2", ["at"])
     (teacher,) = plan.teacher_tasks
     assert first.after == second.after == teacher
+
+
+def test_tasks_of_networks_with_long_names_are_told_apart(monkeypatch, tmp_path):
+    from benchmarks.suite.config import SuiteConfig
+    from benchmarks.suite.plan import Plan
+
+    name = "network_" + 8 * "of_many_words_"
+    monkeypatch.setitem(models.network._NETWORKS, name, models.entry("resnet8"))
+    pairs = [f"{{teacher: {name}, student: resnet{6 * n + 2}, train: {{epochs: {n}}}}}" for n in (1, 2)]
+    words = ["methods=[none,kd]", f"pairs=[{','.join(pairs)}]", "seeds=[0,1]", "data=digits", f"output={tmp_path}"]
+    plan = Plan(SuiteConfig(output=str(tmp_path)), cohorts(*compose_config(COMMAND, words)))
+    assert len(plan.cohort_tasks) == 4
+    assert len(plan.teacher_tasks) == 2
+    assert {cell.task for cell in plan.all_cells()} == plan.cohort_tasks.keys()
+    assert all(len(task) <= LONGEST_NAME for task in [*plan.cohort_tasks, *plan.teacher_tasks])
