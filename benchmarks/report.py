@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import metrics, published
-from benchmarks.config import Optimizer, RunConfig
+from benchmarks.config import Device, Optimizer, RunConfig
 from benchmarks.console import make_table
 from benchmarks.published import Published
 from benchmarks.results import Job, student_alone
@@ -46,7 +46,10 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None
     for source in sorted({figure.source for figure in figures.values()}):
         console.print(f"published, 240 epochs: {source}")
     if alone is None:
-        alike = " train.optimizer=sgd and no train.delta" if run.train.optimizer == Optimizer.dot else ""
+        alike = ""
+        if run.train.optimizer == Optimizer.dot:  # which is never compiled, while on a GPU sgd may be
+            launched = " train.compile=false" * (run.train.device == Device.cuda)
+            alike = f" train.optimizer=sgd{launched} and no train.delta"
         console.print(f"the gain needs the student alone: run the same command with method=none{alike}")
     for job in jobs:
         _print_paths(console, job)

@@ -1,6 +1,7 @@
 """DOT: momentum apart for the task's gradients and distillation's, against the update written out."""
 
 import dataclasses
+import re
 import signal
 
 import pytest
@@ -10,7 +11,16 @@ from commands import interrupted_at, result, run_folders, same, weights, without
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.config import Optimizer, TrainConfig
+from benchmarks import protocol
+from benchmarks.cli import compose_config
+from benchmarks.config import Device, Optimizer, TrainConfig
+from benchmarks.console import make_console
+from benchmarks.data import INFO
+from benchmarks.files import write_record
+from benchmarks.report import print_results
+from benchmarks.results import find_job, student_alone
+from benchmarks.run import COMMAND
+from benchmarks.training.build import specs_of
 from benchmarks.training.optimizers import DOT, optimizer_of
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
@@ -134,6 +144,30 @@ def test_the_teacher_is_trained_as_ever_and_the_gain_is_over_the_student_alone(d
     capsys.readouterr()
     assert distil(*words, "method=kd") == 0
     assert "the gain needs" not in capsys.readouterr().out
+
+
+def test_the_student_alone_that_a_gpu_is_asked_for_is_the_one_that_is_looked_for(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(protocol, "_device", lambda device: Device.cuda)
+    monkeypatch.setattr(protocol, "has_gpu_compiler", lambda: True)  # so that sgd is compiled unless told otherwise
+
+    def job(*words):
+        usual = ["pair=vgg13_vgg8", "train.precision=bf16", f"output={tmp_path}"]
+        run, (variant,) = protocol.resolve(*compose_config(COMMAND, [*usual, *words]))
+        student = variant.resolve(run, specs_of(run.pair, INFO["cifar100"]))
+        return run, find_job(run, student, "the teacher's" if student.has_teacher else None)
+
+    done = {
+        "status": "complete",
+        "summary": {"test/top1_last": 70.0, "test/top1_best": 71.0},
+        "wandb": None,
+        "config": {"code": {}, "method": {}},
+    }
+    run, taught = job("method=kd", "train.optimizer=dot")
+    taught.result = done
+    print_results(make_console(), run, [taught])
+    (asked,) = re.findall("the same command with (.*) and no train.delta", capsys.readouterr().out)
+    write_record(job(*asked.split())[1].folder.path / "result.json", done)
+    assert student_alone(tmp_path, taught.config) == 70
 
 
 @pytest.mark.parametrize(
