@@ -122,6 +122,16 @@ def test_who_diverged_is_noted_at_once_and_not_tried_again(distil, lines, output
     assert "boom leaves" in capsys.readouterr().out
 
 
+def test_who_diverges_in_the_very_last_step_is_no_result(distil, lines, output, capsys):
+    """Its loss was finite, what the step made of its weights is not."""
+    short = ["train.epochs=1", "train.max_steps=1", "train.milestones=[]"]
+    words = merge(lines, ["methods=[crd,{name: kd, label: boom, weights: {ce: 1e30}}]", *short])
+    assert distil(*words) == 1
+    assert "boom: the test loss is not finite after epoch 1" in capsys.readouterr().err
+    assert files(run_folder(output, "boom")) == {".lock", "code.json", "failure.json"}
+    assert result(output, "crd")["status"] == "complete"
+
+
 def test_where_one_result_cannot_be_written_the_others_are(
     distil, lines, output, monkeypatch, uninterrupted, capsys
 ):

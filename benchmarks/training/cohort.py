@@ -222,10 +222,15 @@ class Cohort:
             if failure := seat.member.failure(epoch):
                 self._expel(seat, failure)
         self._check_teacher()
-        learned = self.learning(epoch)
-        rows = [self._row(seat.member, epoch) for seat in learned]
+        told = []
+        for seat in self.learning(epoch):
+            row = self._row(seat.member, epoch)
+            if math.isfinite(row.get(metrics.evaluation(self.evaluation.name, "loss"), 0.0)):
+                told.append((seat, row))
+            else:  # an epoch's last step leads to no other that would show it
+                self._expel(seat, f"the {self.evaluation.name} loss is not finite after epoch {epoch + 1}")
         images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
-        for seat, row in zip(learned, rows, strict=True):
+        for seat, row in told:
             row[metrics.EPOCH_SECONDS] = time.perf_counter() - self._began
             row[metrics.IMAGES_PER_SECOND] = images / trained
             row[metrics.PEAK_MEMORY] = peak_gib(self.batches.device)
@@ -233,11 +238,11 @@ class Cohort:
         dear = min(max(1.0, self._commit_took / SECONDS_OF_A_CHECKPOINT), DEAREST)
         if time.monotonic() - self._committed > SECONDS_BETWEEN_CHECKPOINTS * dear:
             self._commit()
-        for seat, row in zip(learned, rows, strict=True):
+        for seat, row in told:
             for observer in self.observers:
                 tell = observer.on_epoch if epoch >= 0 else observer.on_pretraining_epoch
                 tell(seat.member, row)
-        for seat in learned:
+        for seat, _ in told:
             if seat.member.stopped:
                 self._dismiss(seat)
 
