@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from analysis.cells import shown
 from analysis.configs import settings_of
 from analysis.figures import differences
 from analysis.figures.settings import PlotConfig
@@ -35,6 +36,12 @@ def method_with_variants(view: View, wanted: str | None) -> str:
     counts = Counter(view.scores.rows.values())
     found = [method for method, count in counts.items() if count > len(view.scores.plain(method)) > 0]
     if wanted is not None:
+        if wanted in counts and wanted not in found:
+            rows = ", ".join(shown(row) for row in view.rows_of(wanted))
+            raise NothingToDraw(
+                f"method={wanted}: its variants have labels, as in {{name: {wanted}, label: …}}, and its default "
+                f"has none; there is {rows}"
+            )
         if wanted not in found:
             raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
         return wanted
