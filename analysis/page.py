@@ -64,7 +64,9 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
     runs, selection, layout = tables.logs.runs, tables.selection, tables.layout
     values = dict(zip(selection.cells["run_id"], selection.cells["value"], strict=True))
     # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare.
-    figures = select(runs, epoch=layout.epoch, methods=layout.methods, pairs=layout.pairs).cells
+    figures = select(
+        runs, epoch=layout.epoch, methods=layout.methods, variants=layout.variants, pairs=layout.pairs
+    ).cells
     used = [(str(run_id), run) for run_id, run in runs[runs.index.isin(selection.cells["run_id"])].iterrows()]
     environment = Environment(
         loader=PackageLoader("analysis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -127,7 +129,7 @@ def _pictures(kind: FigureKind, view: View, tables: Tables) -> Iterator[Picture]
 
 def _picture(kind: FigureKind, view: View, pair: str, tables: Tables) -> Picture:
     layout, options = tables.layout, PlotConfig(kind=kind)
-    acting = {name: getattr(layout, name) for name in ("epoch", "alpha") if acts(options, name)}
+    acting = {name: getattr(layout, name) for name in ("epoch", "alpha", "variants") if acts(options, name)}
     options = replace(options, **acting)
     told = {
         "kind": str(kind),

@@ -66,7 +66,7 @@ def _view(logs: Logs, options: PlotConfig) -> View:
     """The runs that were asked for."""
     from analysis.figures.view import one_protocol
 
-    return one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch)
+    return one_protocol(logs, options.methods, options.pairs, options.protocol, options.epoch, options.variants)
 
 
 def resolve(config: DictConfig, given: frozenset[str]) -> PlotConfig:

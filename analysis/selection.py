@@ -59,6 +59,7 @@ def select(
     epoch: str = "last",
     measure: str = "top1",
     methods: Sequence[str] = (),
+    variants: bool = True,
     pairs: Sequence[str] = (),
     protocol: str | None = None,
 ) -> Selection:
@@ -70,13 +71,14 @@ def select(
         measure: what of the last epoch's evaluation counts, as it is logged.
         methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8.0)`, to
             take, and the order of their rows; all unless given.
+        variants: whether a method's name, or none at all, takes its runs with a label of their own, too.
         pairs: likewise, by name.
         protocol: a part of the protocol's text, which only one must have; all unless given.
 
     Raises:
         UserError: a name that no run has, or a protocol that none or several of the complete runs are.
     """
-    runs = _asked(runs, methods, pairs)
+    runs = _asked(runs, methods, pairs, variants)
     what, values = (TOP1[epoch], runs[TOP1[epoch]]) if measure == "top1" else (measure, _last(runs, measure))
     runs = runs.assign(value=values)
     rows = zip(runs.index, runs.to_dict("records"), strict=True)
@@ -88,15 +90,19 @@ def select(
             run_id: f"another protocol: {other}" for run_id, other in fit["protocol"].items() if other != chosen
         }
         fit = fit[fit["protocol"] == chosen]
-    cells = _in_rows(_with_rows(_with_columns(fit)), runs, methods)
+    cells = _in_rows(_with_rows(_with_columns(fit)), runs, methods, variants)
     latest, doubles = _one_a_seed(cells)
     excluded = pd.DataFrame(sorted((reasons | doubles).items()), columns=["run_id", "reason"], dtype=object)
     return Selection(latest, excluded)
 
 
-def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> pd.DataFrame:
+def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str], variants: bool) -> pd.DataFrame:
     """The runs of these names; where a row is named, all of its label, since rows are not known yet."""
-    for kind, wanted, names in (("method", methods, ("label", "method")), ("pair", pairs, ("pair",))):
+    named = ("label", "method") if variants else ("label",)
+    if not (variants or methods):
+        # What is no run of this suite has neither, and stays, to be listed as such.
+        runs = runs[(runs["label"] == runs["method"]) | runs["method"].isna()]
+    for kind, wanted, names in (("method", methods, named), ("pair", pairs, ("pair",))):
         if wanted:
             there = {name for column in names for name in runs[column].dropna()}
             taken = runs[list(names)].isin(set(wanted)).any(axis=1)
@@ -110,7 +116,7 @@ def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str]) -> 
     return runs
 
 
-def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str], variants: bool) -> pd.DataFrame:
     """Those in the rows that were asked for, by their own names or by those of their runs, with their places."""
     if not methods or cells.empty:
         return cells.assign(asked=0)
@@ -119,7 +125,8 @@ def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str]) ->
         if name not in known:
             raise UserError("methods: " + unknown("row in these logs", name, sorted(cells["row"].unique())))
     places = {name: methods.index(name) for name in methods}
-    asked = cells[["row", "label", "method"]].apply(lambda names: names.map(places)).min(axis=1)
+    names = ["row", "label", "method"] if variants else ["row", "label"]
+    asked = cells[names].apply(lambda names: names.map(places)).min(axis=1)
     return cells.assign(asked=asked).dropna(subset="asked")
 
 

@@ -14,6 +14,7 @@ from methods import option
 from methods.config import coerce_types
 
 SOURCE = "directory of runs, entity/project on a W&B server, or FILE.parquet of analysis.export; several as [a,b]"
+VARIANTS = "also what has a label of its own; false: of that only what methods= names by its label"
 
 
 class Epoch(StrEnum):
@@ -98,6 +99,7 @@ class Layout:
         Measure.top1, "what is compared: " + ", ".join(f"{name} ({words})" for name, words in _WORDS.items())
     )
     methods: list[str] = option([], "rows in this order, by name, label or method; default: all")
+    variants: bool = option(True, VARIANTS)
     pairs: list[str] = option([], "columns; default: all")
     protocol: str | None = option(None, "part of a protocol's name; default: a table for each, never mixed")
     names: dict[str, str] = option(

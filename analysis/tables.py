@@ -131,6 +131,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
         epoch=layout.epoch,
         measure=layout.measure,
         methods=layout.methods,
+        variants=layout.variants,
         pairs=layout.pairs,
         protocol=layout.protocol,
     )

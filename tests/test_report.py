@@ -213,13 +213,13 @@ def test_protocols_have_chapters_of_their_own():
 
 
 def test_the_command_below_a_figure_draws_it():
-    layout = Layout(methods=["kd", "none"], pairs=[VGG], alpha=0.1)
+    layout = Layout(methods=["kd", "none"], variants=False, pairs=[VGG], alpha=0.1)
     content = page(compare(logs_of(grid(SCORES)), layout, ["a b"]), "Results", [FigureKind.gain, FigureKind.curves])
     lines = [shlex.split(html.unescape(line)) for line in re.findall(r"<code>(.*?)</code>", content)]
     assert all(line[:3] == ["python", "-m", "analysis.plot"] for line in lines)
     gain, curves = (plot.resolve(*compose_config(plot.COMMAND, line[3:])) for line in lines)
     assert (gain.kind, gain.alpha, gain.methods, gain.pairs) == (FigureKind.gain, 0.1, ["kd", "none"], [VGG])
-    assert (curves.kind, curves.source) == (FigureKind.curves, ["a b"])
+    assert (curves.kind, curves.source, curves.variants) == (FigureKind.curves, ["a b"], False)
     one_protocol(logs_of(grid(SCORES)), gain.methods, gain.pairs, gain.protocol, gain.epoch)
 
 

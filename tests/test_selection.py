@@ -244,6 +244,19 @@ def test_methods_and_pairs_are_chosen_by_name_or_label():
         select(logs_of(runs).runs, pairs=["vgg8_vgg13"])
 
 
+def test_without_variants_a_label_is_shown_only_if_it_is_named():
+    runs = [*grid({("kd", "vgg13_vgg8"): [70], ("at", "vgg13_vgg8"): [71]}), logged("kd", label="soft")]
+    runs.append(logged("kd", settings={"temperature": 8.0}, seed=1, id="hot"))  # of no label: a row of its own
+    own = {row for _, row in cells(runs, variants=False)}
+    assert own == {row for _, row in cells(runs)} - {"soft"}
+    assert len(own) == 3
+    assert {row for _, row in cells(runs, methods=["kd"], variants=False)} == own - {"at"}
+    assert {row for _, row in cells(runs, methods=["at", "soft"], variants=False)} == {"at", "soft"}
+    foreign = logged(id="foreign")
+    foreign.config = {"lr": 0.1}
+    assert list(excluded([*runs, foreign], variants=False)) == ["foreign"]
+
+
 def test_a_row_of_several_under_a_label_is_chosen_by_its_name():
     runs = [
         *(

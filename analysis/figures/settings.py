@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from analysis.settings import SOURCE, Epoch
+from analysis.settings import SOURCE, VARIANTS, Epoch
 from benchmarks.errors import require
 from methods import option
 from methods.config import coerce_types
@@ -66,6 +66,7 @@ class PlotConfig:
     source: Any = option("runs", SOURCE)
     out: Any = option(None, "FILE.pdf, FILE.png or FILE.svg; several as [a.pdf,b.png]; default: the kind as PDF")
     methods: list[str] = option([], "rows of a table in this order, by name, label or method; default: all")
+    variants: bool = option(True, VARIANTS)
     pairs: list[str] = option([], "default: all")
     protocol: str | None = option(
         None, "part of a protocol's name, where the logs hold several: they never share a figure"

@@ -128,14 +128,19 @@ class View:
 
 
 def one_protocol(
-    logs: Logs, methods: Sequence[str], pairs: Sequence[str], protocol: str | None, epoch: Epoch
+    logs: Logs,
+    methods: Sequence[str],
+    pairs: Sequence[str],
+    protocol: str | None,
+    epoch: Epoch,
+    variants: bool = True,
 ) -> View:
     """The view of logs, where what is asked for is of one protocol.
 
     Raises:
         UserError: no run counts, or several protocols are there.
     """
-    selection = select(logs.runs, epoch=epoch, methods=methods, pairs=pairs, protocol=protocol)
+    selection = select(logs.runs, epoch=epoch, methods=methods, variants=variants, pairs=pairs, protocol=protocol)
     if selection.cells.empty:
         raise NothingToDraw(f"no complete run to draw{selection.why_excluded}")
     counts = selection.cells.groupby("protocol")["run_id"].nunique()
