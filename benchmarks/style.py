@@ -37,6 +37,7 @@ FILLS = (
     *((False, "-"), (True, "--"), (False, "-."), (True, DOTTED)),
 )
 NOTE = 6.5  # points, the size of small print
+LEGEND_LINE = 0.15  # inches
 MANY = 300  # from the lowest to the highest number of a logarithmic axis: more, and only powers of ten have room
 HEAT = "cividis"  # even in lightness, and the same to those who see no red or green
 
@@ -161,7 +162,10 @@ def panels(groups: Sequence[int], height: float = 2.1, most: int = 3, **kwargs: 
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend below all panels, each name once, in as many columns as fit; the teacher after all others."""
+    """One legend below all panels, each name once, in as many columns as fit; the teacher after all others.
+
+    For each line beyond the first the figure grows, so that panels keep their height.
+    """
     entries: dict[str, Any] = {}
     for each in axes:
         for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
@@ -170,8 +174,10 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         entries["teacher"] = entries.pop("teacher")
     if entries:
         fits = int(_letters(figure, 7) // (max(map(len, entries)) + 7))
-        columns = max(1, min(fits, len(entries)))
+        lines = -(-len(entries) // max(1, fits))
+        columns = -(-len(entries) // lines)  # no more than fill as many lines
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        figure.set_figheight(figure.get_figheight() + (lines - 1) * LEGEND_LINE)
 
 
 def note(figure: Figure, *sentences: str) -> None:

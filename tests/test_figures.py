@@ -785,6 +785,19 @@ def test_a_notebook_draws_what_the_command_draws(output, tmp_path):
 # Style and command line
 
 
+@pytest.mark.parametrize("count", [8, 20])
+def test_a_long_legend_leaves_a_panel_its_height(count):
+    figures = [
+        drawn("curves", [logged(label=f"a rather long label {k}", top1=60.0 + k) for k in range(num)])
+        for num in (1, count)
+    ]
+    for figure in figures:
+        with style.applied():
+            figure.draw_without_rendering()
+    short, long = (figure.axes[0].get_window_extent().height for figure in figures)
+    assert 0.95 * short < long < 1.1 * short
+
+
 @pytest.mark.parametrize("form", style.METADATA)
 def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, recwarn):
     figure, (axis,) = style.panels([1])
