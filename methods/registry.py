@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import math
 import pkgutil
 import traceback
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def _where_and_why(error: Exception, module: str) -> str:
 
 
 def available() -> tuple[str, ...]:
-    """Names of all methods, the student alone first, then by the year of the paper.
+    """Names of all methods, the student alone first, then by the year of the paper; those of no paper last.
 
     Raises:
         BrokenMethod: a file of `methods` cannot be imported.
@@ -101,8 +102,8 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_METHODS, key=lambda name: (name != ALONE, _year(_METHODS[name].reference), name)))
 
 
-def _year(reference: Reference | None) -> int:
-    return reference.year if reference else 0
+def _year(reference: Reference | None) -> float:
+    return reference.year if reference else math.inf
 
 
 def get(name: str) -> type[Method[Any]]:

@@ -122,6 +122,11 @@ def test_the_example_method_distils(example, distil, tmp_path):
     assert main(command, [*TINY, "method=l1", "train.lr=0.01", f"output={tmp_path / 'runs'}"]) == 0
 
 
+def test_the_example_method_is_listed_after_the_literature(example):
+    first, *_, last = registry.available()
+    assert (first, last) == ("none", "l1")
+
+
 def test_the_example_method_passes_the_contract_tests(tmp_path):
     """In a package of its own, beside the suite."""
     install(tmp_path, {"l1": METHOD}, {"methods": "l1 = mykd.l1"})
