@@ -108,10 +108,8 @@ def _methods(scores: Scores, marks: Sequence[Marks], aggregates: dict[str, dict[
 def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
     """What is computed over all columns, by its head: for each method that has a value in every column."""
     found: dict[str, dict[str, float]] = {}
-    gains = [scores.difference(baseline, ALONE, column) for column in scores.columns]
-    # What a baseline gains is divided by: where seeds differ as much, or one seed does not tell, that says nothing.
-    if scores.measure == Measure.top1 and all(gain.value > gain.std for gain in gains):
-        gained = np.array([gain.value for gain in gains])
+    if not scores.small_gains(baseline):
+        gained = _means(scores, baseline, ALONE)
         found[relative_to(baseline)] = {
             row: statistics.relative_improvement(_means(scores, row, baseline), gained)
             for row in scores.methods

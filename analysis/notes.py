@@ -106,6 +106,11 @@ def _notes_on_aggregates(baseline: str, aggregates: Sequence[str], scores: Score
             f"{relative_to(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
             f"mean over pairs of (method − {baseline}) / ({baseline} − student alone), differences paired by seed"
         )
+    elif small := [column.name for column, gain in scores.small_gains(baseline).items() if gain.there]:
+        yield (
+            f"no {relative_to(baseline)}: what {baseline} gains over the student alone is not more than its "
+            f"deviation over seeds, or of one seed, on {', '.join(small)}"
+        )
     if RANK in aggregates:
         rows = scores.on_every_pair
         fewer = any(len(scores.of(row, c)) > len(scores.shared[c.name]) for row in rows for c in scores.columns)

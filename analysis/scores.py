@@ -141,6 +141,16 @@ class Scores:
         ids = (*self.ids(row, column), *self.ids(reference, column))
         return Cell(float(difference.mean()), statistics.std(difference), len(difference), runs=ids)
 
+    def small_gains(self, baseline: str) -> dict[Column, Cell]:
+        """What a baseline gains over the student alone where that is nothing to divide others' gains by.
+
+        Seeds differ as much, or one seed does not tell, or it is missing; and only accuracy has a zero that counts.
+        """
+        if self.measure != Measure.top1:
+            return dict.fromkeys(self.columns, Cell())
+        gains = {column: self.difference(baseline, ALONE, column) for column in self.columns}
+        return {column: gain for column, gain in gains.items() if not gain.value > gain.std}
+
     def behind(self, first: str, column: Column) -> dict[str, tuple[float, int]]:
         """By how many standard errors each method is behind `first`, in blocks of the seeds that both have.
 

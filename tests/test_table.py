@@ -285,7 +285,11 @@ def test_aggregates_of_methods_with_other_seeds_are_paired_by_seed():
 )
 def test_nothing_is_measured_by_a_gain_that_is_no_more_than_seeds_differ_by(kd, there):
     scores = {("none", VGG): [69.9, 71.0, 72.6], ("kd", VGG): kd, ("at", VGG): [74.0, 75.0, 76.0]}
-    assert ("over kd, %" in only(grid(scores)).aggregates) == there
+    table = only(grid(scores))
+    assert ("over kd, %" in table.aggregates) == there
+    assert any(note.startswith("no over kd, %: ") and note.endswith(VGG) for note in table.notes) == (not there)
+    alone = only(grid({key: values for key, values in scores.items() if key[0] != "kd"}))
+    assert not any("over kd" in note for note in alone.notes)
 
 
 def test_missing_cells_are_visible():
