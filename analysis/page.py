@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,10 +63,13 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
     """
     runs, selection, layout = tables.logs.runs, tables.selection, tables.layout
     values = dict(zip(selection.cells["run_id"], selection.cells["value"], strict=True))
-    # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare.
-    figures = select(
-        runs, epoch=layout.epoch, methods=layout.methods, variants=layout.variants, pairs=layout.pairs
-    ).cells
+    # Figures are of top-1, as `analysis.plot` draws them, whatever the tables compare; some are of variants always.
+    figures = {
+        variants: select(
+            runs, epoch=layout.epoch, methods=layout.methods, variants=variants, pairs=layout.pairs
+        ).cells
+        for variants in {layout.variants, True}
+    }
     used = [(str(run_id), run) for run_id, run in runs[runs.index.isin(selection.cells["run_id"])].iterrows()]
     environment = Environment(
         loader=PackageLoader("analysis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -77,8 +80,7 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
         sources=tables.sources,
         rule=rule(layout),
         chapters=[
-            _chapter(protocol, figures[figures["protocol"] == protocol], tables, kinds)
-            for protocol in sorted(selection.cells["protocol"].unique())
+            _chapter(protocol, figures, tables, kinds) for protocol in sorted(selection.cells["protocol"].unique())
         ],
         comparisons=[grid for result in tables.comparisons for grid in grids(result)],
         runs=[_listed(*each) for each in used],
@@ -92,19 +94,26 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
     )
 
 
-def _chapter(protocol: str, cells: pd.DataFrame, tables: Tables, kinds: Sequence[FigureKind]) -> Chapter:
-    logs = tables.logs
-    view = View(cells, logs.runs, logs.history, tables.layout.epoch)
+def _chapter(
+    protocol: str, figures: Mapping[bool, pd.DataFrame], tables: Tables, kinds: Sequence[FigureKind]
+) -> Chapter:
+    """Of a protocol; `figures`: the cells to draw, with variants and, if they are left out, without."""
+    logs, layout = tables.logs, tables.layout
+    views = {
+        variants: View(cells[cells["protocol"] == protocol], logs.runs, logs.history, layout.epoch)
+        for variants, cells in figures.items()
+    }
     pictures, missing = [], []
     print(protocol, file=sys.stderr)
     for place, kind in enumerate(kinds, 1):
         print(f"figure {place}/{len(kinds)}  {kind}", file=sys.stderr)
         try:
+            view = views[layout.variants or not acts(PlotConfig(kind=kind), "variants")]
             pictures += list(_pictures(kind, view, tables))
         except UserError as error:
             missing.append((str(kind), str(error)))
-    found = [renamed(of_table(table), tables.layout.names) for table in tables.tables if table.protocol == protocol]
-    return Chapter(protocol, found, pictures, missing, settings_by_row(view))
+    found = [renamed(of_table(table), layout.names) for table in tables.tables if table.protocol == protocol]
+    return Chapter(protocol, found, pictures, missing, settings_by_row(views[layout.variants]))
 
 
 # Figures

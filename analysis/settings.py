@@ -14,7 +14,7 @@ from methods import option
 from methods.config import coerce_types
 
 SOURCE = "directory of runs, entity/project on a W&B server, or FILE.parquet of analysis.export; several as [a,b]"
-VARIANTS = "also what has a label of its own; false: of that only what methods= names by its label"
+VARIANTS = "show what has a label of its own, too; false: of that only what methods= names by its label"
 
 
 class Epoch(StrEnum):

@@ -223,6 +223,19 @@ def test_the_command_below_a_figure_draws_it():
     one_protocol(logs_of(grid(SCORES)), gain.methods, gain.pairs, gain.protocol, gain.epoch)
 
 
+def test_without_variants_the_figures_of_variants_still_show_them():
+    runs = [
+        *grid({("kd", VGG): [70, 71, 72]}),
+        *grid({("kd", VGG): [73, 74, 75]}, label="soft", settings={"t": "8"}),
+    ]
+    content = page(
+        compare(logs_of(runs), Layout(variants=False)), "Results", [FigureKind.ablation, FigureKind.curves]
+    )
+    ablation, curves = re.findall(r"<svg.*?</svg>", content, flags=re.DOTALL)
+    tables = content[: content.index("<svg")]
+    assert ["soft" in part for part in (ablation, curves, tables)] == [True, False, False]
+
+
 def test_the_command_writes_one_file(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(logs_of(runs()), tmp_path / "logs.parquet")

@@ -56,6 +56,11 @@ def _with(*kinds: FigureKind) -> dict[str, Any]:
     return {"live": live, "live_when": "with kind=" + " or ".join(kinds)}
 
 
+def _without(*kinds: FigureKind) -> dict[str, Any]:
+    others = _with(*(kind for kind in FigureKind if kind not in kinds))
+    return others | {"live_when": "with other kinds than " + ", ".join(kinds)}
+
+
 @dataclass(frozen=True)
 class PlotConfig:
     """The command `analysis.plot`."""
@@ -66,7 +71,11 @@ class PlotConfig:
     source: Any = option("runs", SOURCE)
     out: Any = option(None, "FILE.pdf, FILE.png or FILE.svg; several as [a.pdf,b.png]; default: the kind as PDF")
     methods: list[str] = option([], "rows of a table in this order, by name, label or method; default: all")
-    variants: bool = option(True, VARIANTS)
+    variants: bool = option(
+        True,
+        VARIANTS,
+        **_without(FigureKind.ablation, FigureKind.sensitivity, FigureKind.blocks),  # which are of them
+    )
     pairs: list[str] = option([], "default: all")
     protocol: str | None = option(
         None, "part of a protocol's name, where the logs hold several: they never share a figure"
