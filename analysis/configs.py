@@ -98,9 +98,10 @@ def _version_of(config: Mapping[str, Any], files: str) -> str | None:
     return "+".join(dict.fromkeys(found)) or None
 
 
-def unusual_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run's method and loss weights were told beyond the usual, as typed; older logs do not say."""
-    return tuple(map(str, config.get("unusual") or ()))
+def unusual_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What a run's method and loss weights were told beyond the usual, as typed; None in older logs."""
+    told = config.get("unusual")
+    return tuple(map(str, told)) if isinstance(told, list | tuple) else None
 
 
 def protocol_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

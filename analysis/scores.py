@@ -95,7 +95,7 @@ class Scores:
         if row not in self._plain:  # a label, or the settings in its name, tell that it is a variant
             return []
         ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
-        return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config)))
+        return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config) or ()))
 
     def worth_on_pairs(self) -> dict[str, np.ndarray]:
         """What each method of `on_every_pair` is worth there, over the seeds that all of them have.

@@ -3,8 +3,8 @@
 Runs share a cell when nothing distinguishes them but seed, machine and version of the code around the method: one
 protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
 for several settings, or for a method whose file was changed between runs, or a file of the student network or the
-data set was, each gets a row of its own that names them; where a pair was run with several teachers or rates, each
-gets a column of its own.
+data set was, each gets a row of its own that names them, but for the method as it is usual, which keeps its name;
+where a pair was run with several teachers or rates, each gets a column of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.configs import SGD, get, method_code_of, network_code_of, printable, settings_of
+from analysis.configs import SGD, get, method_code_of, network_code_of, printable, settings_of, unusual_of
 from benchmarks import metrics
 from benchmarks.errors import UserError
 from benchmarks.words import counted
@@ -71,7 +71,8 @@ def select(
         measure: what of the last epoch's evaluation counts, as it is logged.
         methods: labels, names of methods, or rows of a label that has several, such as `kd (temperature=8.0)`, to
             take, and the order of their rows; all unless given.
-        variants: whether a method's name, or none at all, takes its runs with a label of their own, too.
+        variants: whether a method's name, or none at all, takes its runs with a label of their own, too, and those
+            with other settings than the usual ones beside those with these.
         pairs: likewise, by name.
         protocol: a part of the protocol's text, which only one must have; all unless given.
 
@@ -90,7 +91,8 @@ def select(
             run_id: f"another protocol: {other}" for run_id, other in fit["protocol"].items() if other != chosen
         }
         fit = fit[fit["protocol"] == chosen]
-    cells = _in_rows(_with_rows(_with_columns(fit)), runs, methods, variants)
+    cells = _with_rows(_with_columns(fit))
+    cells = _in_rows(cells if variants else _without_variants(cells, methods), runs, methods, variants)
     latest, doubles = _one_a_seed(cells)
     excluded = pd.DataFrame(sorted((reasons | doubles).items()), columns=["run_id", "reason"], dtype=object)
     return Selection(latest, excluded)
@@ -114,6 +116,13 @@ def _asked(runs: pd.DataFrame, methods: Sequence[str], pairs: Sequence[str], var
                     taken |= runs["label"].isin(labels)
             runs = runs[taken]
     return runs
+
+
+def _without_variants(cells: pd.DataFrame, named: Sequence[str]) -> pd.DataFrame:
+    """Less the rows of a label beside which it stands by itself, unless they are named."""
+    plain = cells["variant"] == cells["label"].map(printable)
+    beside = plain.groupby([cells["protocol"], cells["label"]]).transform("any") if len(cells) else plain
+    return cells[plain | ~beside | cells["row"].isin(set(named))]
 
 
 def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str], variants: bool) -> pd.DataFrame:
@@ -191,6 +200,8 @@ def _under_each_teacher(runs: pd.DataFrame) -> pd.DataFrame:
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
     """Each run with its variant, which is its label and the settings in which runs of that label differ within a
     column, and with its row, which names the version of the code, too, where there are several.
+
+    Those of a method as it is usual bear its name alone.
     """
     variants, names = (pd.Series("", index=range(len(runs)), dtype=object) for _ in range(2))
     runs = runs.reset_index()
@@ -203,16 +214,27 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
         # Another optimiser never passes for the usual one, even where nothing differs from it.
         named = set() if optimizer == SGD else {OPTIMIZER}
         varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
+        usual = _usual(group, settings)
         edited = codes[group.index].nunique() > 1
         # Another column may be of another network, which is no other version of this one.
         changed = networks[group.index].groupby(group["column"]).transform("nunique") > 1
         for place in group.index:
-            told = {key: settings[place].get(key) for key in sorted(varying)}
+            told = {key: settings[place].get(key) for key in sorted(named if place in usual else varying)}
             variants[place] = _row_name(str(label), told)
             told |= {CODE: codes[place]} if edited else {}
             told |= {NETWORK: networks[place]} if changed[place] else {}
             names[place] = _row_name(str(label), told)
     return runs.assign(variant=variants, row=names)
+
+
+def _usual(runs: pd.DataFrame, settings: pd.Series) -> set[Hashable]:
+    """The runs of a label that are a method by its own name and as it is usual; older logs do not say.
+
+    None where these differ within a column: what is usual has changed meanwhile.
+    """
+    usual = runs[(runs["label"] == runs["method"]) & runs["config"].map(lambda config: unusual_of(config) == ())]
+    changed = any(_differing(settings[cell.index]) for _, cell in usual.groupby("column"))
+    return set() if changed else set(usual.index)
 
 
 def _differing(settings: Iterable[Mapping[str, str]]) -> set[str]:

@@ -14,7 +14,7 @@ from methods import option
 from methods.config import coerce_types
 
 SOURCE = "directory of runs, entity/project on a W&B server, or FILE.parquet of analysis.export; several as [a,b]"
-VARIANTS = "show what has a label of its own, too; false: of that only what methods= names by its label"
+VARIANTS = "show methods in other settings than usual, too; false: of these only what methods= names"
 
 
 class Epoch(StrEnum):

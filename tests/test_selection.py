@@ -249,12 +249,36 @@ def test_without_variants_a_label_is_shown_only_if_it_is_named():
     runs.append(logged("kd", settings={"temperature": 8.0}, seed=1, id="hot"))  # of no label: a row of its own
     own = {row for _, row in cells(runs, variants=False)}
     assert own == {row for _, row in cells(runs)} - {"soft"}
-    assert len(own) == 3
+    assert len(own) == 3  # which of both is the usual one is not known
     assert {row for _, row in cells(runs, methods=["kd"], variants=False)} == own - {"at"}
     assert {row for _, row in cells(runs, methods=["at", "soft"], variants=False)} == {"at", "soft"}
     foreign = logged(id="foreign")
     foreign.config = {"lr": 0.1}
     assert list(excluded([*runs, foreign], variants=False)) == ["foreign"]
+
+
+def temperatures(*values, usual=4.0):
+    """Runs of kd that log what they were told beyond the usual."""
+    runs = [logged(settings={"temperature": value}, top1=70 + value, id=f"{value}") for value in values]
+    for run in runs:
+        value = run.config["method"]["temperature"]
+        run.config["unusual"] = [] if value == usual else [f"method.temperature={value}"]
+    return runs
+
+
+def test_a_method_as_it_is_usual_keeps_its_name_beside_other_settings():
+    runs = [*temperatures(4.0, 8.0), logged("at", top1=60)]
+    hot = "kd (temperature=8.0)"
+    assert {row: values for (_, row), values in cells(runs).items()} == {"kd": {0: 74}, hot: {0: 78}, "at": {0: 60}}
+    assert {row for _, row in cells(runs, variants=False)} == {"kd", "at"}
+    assert {row for _, row in cells(runs, methods=["kd"], variants=False)} == {"kd"}
+    assert {row for _, row in cells(runs, methods=[hot, "at"], variants=False)} == {hot, "at"}
+    assert {row for _, row in cells(runs, methods=["kd"])} == {"kd", hot}
+
+
+def test_what_was_usual_at_another_time_is_no_more_so():
+    earlier, later = temperatures(3.0, usual=3.0), temperatures(4.0)
+    assert {row for _, row in cells([*earlier, *later])} == {"kd (temperature=3.0)", "kd (temperature=4.0)"}
 
 
 def test_a_row_of_several_under_a_label_is_chosen_by_its_name():
