@@ -44,7 +44,9 @@ def prepare_torch(train: TrainConfig) -> None:
     _keep_freed_memory()
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(train.deterministic)  # in a grid, a run before may have asked for it
+    # In a grid, a run before may have asked for it; torch imports its compiler to set it.
+    if train.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(train.deterministic)
 
 
 def _keep_freed_memory() -> None:

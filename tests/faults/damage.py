@@ -34,6 +34,7 @@ from benchmarks.training.checkpoints import Checkpoints
 from sweeps import findings
 from sweeps.ledger import FINISHED
 from sweeps.objective import COMMAND
+from sweeps.storage import open_storage
 from sweeps.worker import Worker
 
 SMALL_LENGTHS = (0, 1, 3, 4, 7, 8, 9, 16, 31, 32, 33, 64, 100)
@@ -225,7 +226,7 @@ def _study(storage: str) -> Subject:
     words = [*SMALL, "space=aftkd", "budget=3", "trials=4", "cohort=2", f"storage={storage}"]
     plan = plan_of(*words, f"output={path.parent}")
     with formula(lambda variant, seed: 60 + seed + 7 * variant.method.degree):
-        Worker(plan, MagicMock(), Console(file=io.StringIO())).run()
+        Worker(plan, open_storage(storage), MagicMock(), Console(file=io.StringIO())).run()
     intact = _found(storage, plan.name)
     assert len(intact) > 6
     return Subject(path, lambda: _found(storage, plan.name), lambda value: value <= intact)
