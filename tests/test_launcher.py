@@ -182,13 +182,15 @@ def test_a_short_batch_that_ends_the_epoch_has_a_recording_of_its_own():
         assert same_state(one.state(0), other.state(0)), one.name
 
 
-def test_a_short_batch_is_not_replayed_unproved():
+def test_a_short_batch_is_not_replayed_unproved_and_leaves_the_others_alone():
     said = []
     launched, replayed = member("crd"), member("crd")
-    train([launched], launcher(), range(4))
-    train([replayed], launcher(WrongLater(replayed, forget_momentum), said), range(4))
-    assert ["off by" in reason for reason in said] == [True]
+    tapes = WrongLater(replayed, forget_momentum)
+    train([launched], launcher(), range(5))
+    train([replayed], launcher(tapes, said), range(5))
+    assert ["last step is launched" in reason and "off by" in reason for reason in said] == [True]
     assert same_state(launched.state(0), replayed.state(0))
+    assert tapes.played == 5 * WHOLE - (WARM_UP + 1)
 
 
 class Warming(Method[InjectedConfig]):

@@ -80,6 +80,7 @@ class Launcher:
         self.teaching, self.batches, self.graphs, self.say = teaching, batches, graphs, say
         self.examine = Examiner(teaching, say, compiles)
         self._decision = Decision(())
+        self._shorts = True  # whether short batches are replayed, too
         # The main training, and the stage before it (where `step < 0`), apart:
         self._proved: dict[tuple[bool, int, str], int] = {}  # operations of a member's step that was done both ways
         self._needs = defaultdict[bool, frozenset[str]](frozenset)  # of the teacher, also those of who has left
@@ -94,7 +95,7 @@ class Launcher:
         """
         for member in members:
             member.advance(step)
-        if self.graphs is None:
+        if self.graphs is None or not (self._shorts or self._is_whole(draws)):
             self._launch(members, draws, step)
         elif self._warm(members, draws, step):
             self._replay(self.graphs, members, draws, step)
@@ -113,9 +114,9 @@ class Launcher:
         views = [self.batches.batch(draw) for draw in draws]
         stages = [member.stage(step) for member in members]
         self._needs[step < 0] = needs = union_of_needs(stages, self._needs[step < 0])
-        whole = _size(draws) == self.batches.batch_size  # a short batch would be compiled anew
-        # What torch has met under watch it never compiles.
-        compiled = self.examine(members, views, step, needs) if whole and not watched else NOTHING
+        # A short batch would be compiled anew, and what torch has met under watch it never compiles.
+        compiles = self._is_whole(draws) and not watched
+        compiled = self.examine(members, views, step, needs) if compiles else NOTHING
         learn(members, self.teaching, views, step, needs, lanes, compiled)
 
     def _warm(self, members: Sequence[Member], draws: Sequence[Draw], step: int) -> bool:
@@ -125,9 +126,18 @@ class Launcher:
             self._decision = Decision(by)  # the memory of recordings goes back before others are made
         return self._decision.launched[_size(draws)] == WARM_UP
 
-    def _give_up(self, reason: str) -> None:
-        self.graphs, self._decision = None, Decision(())
-        self.say(f"note: steps are launched one by one, not replayed as a CUDA graph: {reason}")
+    def _is_whole(self, draws: Sequence[Draw]) -> bool:
+        return _size(draws) == self.batches.batch_size
+
+    def _give_up(self, draws: Sequence[Draw], reason: str) -> None:
+        """Launch all steps from now on, or those of short batches only, if it is one that cannot be replayed."""
+        what = "steps are launched one by one"
+        if self._is_whole(draws):
+            self.graphs, self._decision = None, Decision(())
+        else:
+            self._shorts, what = False, "an epoch's last step is launched"
+            self._decision.recordings.pop(_size(draws), None)
+        self.say(f"note: {what}, not replayed as a CUDA graph: {reason}")
 
     def _replay(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
         size = _size(draws)
@@ -165,7 +175,7 @@ class Launcher:
             return recording
         except RuntimeError as error:
             reason = first_line(cause(error))
-        self._give_up(reason)  # behind the error, which keeps alive what was allocated
+        self._give_up(draws, reason)  # behind the error, which keeps alive what was allocated
         return None
 
     def _prove(self, graphs: Graphs, members: Sequence[Member], draws: Sequence[Draw], step: int) -> None:
@@ -180,7 +190,7 @@ class Launcher:
         lengths = [lane.length for lane in lanes[1:]]
         load(members, before, step)
         if reads.found:
-            self._give_up(f"{reads.found} needs the host within a step")
+            self._give_up(draws, f"{reads.found} needs the host within a step")
         elif recording := self._recording(graphs, members, draws, step, lengths):
             recording(draws)
             off, part = max(map(deviation, before, after, states(members, step)))
@@ -188,7 +198,7 @@ class Launcher:
                 names = [(step < 0, _size(draws), member.name) for member in members]
                 self._proved |= dict(zip(names, lengths, strict=True))
                 return
-            self._give_up(f"a replayed step ends off by {off:.2g} of its length in {part}")
+            self._give_up(draws, f"a replayed step ends off by {off:.2g} of its length in {part}")
         load(members, after, step)
 
 
