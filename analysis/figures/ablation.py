@@ -35,16 +35,16 @@ def method_with_variants(view: View, wanted: str | None) -> str:
     """The method whose variants are asked for, or the only one that has any beside its default."""
     counts = Counter(view.scores.rows.values())
     found = [method for method, count in counts.items() if count > len(view.scores.plain(method)) > 0]
+    if wanted in found:
+        return wanted
     if wanted is not None:
-        if wanted in counts and wanted not in found:
+        if wanted in counts:
             rows = ", ".join(shown(row) for row in view.rows_of(wanted))
             raise NothingToDraw(
                 f"method={wanted}: its variants have labels, as in {{name: {wanted}, label: …}}, and its default "
                 f"has none; there is {rows}"
             )
-        if wanted not in found:
-            raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
-        return wanted
+        raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
     if not found:
         raise NothingToDraw(
             "no method was run with its default and a variant of it, as by\n"
