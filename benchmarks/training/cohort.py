@@ -222,13 +222,7 @@ class Cohort:
             if failure := seat.member.failure(epoch):
                 self._expel(seat, failure)
         self._check_teacher()
-        told = []
-        for seat in self.learning(epoch):
-            row = self._row(seat.member, epoch)
-            if math.isfinite(row.get(metrics.evaluation(self.evaluation.name, "loss"), 0.0)):
-                told.append((seat, row))
-            else:  # an epoch's last step leads to no other that would show it
-                self._expel(seat, f"the {self.evaluation.name} loss is not finite after epoch {epoch + 1}")
+        told = list(self._rows(epoch))
         images = min(num_steps * self.batches.batch_size, self.batches.targets.numel())
         for seat, row in told:
             row[metrics.EPOCH_SECONDS] = time.perf_counter() - self._began
@@ -256,6 +250,15 @@ class Cohort:
         seat.checkpoints.delete()
         for observer in self.observers:
             observer.on_stop(seat.member)
+
+    def _rows(self, epoch: int) -> Iterator[tuple[Seat, Row]]:
+        """An epoch's rows, but for those that leave: an epoch's last step leads to no other that would show it."""
+        for seat in self.learning(epoch):
+            row = self._row(seat.member, epoch)
+            if math.isfinite(row.get(metrics.evaluation(self.evaluation.name, "loss"), 0.0)):
+                yield seat, row
+            else:
+                self._expel(seat, f"the {self.evaluation.name} loss is not finite after epoch {epoch + 1}")
 
     def _row(self, member: Member, epoch: int) -> Row:
         """An epoch's row; in the stage before the main training there is nothing to evaluate yet."""

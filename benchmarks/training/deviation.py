@@ -22,7 +22,7 @@ def states(members: Sequence[Member], step: int) -> list[dict[str, Any]]:
 def load(members: Sequence[Member], states: Sequence[dict[str, Any]], step: int) -> None:
     """Go to these states, and keep them."""
     for member, state in zip(members, states, strict=True):
-        member.load(copy.deepcopy(state), step)  # an optimiser goes on in what it is given
+        member.load(copy.deepcopy(state), step)  # an optimiser without buffers goes on in those it is given
 
 
 def deviation(
