@@ -25,7 +25,7 @@ from benchmarks.protocol import fill_data, fill_train
 from benchmarks.training.build import build_cohort, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import device_name, seconds
 from benchmarks.training.member import Member
-from benchmarks.training.step import num_views, train_step
+from benchmarks.training.step import train_step, views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.variants import Specs, StudentConfig
 from benchmarks.workbench import prepare_torch
@@ -111,7 +111,7 @@ class Bench:
     def _steps(self, cohort: tuple[list[Member], Teaching], count: int) -> None:
         members, teaching = cohort
         for _ in range(count):
-            train_step(members, teaching, [self.batch] * num_views(members), step=0)
+            train_step(members, teaching, dict.fromkeys(views_of(members), self.batch), step=0)
 
 
 def resolved(name: str, pair: str, specs: Specs) -> MethodConfig:

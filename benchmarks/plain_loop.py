@@ -41,18 +41,19 @@ class PlainImages(Dataset[tuple[list[Tensor], int, int]]):
         data: the data set.
         split: of it.
         num_views: augmented views of each image; None: the image itself.
+        turned: whether view k is turned by k quarter turns, and mirrored as all are.
     """
 
-    def __init__(self, data: DataSet, split: Split, num_views: int | None = None) -> None:
+    def __init__(self, data: DataSet, split: Split, num_views: int | None = None, turned: bool = False) -> None:
         transforms = torchvision().transforms
         augmentation = data.augmentation
         steps = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
-        if num_views:
-            flip = [transforms.RandomHorizontalFlip()] * augmentation.flip
-            steps = [transforms.RandomCrop(split.images.shape[-1], padding=augmentation.padding), *flip, *steps]
-        self.transform = transforms.Compose(steps)
+        flip = [transforms.RandomHorizontalFlip()] * augmentation.flip if num_views else []
+        crop = [transforms.RandomCrop(split.images.shape[-1], padding=augmentation.padding)] if num_views else []
+        self.of_all = transforms.Compose(flip if turned else [])
+        self.of_each = transforms.Compose([*crop, *([] if turned else flip), *steps])
         self.images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.targets, self.num_views = split.targets.tolist(), num_views or 1
+        self.targets, self.num_views, self.turned = split.targets.tolist(), num_views or 1, turned
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -60,8 +61,11 @@ class PlainImages(Dataset[tuple[list[Tensor], int, int]]):
     def __getitem__(self, index: int) -> tuple[list[Tensor], int, int]:
         from PIL import Image
 
-        image = Image.fromarray(self.images[index])
-        return [self.transform(image) for _ in range(self.num_views)], self.targets[index], index
+        image = self.of_all(Image.fromarray(self.images[index]))
+        views = [self.of_each(image) for _ in range(self.num_views)]
+        if self.turned:
+            views = [view.rot90(turns, (1, 2)) for turns, view in enumerate(views)]
+        return views, self.targets[index], index
 
 
 class PlainLoop:
@@ -74,7 +78,7 @@ class PlainLoop:
         teacher: frozen; it is laid out as torch does by default. None where the method needs none.
         device: of the training.
         num_workers: of the DataLoader; None: as many as serve best here, by trial, which trains a little.
-        loaders: endless batches by their number of views, to be shared with other loops; default: its own.
+        loaders: endless batches by the views that a method wants, to be shared with other loops; default: its own.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class PlainLoop:
         teacher: Network | None,
         device: torch.device,
         num_workers: int | None = None,
-        loaders: dict[int, Iterator[Any]] | None = None,
+        loaders: dict[tuple[int, bool], Iterator[Any]] | None = None,
     ) -> None:
         self.config, self.data, self.device, train = config, data, device, config.train
         self.student = _default_layout(build_network(config.pair.student, data.num_classes, config.seed, device))
@@ -101,7 +105,7 @@ class PlainLoop:
             weight_decay=train.weight_decay,
         )
         self.rates = self._rates()
-        self.images = PlainImages(data, data.train, self.method.num_views)
+        self.images = PlainImages(data, data.train, *self._views)
         self.steps_per_epoch = math.ceil(len(self.images) / train.batch_size)
         if train.max_steps is not None:
             self.steps_per_epoch = min(self.steps_per_epoch, train.max_steps)
@@ -112,7 +116,11 @@ class PlainLoop:
         self.method.epoch(0)
         self.num_workers = self._best_num_workers() if num_workers is None else num_workers
         loaders = {} if loaders is None else loaders
-        self.batches = loaders.setdefault(self.method.num_views, self._endless(self.num_workers))
+        self.batches = loaders.setdefault(self._views, self._endless(self.num_workers))
+
+    @property
+    def _views(self) -> tuple[int, bool]:
+        return self.method.num_views, self.method.turned
 
     def _rates(self) -> LRScheduler:
         train = self.config.train
@@ -168,8 +176,9 @@ class PlainLoop:
         student = self.classifier.features(images, self.method.needs)
         taught = self._taught(images)
         terms = {} if taught is None else self.method(student, taught, targets, index)
+        logits, targets = map(self.method.labelled, (student.logits, targets))
         if self.method.active("ce"):
-            terms["ce"] = F.cross_entropy(student.logits, targets)
+            terms["ce"] = F.cross_entropy(logits, targets)
         losses = torch.stack([terms[term] for term in self.method.terms])
         loss = (self.weights * self.schedule.factors * losses).sum()
         self.optimizer.zero_grad()
@@ -177,7 +186,7 @@ class PlainLoop:
         self.optimizer.step()
         self.schedule.observe(losses.detach())
         self.step += 1
-        top1 = (student.logits.argmax(dim=1) == targets).float().mean()
+        top1 = (logits.argmax(dim=1) == targets).float().mean()
         return loss.item(), top1.item()
 
     @torch.no_grad()

@@ -75,7 +75,7 @@ class Throughput:
     def _plain_loops(self, teacher: Network) -> dict[str, PlainLoop]:
         """One for each student, on the same workers: forks of a process that uses a GPU take seconds to end."""
         loops: dict[str, PlainLoop] = {}
-        workers, loaders = self.config.workers, dict[int, Iterator[Any]]()
+        workers, loaders = self.config.workers, dict[tuple[int, bool], Iterator[Any]]()
         for student in self.students:
             loop = PlainLoop(student, self.specs, self.dataset, teacher, self.device, workers, loaders)
             loops[student.label], workers = loop, loop.num_workers

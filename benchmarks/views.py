@@ -44,7 +44,7 @@ from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.device import autocast
 from benchmarks.training.member import Member
 from benchmarks.training.snapshot import changed_entry, copy_state
-from benchmarks.training.step import num_views, union_of_needs
+from benchmarks.training.step import union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from methods import Features
@@ -199,7 +199,8 @@ def _draws(run: RunConfig, members: Sequence[Member], batches: TrainBatches) -> 
     """How often a run's main training sees an image, on average."""
     num_data = batches.targets.numel()
     images = min(num_data, batches.steps_per_epoch * batches.batch_size)
-    return run.train.epochs * num_views(members) * images / num_data
+    upright = [view for view in views_of(members) if view.turns == 0]
+    return run.train.epochs * len(upright) * images / num_data
 
 
 def _try(run: RunConfig, choice: Views, teacher: Network, batches: TrainBatches) -> dict[str, Tensor] | None:

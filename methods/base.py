@@ -100,6 +100,9 @@ class Method(nn.Module, Generic[ConfigT]):
     #: Augmented views of each image in a batch. `forward` and the cross entropy get them one behind the other, as a
     #: batch of num_views · B; labels and indices are repeated.
     num_views: int = 1
+    #: Whether view k is turned by k quarter turns, counter-clockwise. No image in use is: the cross entropy and the
+    #: accuracy in training are of the first view alone.
+    turned: bool = False
     #: The stage before the main training, where the paper has one.
     pretraining: Pretraining | None = None
     #: Terms that can be zero or negative, for which a rate of descent means nothing.
@@ -125,6 +128,10 @@ class Method(nn.Module, Generic[ConfigT]):
     def needs_of(cls, config: MethodConfig) -> frozenset[str]:
         """What `forward` reads under a configuration: all of `needs`, unless a setting spares a part of it."""
         return cls.needs
+
+    def labelled(self, batch: Tensor) -> Tensor:
+        """What has labels of the values `[num_views · B, …]`, one for each image of a batch in its views."""
+        return batch.chunk(self.num_views)[0] if self.turned else batch
 
     def active(self, term: str) -> bool:
         """Whether `term` carries weight; one that does not need not be computed."""

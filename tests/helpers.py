@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
-from benchmarks.data import INFO, Batch, DataInfo, TrainBatches
+from benchmarks.data import INFO, UPRIGHT, Batch, DataInfo, TrainBatches, View
 from benchmarks.training.graphs import HostReads
 from methods import Features, FeatureSpec, Method
 
 NUM_CLASSES = 4
 TARGETS = torch.arange(40) * 7 % NUM_CLASSES  # labels of a training set of 40
-INDEX = torch.tensor([3, 17, 0, 28, 39, 10])  # the batch: its positions in it
+LONGER = torch.tensor([3, 17, 0, 28, 39, 10, 5, 22])  # a batch for methods of four views: its positions in it
+INDEX = LONGER[:6]  # the batch of all others
 TARGET = TARGETS[INDEX]
 
 # Methods without a connector cannot serve pairs of unequal widths.
@@ -143,14 +144,20 @@ def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **co
 
 def terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
     """The method's terms on the one batch that the tests use."""
-    return method(method.predict(student), teacher, TARGET, INDEX)
+    return method(method.predict(student), teacher, *labels_of(teacher))
+
+
+def labels_of(features: Features) -> tuple[Tensor, Tensor]:
+    """Labels and indices of the tests' batch, of as many images as there are features of."""
+    index = LONGER[: len(features.logits)]
+    return TARGETS[index], index
 
 
 def pretraining_terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
     """The same in the stage before the main training; nothing where there is none."""
     if method.pretraining is None:
         return {}
-    return method.pretrain(student if method.pretraining.student else None, teacher, TARGET, INDEX)
+    return method.pretrain(student if method.pretraining.student else None, teacher, *labels_of(teacher))
 
 
 def random_logits(seed: int, batch: int = 5, classes: int = 7, scale: float = 3.0) -> Tensor:
@@ -223,7 +230,7 @@ def randomise(module: torch.nn.Module, seed: int = 0) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
 
 
-def epoch_of(batches: TrainBatches, epoch: int, start: int = 0, view: int = 0) -> Iterator[Batch]:
+def epoch_of(batches: TrainBatches, epoch: int, start: int = 0, view: View = UPRIGHT) -> Iterator[Batch]:
     """The batches of an epoch in one of its views."""
     return map(batches.batch, batches.draws(epoch, start, view).split(batches.batch_size))
 

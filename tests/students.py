@@ -24,7 +24,7 @@ from benchmarks.training.device import autocast
 from benchmarks.training.graphs import Graphs
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import num_views
+from benchmarks.training.step import views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig
@@ -132,7 +132,7 @@ class School:
             learning = [each for each in members if epoch >= -each.pretraining_epochs]
             for each in learning:
                 each.begin_epoch(epoch, 0.05 if epoch < 1 else 0.005)
-            for step, draws in enumerate(source.epoch(epoch, num_views=num_views(learning))):
+            for step, draws in enumerate(source.epoch(epoch, views=views_of(learning))):
                 with Presence():
                     launch(learning, draws, epoch * source.steps_per_epoch + step)
 

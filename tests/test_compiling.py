@@ -155,7 +155,7 @@ def test_a_teacher_is_judged_by_what_it_shows(monkeypatch):
 
 def seen_by(each):
     """A batch as a student meets it, and what both networks show of it."""
-    (draws,) = itertools.islice(batches().epoch(0, num_views=each.num_views), 1)
+    (draws,) = itertools.islice(batches().epoch(0, views=each.views), 1)
     batch = Batch.join([batches().batch(draw) for draw in draws])
     taught = teaching().shows(each.needs, batch)
     before = copy.deepcopy(each.classifier.state_dict())
@@ -286,7 +286,7 @@ def test_losses_of_all_methods_learn_the_same_as_graphs(partitioned, name, setti
     own, compiled = member(name, train=slow, **settings), member(name, train=slow, **settings)
     start = copy.deepcopy(own.state(0))
     for each, launch in ((own, launcher()), (compiled, compiling_launcher(said))):
-        for draws in itertools.islice(batches().epoch(0, num_views=each.num_views), 3):
+        for draws in itertools.islice(batches().epoch(0, views=each.views), 3):
             launch([each], draws, 0)
     assert not said
     off, part = deviation(start, own.state(0), compiled.state(0))
@@ -375,7 +375,7 @@ def test_whole_batches_are_computed_by_compiled_kernels_and_short_ones_are_not(c
     train([own], launcher())
     train([faster], compiling_launcher(said))
     assert not said
-    whole = faster.num_views * TRAIN.batch_size
+    whole = len(faster.views) * TRAIN.batch_size
     assert {size for size, _ in looks(compiled)} == {TRAIN.batch_size, whole}
     assert judged(compiled) == {(name, whole)}
     assert len(looks(compiled)) > 4

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from benchmarks import models
 from benchmarks.config import DataConfig, plain
 from benchmarks.costs import cost
-from benchmarks.data import INFO, EvaluationBatches, TrainBatches, load
+from benchmarks.data import INFO, EvaluationBatches, TrainBatches, View, load
 from benchmarks.display import Display
 from benchmarks.stored import load_student
 from benchmarks.teachers import WEIGHTS
@@ -228,7 +228,7 @@ def test_what_learns_in_which_stage(name, distil, monkeypatch):
 def test_views_are_of_the_same_images():
     with few_digits():
         batches = TrainBatches(load(DataConfig("digits")), 4, 0, torch.device("cpu"))
-    first, second = (next(epoch_of(batches, 1, view=view)) for view in range(2))
+    first, second = (next(epoch_of(batches, 1, view=View(k))) for k in range(2))
     assert torch.equal(first.index, second.index)
     assert not torch.equal(first.images, second.images)
     again = next(epoch_of(batches, 1))

@@ -26,7 +26,7 @@ from commands import (
 from filelock import FileLock
 
 from benchmarks import distillation, recorder
-from benchmarks.data.dataset import TrainBatches
+from benchmarks.data.dataset import UPRIGHT, TrainBatches
 from benchmarks.errors import RunFailed
 from benchmarks.results import locked
 from benchmarks.training import cohort
@@ -165,9 +165,9 @@ def test_continued_run_does_not_repeat_steps(distil, lines, output, monkeypatch)
     starts = []
     original = TrainBatches.epoch
 
-    def epoch(self, number, start=0, num_views=1):
+    def epoch(self, number, start=0, views=(UPRIGHT,)):
         starts.append((number, start))
-        return original(self, number, start, num_views)
+        return original(self, number, start, views)
 
     monkeypatch.setattr(TrainBatches, "epoch", epoch)
     assert distil(*lines) == 0

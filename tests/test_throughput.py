@@ -13,7 +13,7 @@ import methods
 from benchmarks import costs, rounds, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import INFO, Batch, Draw, EvaluationBatches, TrainBatches
+from benchmarks.data import INFO, UPRIGHT, Batch, Draw, EvaluationBatches, TrainBatches
 from benchmarks.distillation import Distillation
 from benchmarks.plain_loop import PlainLoop, most_workers
 from benchmarks.protocol import resolve
@@ -58,7 +58,7 @@ def loop_of_kd(tmp_path, *words):
 
 def test_parts_are_measured_of_whole_batches(tmp_path):
     loop = loop_of_kd(tmp_path)
-    assert [len(loop.views()[0].targets) for _ in range(5)] == [16] * 5
+    assert [len(loop.views()[UPRIGHT].targets) for _ in range(5)] == [16] * 5
 
 
 def test_the_step_whose_operations_are_counted_learns_of_known_views_alone(tmp_path):
@@ -321,7 +321,7 @@ def test_both_loops_give_a_method_the_views_it_asks_for(bench):
     for image, sample in zip(images[::5], index[::5], strict=True):  # each is a crop of its sample
         candidates = batches.batch(Draw(sample.expand(81), torch.arange(81))).images
         assert (candidates - image).abs().amax(dim=(1, 2, 3)).min() < 1e-5
-    one, other = bench.alone["mlkd"].views()
+    one, other = bench.alone["mlkd"].views().values()
     assert torch.equal(one.index, other.index)
     assert not torch.equal(one.images, other.images)
 

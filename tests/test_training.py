@@ -18,7 +18,7 @@ from students import CPU, SHORT, School
 import methods
 from benchmarks import metrics, models
 from benchmarks.config import Precision
-from benchmarks.data import Batch, EvaluationBatches
+from benchmarks.data import UPRIGHT, Batch, EvaluationBatches
 from benchmarks.tensors import tensors_sha256
 from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
@@ -26,7 +26,7 @@ from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import evaluate
 from benchmarks.training.meter import Meter
-from benchmarks.training.step import num_views, train_step, union_of_needs
+from benchmarks.training.step import train_step, union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
 from benchmarks.workbench import prepare_torch
@@ -217,6 +217,7 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
     student.network.bn1.register_forward_hook(lambda *_: ran.append(1))
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
+        batch = Batch.join([batch] * len(student.views))
         student.step(batch, partial(teaching(network).shows, student.needs, batch), step)
     assert len(ran) == 3  # one forward a step
     assert not network.training
@@ -231,7 +232,7 @@ def test_a_step_trains_the_student_and_leaves_the_teacher(name):
 @pytest.mark.parametrize("name", ALL)
 def test_every_term_reaches_the_student(name):
     student, batch = member(name), next(epoch_of(batches(), 0))
-    batch = Batch.join([batch] * student.num_views)
+    batch = Batch.join([batch] * len(student.views))
     losses, _ = student.losses(batch, partial(teaching().shows, student.needs, batch))
     for leaves in contract._learning_by(losses):
         assert not leaves.isdisjoint(student.network.parameters())
@@ -322,13 +323,13 @@ def test_a_step_that_looks_up_reads_nothing_back_and_leaves_the_teacher_alone():
     asked, blind = (teaching(), teaching()), (teaching(table=table), teaching(Unseeing(), table))
     for student, (taught, blindly) in ((plain, asked), (looking, blind)):
         with no_host_reads():
-            train_step([student], taught, [first], 0)
-            train_step([student], blindly, [second], 1)
-            train_step([student], taught, [short], 2)
+            train_step([student], taught, {UPRIGHT: first}, 0)
+            train_step([student], blindly, {UPRIGHT: second}, 1)
+            train_step([student], taught, {UPRIGHT: short}, 2)
     for one, other in zip(plain.network.parameters(), looking.network.parameters(), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(AssertionError, match="looks"):  # maps are not kept, and so the teacher is asked
-        train_step([member("at")], teaching(Unseeing(), table), [first], 0)
+        train_step([member("at")], teaching(Unseeing(), table), {UPRIGHT: first}, 0)
 
 
 class Unseeing(torch.nn.Module):
@@ -346,7 +347,7 @@ def run_steps(members, steps):
     taught = teaching()
     ready = list(epoch_of(batches(), 0))
     for step in steps:
-        train_step(members, taught, [ready[step]] * num_views(members), step)
+        train_step(members, taught, dict.fromkeys(views_of(members), ready[step]), step)
 
 
 def begun(name):

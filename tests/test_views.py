@@ -17,7 +17,7 @@ import methods
 from benchmarks import room, views
 from benchmarks.config import Views
 from benchmarks.console import make_console
-from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches
+from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches, View
 from benchmarks.training.snapshot import copy_state
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import KeptViews, choose, spared, steady
@@ -63,8 +63,26 @@ def test_crops_are_numbered_by_row_column_and_flip(flip):
 
 def test_a_batch_says_which_crops_it_shows():
     source = batches()
-    for batch in epoch_of(source, 2, start=1, view=1):
+    for batch in epoch_of(source, 2, start=1, view=View(1)):
         assert torch.equal(source.batch(Draw(batch.index, batch.crop)).images, batch.images)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_turned_views_are_cropped_anew_mirrored_together_and_turned(flip):
+    source = batches(flip)
+    turned = [View(k, k) for k in range(4)]
+    shown = [torch.cat([batch.images for batch in epoch_of(source, 1, view=view)]) for view in turned]
+    draws = [source.draws(1, view=view) for view in turned]
+    mirrored = [draw.crop % 2 if flip else 0 * draw.crop for draw in draws]
+    for turns, (images, draw) in enumerate(zip(shown, draws, strict=True)):
+        upright = source.batch(Draw(draw.index, draw.crop)).images
+        assert torch.equal(images, upright.rot90(turns, (2, 3)))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(draw.index, draws[0].index)
+        assert torch.equal(mirrored[turns], mirrored[0])
+        assert (draw.crop != draws[0].crop).any() == (turns > 0)
+    assert mirrored[0].any() == flip
+    assert torch.equal(draws[0].crop, source.draws(1).crop)
 
 
 # The table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.config import DataConfig
 from benchmarks.data.dataset import (
+    UPRIGHT,
     Augmentation,
     Batch,
     DataInfo,
@@ -17,6 +18,7 @@ from benchmarks.data.dataset import (
     Part,
     Split,
     TrainBatches,
+    View,
     check,
 )
 from benchmarks.data.splits import stratified
@@ -92,6 +94,7 @@ def _part(config: DataConfig, part: Part) -> Split:
 
 __all__ = [
     "INFO",
+    "UPRIGHT",
     "Augmentation",
     "Batch",
     "DataInfo",
@@ -100,5 +103,6 @@ __all__ = [
     "EvaluationBatches",
     "Split",
     "TrainBatches",
+    "View",
     "load",
 ]

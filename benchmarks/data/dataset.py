@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,10 @@ class Augmentation:
         crops = rows * self.offsets + columns
         return 2 * crops + torch.randint(0, 2, (num_data,), generator=generator) if self.flip else crops
 
+    def flipped_as(self, crops: Tensor, others: Tensor) -> Tensor:
+        """Crops that are mirrored where `others` are, and nowhere else."""
+        return crops - crops % 2 + others % 2 if self.flip else crops
+
     def windows(self, side: int) -> Tensor:
         """Where in the padded image, row behind row, the pixels of each crop are, `[num_crops, side · side]`."""
         crops, along = torch.arange(self.num_crops)[:, None], torch.arange(side)
@@ -197,22 +201,45 @@ class DataSet:
         return counts + self.remark
 
 
+class View(NamedTuple):
+    """One of the ways in which a batch is shown: those of other numbers are cropped anew.
+
+    Attributes:
+        number: from 0.
+        turns: quarter turns behind the crop, counter-clockwise.
+    """
+
+    number: int = 0
+    turns: int = 0
+
+
+UPRIGHT = View()
+
+
 @dataclass(frozen=True)
 class Draw:
-    """Samples of the training set by their indices, and which of the augmentation's crops each becomes, `[B]`."""
+    """Samples of the training set by their indices, and which of the augmentation's crops each becomes, `[B]`.
+
+    All of them are of one view.
+    """
 
     index: Tensor
     crop: Tensor
+    view: View = UPRIGHT
 
     def split(self, size: int) -> Iterator[Draw]:
         """So many at a time, one after another; the last ones may be fewer."""
         for first in range(0, self.index.numel(), size):  # one by one: a GPU had to wait for all of an epoch's
             part = slice(first, first + size)
-            yield Draw(self.index[part], self.crop[part])
+            yield Draw(self.index[part], self.crop[part], self.view)
+
+    def clone(self) -> Draw:
+        """The same in tensors of its own."""
+        return Draw(self.index.clone(), self.crop.clone(), self.view)
 
     @classmethod
     def join(cls, draws: Sequence[Draw]) -> Draw:
-        """Several, one behind the other."""
+        """Several upright ones, one behind the other."""
         return cls(torch.cat([draw.index for draw in draws]), torch.cat([draw.crop for draw in draws]))
 
 
@@ -220,7 +247,7 @@ class Draw:
 class Batch:
     """Normalised images `[B, C, H, W]` (channels last in memory), labels and sample indices `[B]`.
 
-    In training `crop` says which of the augmentation's crops each image is, `[B]`.
+    In training `crop` says which of the augmentation's crops each image is, `[B]`; None where it is turned.
     """
 
     images: Tensor
@@ -283,19 +310,26 @@ class TrainBatches:
         """Samples of an epoch's last batch."""
         return min(self.batch_size, self.targets.numel() - (self.steps_per_epoch - 1) * self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0, num_views: int = 1) -> Iterator[tuple[Draw, ...]]:
-        """What the steps of `epoch` from `start` on are made of: the same samples in so many views."""
-        draws = [self.draws(epoch, start, view).split(self.batch_size) for view in range(num_views)]
+    def epoch(self, epoch: int, start: int = 0, views: Sequence[View] = (UPRIGHT,)) -> Iterator[tuple[Draw, ...]]:
+        """What the steps of `epoch` from `start` on are made of: the same samples in each of the views."""
+        draws = [self.draws(epoch, start, view).split(self.batch_size) for view in views]
         return zip(*draws, strict=True)
 
-    def draws(self, epoch: int, start: int = 0, view: int = 0) -> Draw:
-        """The whole of it, one batch behind the other; each `view` augments the same samples in its own way."""
-        num_data = self.targets.numel()
-        order = torch.randperm(num_data, generator=stream(self.seed, "order", epoch))
-        generator = stream(self.seed, "augmentation", epoch, *([view] if view else []))
-        crops = self.augmentation.draw(num_data, generator)
+    def draws(self, epoch: int, start: int = 0, view: View = UPRIGHT) -> Draw:
+        """The whole of it, one batch behind the other; each view crops and mirrors the same samples in its own way.
+
+        One that is turned is mirrored where the first view is: what is to be told from its turn is one image.
+        """
+        order = torch.randperm(self.targets.numel(), generator=stream(self.seed, "order", epoch))
+        crops = self._crops(epoch, view.number)
+        if view.turns:
+            crops = self.augmentation.flipped_as(crops, self._crops(epoch, 0))
         index = order[start * self.batch_size : self.steps_per_epoch * self.batch_size]
-        return Draw(index.to(self.device), crops[index].to(self.device))
+        return Draw(index.to(self.device), crops[index].to(self.device), view)
+
+    def _crops(self, epoch: int, number: int) -> Tensor:
+        generator = stream(self.seed, "augmentation", epoch, *([number] if number else []))
+        return self.augmentation.draw(self.targets.numel(), generator)
 
     def batch(self, draw: Draw) -> Batch:
         """The batch of these samples; reads no device value."""
@@ -305,7 +339,9 @@ class TrainBatches:
         chosen = self.windows[crop] + height * width * index[:, None]
         pixels = self.padded.permute(0, 2, 3, 1).view(-1, channels).index_select(0, chosen.flatten())
         images = pixels.view(-1, self.side, self.side, channels).permute(0, 3, 1, 2)
-        return Batch(self.normalise(images), self.targets[index], index, crop)
+        if not draw.view.turns:
+            return Batch(self.normalise(images), self.targets[index], index, crop)
+        return Batch(self.normalise(images.rot90(draw.view.turns, (2, 3))), self.targets[index], index)
 
     def first(self, size: int) -> Draw:
         """The first samples without augmentation, for measuring."""

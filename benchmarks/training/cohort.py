@@ -24,7 +24,7 @@ from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
 from benchmarks.training.signals import Interruption
 from benchmarks.training.snapshot import changed_entry, copy_state
-from benchmarks.training.step import num_views, union_of_needs
+from benchmarks.training.step import union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
@@ -191,7 +191,7 @@ class Cohort:
         for member in members:
             member.begin_epoch(epoch, self.lr(epoch))
         start = self.step % self.batches.steps_per_epoch
-        steps = self.batches.epoch(epoch, start, num_views(members))
+        steps = self.batches.epoch(epoch, start, views_of(members))
         if self.teaching.knows(union_of_needs(member.stage(epoch) for member in members)):
             steps = self._seen(steps, interruption)
         for draws in steps:
@@ -208,8 +208,9 @@ class Cohort:
         """These steps, behind the teacher's looks at what it has not seen of their views."""
         while ahead := list(islice(steps, STEPS_AHEAD)):
             for draws in zip(*ahead, strict=True):  # view by view
-                for _ in self.teaching.look_ahead(Draw.join(draws)):
-                    self._heed(interruption)
+                if draws[0].view.turns == 0:
+                    for _ in self.teaching.look_ahead(Draw.join(draws)):
+                        self._heed(interruption)
             yield from ahead
 
     def _heed(self, interruption: Interruption) -> None:

@@ -6,6 +6,7 @@ and it measures how long a step takes on this machine.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.snapshot import changed_entry, copy_state
-from benchmarks.training.step import num_views
+from benchmarks.training.step import views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.trial import global_draws, on_trial
 from benchmarks.variants import Specs, StudentConfig
@@ -113,7 +114,7 @@ def _check_stage(
     """Check the stage that `step` belongs to; for each of its terms what learns by it."""
     teacher, size = teaching.network, batch.targets.numel()
     before = None if teacher is None else copy_state(teacher)
-    batch = Batch.join([batch] * member.num_views)
+    batch = Batch.join([batch] * len(member.views))
     shown = teaching.shows(member.stage(step).needs, batch)
     versions = [tensor._version for tensor in _tensors(shown)]
     member.begin_epoch(step, student.train.lr)
@@ -186,7 +187,7 @@ def _time_step(
         return 0.0
     graphs = graphs_of(train, batches.device)
     launch = Launcher(teaching, batches, graphs, compiles=train.compiles)
-    draws = [batches.first(train.batch_size)] * num_views(members)
+    draws = [dataclasses.replace(batches.first(train.batch_size), view=view) for view in views_of(members)]
 
     def steps(count: int) -> None:
         for _ in range(count):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.data import Batch
+from benchmarks.data import UPRIGHT, Batch, View
 from benchmarks.errors import first_line
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled
@@ -31,6 +31,7 @@ NETWORKS, LOSSES = (2, 0.01), (10, 0.001)
 SMALL = 1e-5  # a part of all losses, or of all gradients, that may be nothing but rounding
 
 Found = dict[str, Tensor]  # vectors by what they are
+Look = tuple[str, tuple[View, ...], frozenset[str]]  # who looks, at which views, for what
 
 
 class Examiner:
@@ -45,11 +46,11 @@ class Examiner:
     def __init__(self, teaching: Teaching, say: Callable[[str], None], compiles: bool) -> None:
         self.teaching, self.say, self.compiles = teaching, say, compiles
         self._networks = compiles  # so far
-        self._looks: set[tuple[str, int, frozenset[str]]] = set()  # who looks well, at how many views, for what
+        self._looks: set[Look] = set()  # all went well
         self._losses: dict[str, bool] = {}  # which students' are right
 
     def __call__(
-        self, members: Sequence[Member], views: Sequence[Batch], step: int, needs: frozenset[str]
+        self, members: Sequence[Member], views: Mapping[View, Batch], step: int, needs: frozenset[str]
     ) -> Compiled:
         """What may use compiled kernels in this step: all networks or none, and which students' losses.
 
@@ -62,23 +63,23 @@ class Examiner:
         self._networks = self._networks and self._look_well(members, views, step, needs)
         new = [member for member in members if step >= 0 and member.name not in self._losses]
         if new:
-            taught = [self.teaching.shows(needs, view, self._networks) for view in views]
+            taught = {view: self.teaching.shows(needs, batch, self._networks) for view, batch in views.items()}
             self._losses |= {member.name: self._judges_well(member, views, taught) for member in new}
         return Compiled(self._networks, frozenset(name for name, right in self._losses.items() if right))
 
     def _look_well(
-        self, members: Sequence[Member], views: Sequence[Batch], step: int, needs: frozenset[str]
+        self, members: Sequence[Member], views: Mapping[View, Batch], step: int, needs: frozenset[str]
     ) -> bool:
-        looks: dict[tuple[str, int, frozenset[str]], tuple[Network, torch.autocast]] = {
-            ("student", member.num_views, maps_of(member.own_needs)): (member.network, member.precision)
+        looks: dict[Look, tuple[Network, torch.autocast]] = {
+            ("student", member.views, maps_of(member.own_needs)): (member.network, member.precision)
             for member in members
             if step >= 0 and member.reaches_all
         }
         if self.teaching.network is not None and needs:
-            looks["teacher", 1, maps_of(needs)] = self.teaching.network, self.teaching.precision
+            looks["teacher", (UPRIGHT,), maps_of(needs)] = self.teaching.network, self.teaching.precision
         for key in looks.keys() - self._looks:
-            who, num_views, parts = key
-            images, (network, precision) = Batch.join(views[:num_views]).images, looks[key]
+            who, seen, parts = key
+            images, (network, precision) = Batch.join([views[view] for view in seen]).images, looks[key]
             if reason := network_objection(network, images, parts, precision):
                 self.say(
                     f"note: the networks compute by torch's own kernels, not compiled ones: the {who}: {reason}"
@@ -87,13 +88,15 @@ class Examiner:
             self._looks.add(key)
         return True
 
-    def _judges_well(self, member: Member, views: Sequence[Batch], taught: Sequence[Features | None]) -> bool:
+    def _judges_well(
+        self, member: Member, views: Mapping[View, Batch], taught: Mapping[View, Features | None]
+    ) -> bool:
         if member.method.heeds_epochs:  # its losses would be compiled for each epoch anew
             return False
-        seen = slice(member.num_views)
-        batch, before = Batch.join(views[seen]), copy.deepcopy(member.classifier.state_dict())
+        batch = Batch.join([views[view] for view in member.views])
+        before = copy.deepcopy(member.classifier.state_dict())
         compiled = Compiled(self._networks)
-        shown = partial(join_features, taught[seen])
+        shown = partial(join_features, [taught[view] for view in member.views])
         student, teacher = member.judged(batch.images, shown, compiled)
         member.classifier.load_state_dict(before)  # batch norms have moved
         reason = losses_objection(member.classifier, student, teacher, batch)

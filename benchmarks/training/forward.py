@@ -61,7 +61,7 @@ def _judge(
 ) -> Tensor:
     terms = {}
     if method.active("ce"):
-        terms["ce"] = F.cross_entropy(student.logits, targets)
+        terms["ce"] = F.cross_entropy(method.labelled(student.logits), method.labelled(targets))
     if method.needs:
         assert teacher is not None
         terms |= method(student, teacher, targets, index)

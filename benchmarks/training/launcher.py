@@ -90,7 +90,7 @@ class Launcher:
 
         Args:
             members: all of them in the stage that `step` belongs to.
-            draws: its samples, in as many views as `num_views`.
+            draws: its samples, in each of `views_of` the members.
             step: counted from the main training's first.
         """
         for member in members:
@@ -111,7 +111,7 @@ class Launcher:
         lanes: Sequence[Lane] = (),
         watched: bool = False,
     ) -> None:
-        views = [self.batches.batch(draw) for draw in draws]
+        views = {draw.view: self.batches.batch(draw) for draw in draws}
         stages = [member.stage(step) for member in members]
         self._needs[step < 0] = needs = union_of_needs(stages, self._needs[step < 0])
         # A short batch would be compiled anew, and what torch has met under watch it never compiles.
@@ -161,7 +161,7 @@ class Launcher:
         recordings = self._decision.recordings
         if _size(draws) in recordings:
             return recordings[_size(draws)]
-        places = [Draw(draw.index.clone(), draw.crop.clone()) for draw in draws]
+        places = [draw.clone() for draw in draws]
 
         def work() -> None:
             lanes = graphs.lanes(urgency(lengths))

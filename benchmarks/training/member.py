@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import metrics
 from benchmarks.config import Optimizer, TrainConfig
-from benchmarks.data import Batch
+from benchmarks.data import Batch, View
 from benchmarks.models import Network
 from benchmarks.training.compiling import NOTHING, Compiled
 from benchmarks.training.device import autocast
@@ -115,9 +115,9 @@ class Member:
         return self.pretraining.history if self.pretraining else []
 
     @property
-    def num_views(self) -> int:
-        """Augmented views of each image in its batches."""
-        return self.method.num_views
+    def views(self) -> tuple[View, ...]:
+        """Those of each image in its batches."""
+        return tuple(View(k, k if self.method.turned else 0) for k in range(self.method.num_views))
 
     @property
     def reaches_all(self) -> bool:
@@ -161,7 +161,7 @@ class Member:
         stage = self.stage(step)
         losses, logits = self.losses(batch, taught, step, compiled)
         weights = stage.descend(losses)
-        stage.meter.update(losses.detach(), weights, logits, batch.targets)
+        stage.meter.update(losses.detach(), weights, logits, self.method.labelled(batch.targets))
 
     def losses(
         self,
@@ -175,7 +175,7 @@ class Member:
             return self._pretraining_losses(batch, taught), None
         student, teacher = self.judged(batch.images, taught, compiled)
         losses = judge(self.method, student, teacher, batch.targets, batch.index, self.name in compiled.losses)
-        return losses, student.logits.detach()
+        return losses, self.method.labelled(student.logits.detach())
 
     def judged(
         self, images: Tensor, taught: Taught, compiled: Compiled = NOTHING

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 
-from benchmarks.data import Batch
+from benchmarks.data import Batch, View
 from benchmarks.training.compiling import NOTHING, Compiled
 from benchmarks.training.graphs import Lane
 from benchmarks.training.member import Member
@@ -20,7 +20,7 @@ from methods.features import joined
 def train_step(
     members: Sequence[Member],
     teaching: Teaching,
-    views: Sequence[Batch],
+    views: Mapping[View, Batch],
     step: int,
     compiled: Compiled = NOTHING,
 ) -> None:
@@ -29,7 +29,7 @@ def train_step(
     Args:
         members: all of them in the stage that `step` belongs to.
         teaching: who teaches them.
-        views: the batch, augmented in as many ways as `num_views`.
+        views: the batch in each of `views_of` the members.
         step: counted from the main training's first.
         compiled: what may compute by compiled kernels.
     """
@@ -42,7 +42,7 @@ def train_step(
 def learn(
     members: Sequence[Member],
     teaching: Teaching,
-    views: Sequence[Batch],
+    views: Mapping[View, Batch],
     step: int,
     needs: frozenset[str],
     lanes: Sequence[Lane] = (),
@@ -58,11 +58,11 @@ def learn(
     """
     looking, *learning = lanes or [Lane()] * (1 + len(members))
     with looking:
-        shown = [teaching.shows(needs, view, compiled.networks) for view in views]
+        shown = {view: teaching.shows(needs, batch, compiled.networks) for view, batch in views.items()}
     for member, lane in zip(members, learning, strict=True):
-        seen = slice(member.num_views)
+        taught = partial(_taught, looking, [shown[view] for view in member.views])
         with lane:
-            member.step(Batch.join(views[seen]), partial(_taught, looking, shown[seen]), step, compiled)
+            member.step(Batch.join([views[view] for view in member.views]), taught, step, compiled)
 
 
 def _taught(looking: Lane, shown: Sequence[Features | None]) -> Features | None:
@@ -71,9 +71,9 @@ def _taught(looking: Lane, shown: Sequence[Features | None]) -> Features | None:
     return join_features(shown)
 
 
-def num_views(members: Iterable[Member]) -> int:
-    """Augmented views that the members need of a batch."""
-    return max((member.num_views for member in members), default=1)
+def views_of(members: Iterable[Member]) -> tuple[View, ...]:
+    """Those that any of the members needs of a batch, the upright first one before all others."""
+    return tuple(dict.fromkeys(view for member in members for view in member.views))
 
 
 def join_features(views: Sequence[Features | None]) -> Features | None:

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.config import TrainConfig
-from benchmarks.data import Batch, Draw, TrainBatches
+from benchmarks.data import Batch, Draw, TrainBatches, View
 from benchmarks.training.compiling import Compiled
 from benchmarks.training.device import seconds
 from benchmarks.training.forward import look
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.step import num_views, train_step, union_of_needs
+from benchmarks.training.step import train_step, union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is taken for the peak
@@ -46,7 +46,7 @@ class Loop:
     ) -> None:
         self.teaching, self.members, self.device = teaching, list(members), batches.device
         self.needs = union_of_needs(members)
-        self.batches, self.draws = batches, _endless(batches, num_views(members))
+        self.batches, self.draws = batches, _endless(batches, views_of(members))
         self.launch = Launcher(teaching, batches, graphs_of(train, batches.device), say, train.compiles)
 
     @cached_property
@@ -60,8 +60,8 @@ class Loop:
             return
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
-        views = Draw.join([draw for draws in ahead for draw in draws])
-        for _ in self.teaching.look_ahead(views):
+        upright = Draw.join([draw for draws in ahead for draw in draws if draw.view.turns == 0])
+        for _ in self.teaching.look_ahead(upright):
             pass
 
     def run(self, num_steps: int) -> None:
@@ -69,22 +69,22 @@ class Loop:
         for draws in itertools.islice(self.draws, num_steps):
             self.launch(self.members, draws, step=0)
 
-    def views(self) -> list[Batch]:
+    def views(self) -> dict[View, Batch]:
         """The next whole batch in its views."""
         size = self.batches.batch_size
         draws = next(draws for draws in self.draws if draws[0].index.numel() == size)
-        return [self.batches.batch(draw) for draw in draws]
+        return {draw.view: self.batches.batch(draw) for draw in draws}
 
-    def look(self, views: Sequence[Batch]) -> None:
+    def look(self, views: Mapping[View, Batch]) -> None:
         """The teacher's part of a step."""
-        for view in views:
-            self.teaching.shows(self.needs, view, self.compiled.networks)
+        for batch in views.values():
+            self.teaching.shows(self.needs, batch, self.compiled.networks)
 
 
-def _endless(batches: TrainBatches, num_views: int) -> Iterator[tuple[Draw, ...]]:
+def _endless(batches: TrainBatches, views: Sequence[View]) -> Iterator[tuple[Draw, ...]]:
     """The steps of epoch after epoch."""
     for epoch in itertools.count():
-        yield from batches.epoch(epoch, num_views=num_views)
+        yield from batches.epoch(epoch, views=views)
 
 
 def parts(loop: Loop, num_steps: int) -> dict[str, float]:
@@ -97,7 +97,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     (member,) = loop.members
     loop.look_ahead(2)  # the next batch may be a short one
     views = loop.views()
-    batch = Batch.join(views)
+    batch = Batch.join(list(views.values()))
     compiles = loop.compiled.networks and member.reaches_all
 
     def student() -> None:
