@@ -49,7 +49,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A stage before the main training, with losses of its own, at a constant learning rate, without cross entropy.
+    """A stage before the main training, with losses of its own, without cross entropy.
 
     Attributes:
         part: its length as a part of the main training's epochs; it lasts one epoch at least.
@@ -57,6 +57,7 @@ class Pretraining:
         needs: parts of `Features` that `Method.pretrain` reads.
         student: whether the student takes part; one that does not stays as it is.
         lr: learning rate; None: the one that the main training begins with.
+        milestones: where it falls as it does at those of the main training, as parts of the stage.
     """
 
     part: float
@@ -64,6 +65,7 @@ class Pretraining:
     needs: frozenset[str]
     student: bool = True
     lr: float | None = None
+    milestones: tuple[float, ...] = ()
 
 
 class Network(Protocol):

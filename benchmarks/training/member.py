@@ -74,7 +74,7 @@ class Member:
         self.name, self.network, self.method = name, network, method
         self.precision = autocast(train, next(network.parameters()).device)  # the network's; losses are in float32
         self.classifier = Classifier(network, method).train()
-        self.epoch = 0
+        self.epoch, self.decay = 0, train.decay
         self.stopped = False  # an observer of the cohort has seen enough of it
         parameters = [each for each in self.classifier.parameters() if each.requires_grad]
         base = {term: method.config.weights[term] for term in method.terms}
@@ -131,8 +131,14 @@ class Member:
         """Begin or continue an epoch at a learning rate."""
         self.epoch = epoch
         self.method.epoch(epoch)
-        own = self.method.pretraining.lr if epoch < 0 and self.method.pretraining else None
-        self.stage(epoch).set_lr(own or lr)
+        self.stage(epoch).set_lr(self._pretraining_lr(epoch, lr) if epoch < 0 else lr)
+
+    def _pretraining_lr(self, epoch: int, lr: float) -> float:
+        stage = self.method.pretraining
+        assert stage is not None
+        done = 1 + epoch / self.pretraining_epochs
+        passed = sum(done >= milestone for milestone in stage.milestones)
+        return (stage.lr or lr) * self.decay**passed
 
     def advance(self, step: int) -> None:
         """Make ready for a step: what Python decides of it, whose results lie on the device."""
