@@ -393,12 +393,14 @@ def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: Feature
         )
 
 
-def pretraining_of(**conditions: Any) -> Any:
+def pretraining_of(
+    default: float = 0.125, source: str = "RepDistiller: 30 epochs before 240", **conditions: Any
+) -> Any:
     """The field `pretraining`; `conditions` as of `acts_with`."""
     return option(
-        0.125,
+        default,
         "length of the stage before the main training, as a part of train.epochs; an epoch at least",
-        source="RepDistiller: 30 epochs before 240",
+        source=source,
         search=Search(0.02, 0.5, log=True),
         above=0,
         **conditions,

@@ -108,8 +108,8 @@ def test_a_method_is_told_of_every_epoch_and_again_on_resuming(distil, output, t
 
 
 # Two epochs before the main training, one for the others that have a stage there.
-AB = "{name: ab, pretraining: 0.67}"
-NEW = {name: name for name in ("fsp", "ft", "ofd", "simkd", "ctkd", "mlkd")} | {"ab": AB}
+AB, SSKD = "{name: ab, pretraining: 0.67}", "{name: sskd, pretraining: 0.67}"
+NEW = {name: name for name in ("fsp", "ft", "ofd", "simkd", "ctkd", "mlkd")} | {"ab": AB, "sskd": SSKD}
 WORDS = ("train.epochs=3", "teacher.epochs=2", "train.milestones=[2]")
 STEPS = 3  # of an epoch
 
@@ -140,14 +140,14 @@ def test_a_method_with_a_hook_alone_is_what_it_is_in_any_cohort(name, distil, ou
 
 
 def test_interrupted_in_the_stage_before_behind_it_and_in_the_main_training(distil, output, whole, capsys):
-    words = [*WORDS, f"methods=[kd,ft,{AB},mlkd,simkd]"]
+    words = [*WORDS, f"methods=[kd,ft,{AB},mlkd,simkd,{SSKD}]"]
     for step in (STEPS + 2, 2 * STEPS, 3 * STEPS + 1):
         with interrupted_at(step):
             assert distil(*words) == 143
         assert f"interrupted at step {step} and" in capsys.readouterr().out
     assert distil(*words) == 0
     assert f"continued at step {step} of {5 * STEPS}" in capsys.readouterr().out
-    check_equal(output, whole, ["kd", "ft", "ab", "mlkd", "simkd"])
+    check_equal(output, whole, ["kd", "ft", "ab", "mlkd", "simkd", "sskd"])
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_one_that_waited_for_anothers_stage_goes_on_alone(distil, output, whole)
 
 
 def test_the_stage_before_is_recorded_with_its_cost(whole):
-    for label, epochs in (("ab", 2), ("fsp", 1), ("ft", 1), ("kd", 0)):
+    for label, epochs in (("ab", 2), ("sskd", 2), ("fsp", 1), ("ft", 1), ("kd", 0)):
         content = result(whole, label)
         rows = content.get("pretraining", [])
         assert [row["epoch"] for row in rows] == [*range(1, epochs + 1)]
@@ -182,6 +182,7 @@ def test_the_stage_before_is_recorded_with_its_cost(whole):
         assert not any(before & row.keys() for row in content["history"])
     assert [row["lr"] for row in result(whole, "ab")["pretraining"]] == [0.05, 0.05]
     assert [row["lr"] for row in result(whole, "ft")["pretraining"]] == [0.01]
+    assert [row["lr"] for row in result(whole, "sskd")["pretraining"]] == pytest.approx([0.05, 0.005])
     first, second = (row["train/loss/ab"] for row in result(whole, "ab")["pretraining"])
     assert second < first
 

@@ -65,11 +65,13 @@ VARIANTS = {
     "rld": [{"standardise": True}],
     "sdd": [{"standardise": True}, {"scales": [1, 2, 8]}],
     "srrl": [{"connects": "embedding"}],
+    "sskd": [{"standardise": True}, {"tf_wrong": 0.0}],
     "vid": [{"train_variance": False}],
 }
 # Parts that a method reads of the teacher alone.
 OF_THE_TEACHER = {"reviewkd": {"preacts"}, "simkd": {"logits"}}
 ALL_VARIANTS = [(name, config) for name in NAMES for config in [{}, *VARIANTS.get(name, [])]]
+SIZE = {"sskd": {"batch": 8}}  # a multiple of its views
 every_variant = pytest.mark.parametrize(
     ("name", "config"),
     ALL_VARIANTS,
@@ -85,7 +87,8 @@ def all_terms(name):
 def pair(name, seed=0):
     """Features of two networks that the method can serve, of different widths where it connects them."""
     widths = {"channels": (3, 4, 6, 5)} if name in IMPOSSIBLE else {}
-    return student_features(seed=seed), teacher_features(seed=seed + 1000, **widths)
+    size = SIZE.get(name, {})
+    return student_features(seed=seed, **size), teacher_features(seed=seed + 1000, **widths, **size)
 
 
 # Terms and gradients
@@ -130,8 +133,8 @@ def total_of(method, student, teacher):
     return sum(terms, torch.zeros(()))
 
 
-# Parameters whose gradient is no slope on purpose: the temperature ascends, and the paraphraser has learned before.
-NO_SLOPE = {"ctkd": "theta", "ft": "paraphraser"}
+# Parameters whose gradient is no slope on purpose: the temperature ascends, and others have learned before.
+NO_SLOPE = {"ctkd": "theta", "ft": "paraphraser", "sskd": "head_teacher"}
 
 
 @pytest.mark.parametrize(
@@ -142,9 +145,10 @@ def test_the_gradient_is_the_slope_of_the_terms(name, config):
 
     But WSLD's weights are, on purpose.
     """
-    features, teacher = student_features(signed=True), pair(name)[1]  # no zeros, where a ReLU has no slope
+    signed = SIZE.get(name, {}) | {"signed": True}  # no zeros, where a ReLU has no slope
+    features, teacher = student_features(**signed), pair(name)[1]
     method = make(name, features, teacher, weights=all_terms(name), **config)
-    terms_of(method, student_features(seed=7, signed=True), teacher)  # fixes what the first batch does, as CRD's Z
+    terms_of(method, student_features(seed=7, **signed), teacher)  # fixes what the first batch does, as CRD's Z
 
     def learning(method):
         named = method.named_parameters()
@@ -428,6 +432,10 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     "sdd": ({"ce": 0.1, "sdd": 0.9}, {"temperature": 4, "scales": [1, 2, 4], "beta": 2}),
     "ttm": ({"ce": 1, "ttm": 45}, {"exponent": 0.1, "weighted": False}),
     "srd": ({"ce": 1, "kd": 1, "srd": 2}, {"temperature": 1, "exponent": 4}),
+    "sskd": (
+        {"ce": 0.1, "kd": 0.9, "tf": 2.7, "ss": 10},
+        {"temperature": 4, "ss_temperature": 0.5, "ss_wrong": 0.75, "tf_wrong": 1, "pretraining": 60 / 240},
+    ),
 }
 
 
@@ -509,6 +517,10 @@ def test_a_resolved_configuration_builds_the_same_method(name, config):
         ("dist", {"weights": {"inter": 0.0, "intra": 0.0}, "standardise": True}, "standardise"),
         ("wsld", {"weights": {"wsld": 0.0}, "temperature": 2.0}, "temperature"),
         ("rld", {"weights": {"mcd": 0.0}, "temperature": 2.0}, "temperature"),
+        ("sskd", {"weights": {"kd": 0.0, "tf": 0.0}, "temperature": 2.0}, "temperature"),
+        ("sskd", {"weights": {"tf": 0.0}, "tf_wrong": 0.5}, "tf_wrong"),
+        ("sskd", {"weights": {"ss": 0.0}, "ss_wrong": 0.5}, "ss_wrong"),
+        ("sskd", {"weights": {"ss": 0.0}, "pretraining": 0.5}, "pretraining"),
         ("rld", {"weights": {"scd": 0.0}, "confidence_temperature": 2.0}, "confidence_temperature"),
         ("sdd", {"weights": {"sdd": 0.0}, "scales": [1]}, "scales"),
         ("sdd", {"weights": {"sdd": 0.0}, "beta": 1.0}, "beta"),

@@ -184,7 +184,7 @@ def test_learning_rate_falls_after_each_milestone(tmp_path):
 # One step
 
 # Weights that do not learn in the main training: another classifier is used, or they have learned before.
-AT_REST = {"simkd": ("fc.",), "ft": ("paraphraser.",)}
+AT_REST = {"simkd": ("fc.",), "ft": ("paraphraser.",), "sskd": ("head_teacher.",)}
 
 
 @pytest.mark.parametrize("schedule", [each for each in Schedule if each != Schedule.default])
