@@ -26,6 +26,7 @@ from benchmarks.models import Network
 from benchmarks.tensors import write_tensors
 from benchmarks.training.forward import look
 from benchmarks.training.member import Classifier, Member
+from benchmarks.training.teaching import Teaching
 from methods import Features
 
 ARTIFACTS_FILE = "artifacts.safetensors"
@@ -36,13 +37,12 @@ class Artifacts:
     """Writes the arrays of a cohort's students.
 
     Args:
-        teacher: frozen; None if no method of the cohort needs one.
+        teaching: who teaches them.
         evaluation: the images.
-        precision: the networks' autocast.
     """
 
-    def __init__(self, teacher: Network | None, evaluation: EvaluationBatches, precision: torch.autocast) -> None:
-        self.teacher, self.evaluation, self.precision = teacher, evaluation, precision
+    def __init__(self, teaching: Teaching, evaluation: EvaluationBatches) -> None:
+        self.teacher, self.precision, self.evaluation = teaching.network, teaching.precision, evaluation
         self.embedded = evenly(NUM_EMBEDDED, evaluation.split.targets)
         self.samples = evenly(NUM_SAMPLES, evaluation.split.targets)
 
@@ -59,7 +59,6 @@ class Artifacts:
         student = self._sample_features(member.network)
         arrays |= _named("student", attention(student))
         if member.has_teacher:
-            assert self.teacher is not None
             arrays |= _named("teacher", self._teacher_outputs) | _named("teacher", attention(self._teacher_samples))
             arrays |= self._exhibits(member, student)
         path = folder / ARTIFACTS_FILE

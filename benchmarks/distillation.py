@@ -29,7 +29,7 @@ from benchmarks.tracking import check_tracking
 from benchmarks.training.build import build_cohort, specs_of
 from benchmarks.training.checkpoints import Checkpoints, delete_leftovers
 from benchmarks.training.cohort import Observer, Seat
-from benchmarks.training.device import autocast, device_name
+from benchmarks.training.device import device_name
 from benchmarks.training.member import Member
 from benchmarks.training.view_table import ViewTable
 from benchmarks.variants import StudentConfig, Variant
@@ -237,7 +237,9 @@ class Distillation:
         students = [job.config for job in jobs]
         members, teaching = build_cohort(students, self.specs, batches.targets, num_steps, teacher)
         seats = [Seat(member, Checkpoints(job.folder.path)) for member, job in zip(members, jobs, strict=True)]
-        artifacts = self._artifacts(bench, teacher) if self.run.tracking.artifacts else None
+        artifacts = None
+        if self.run.tracking.artifacts:
+            artifacts = Artifacts(teaching, EvaluationBatches(bench.dataset, self.device))
         with (
             self._views(members, teacher, batches) as table,
             Recorder(self.run, jobs, members, self.teacher, top1, artifacts) as recorder,
@@ -254,10 +256,6 @@ class Distillation:
             return contextlib.nullcontext()
         kept = kept_views(self.run, members, teacher, self.teacher.sha256, batches, self.console)
         return kept or contextlib.nullcontext()
-
-    def _artifacts(self, bench: Workbench, teacher: Network | None) -> Artifacts:
-        evaluation = EvaluationBatches(bench.dataset, self.device)
-        return Artifacts(teacher, evaluation, autocast(self.run.train, self.device))
 
 
 def _finish(recorder: Recorder, trained: Sequence[tuple[Job, Seat]]) -> None:
