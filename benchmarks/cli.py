@@ -50,7 +50,7 @@ class Command:
             settings for the whole command, merged before those typed (Hydra's package `_global_`). It is called
             when the command runs, which can then say which method's or data set's file is broken.
         defaults: options that are chosen unless said otherwise; None: nothing is.
-        overview: printed for the bare command; None: it runs.
+        overview: what is printed for the bare command, given this; None: it runs.
         verbs: other things that it does, by the word that is typed for them, wherever it stands.
         lists: what another command takes several of, with its name: `{"seeds": "benchmarks.suite"}` for `seed`.
     """
@@ -62,7 +62,7 @@ class Command:
     run: Callable[[DictConfig, frozenset[str]], int]
     groups: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     defaults: Mapping[str, str | None] = field(default_factory=dict)
-    overview: Callable[[], str] | None = None
+    overview: Callable[[Command], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
     lists: Mapping[str, str] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
 
 def _run(command: Command, arguments: list[str]) -> int:
     if not arguments and command.overview:
-        print(command.overview())
+        print(command.overview(command))
         return 0
     verb = next((word for word in arguments if word in command.verbs), None)
     words = [word for word in arguments if word != verb]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 
 from benchmarks import data, models
+from benchmarks.cli import Command
 from benchmarks.help import WIDTH
 from benchmarks.pairs import PAIRS
 from methods import available, get
 
 
-def overview(name: str, summary: str, examples: Sequence[str]) -> str:
+def overview(command: Command) -> str:
     """Methods with their papers, pairs, networks, data sets and examples."""
-    lines = [f"python -m {name}: {summary}", "", "Methods (method=…):"]
+    lines = [f"python -m {command.name}: {command.summary}", "", "Methods (method=…):"]
     for method in available():
         cls = get(method)
         reference = (
@@ -26,6 +26,6 @@ def overview(name: str, summary: str, examples: Sequence[str]) -> str:
     lines += textwrap.wrap(", ".join(models.available()), WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += ["", "Data sets (data=…):"]
     lines += [f"  {entry:12} {info.summary}" for entry, info in data.INFO.items()]
-    lines += ["", "Examples:", *(f"  {example}" for example in examples)]
-    lines += ["", f"python -m {name} help shows all settings, method=NAME help those of a method."]
+    lines += ["", "Examples:", *(f"  {example}" for example in command.examples)]
+    lines += ["", f"python -m {command.name} help shows all settings, method=NAME help those of a method."]
     return "\n".join(lines)

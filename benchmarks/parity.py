@@ -38,12 +38,6 @@ from benchmarks.words import counted, signed
 from benchmarks.workbench import Workbench, open_workbench
 from methods import option
 
-NAME = "benchmarks.parity"
-SUMMARY = "compare the accuracy of students that this suite trains in its fast ways with those of a plain loop"
-EXAMPLES = (
-    "python -m benchmarks.parity method=kd pair=vgg13_vgg8 data=digits",
-    "python -m benchmarks.parity 'methods=[kd,aftkd]' pair=vgg13_vgg8 repeats=5 train.epochs=2 out=parity.json",
-)
 PLAIN = "plain loop"
 FOLDER = "parity"  # in `output`
 
@@ -285,14 +279,17 @@ def _behind(job: Job) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    name=NAME,
-    summary=SUMMARY,
-    examples=EXAMPLES,
+    name="benchmarks.parity",
+    summary="compare the accuracy of students that this suite trains in its fast ways with those of a plain loop",
+    examples=(
+        "python -m benchmarks.parity method=kd pair=vgg13_vgg8 data=digits",
+        "python -m benchmarks.parity 'methods=[kd,aftkd]' pair=vgg13_vgg8 repeats=5 train.epochs=2 out=parity.json",
+    ),
     config=ParityConfig,
     groups=groups.of_a_run,
     defaults=groups.DEFAULTS,
     run=execute,
-    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
+    overview=overview,
 )
 
 if __name__ == "__main__":

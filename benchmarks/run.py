@@ -14,14 +14,6 @@ from benchmarks.distillation import Distillation
 from benchmarks.overview import overview
 from benchmarks.protocol import resolve
 
-NAME = "benchmarks.run"
-SUMMARY = "distil a student from a teacher, tracked in W&B; the teacher is trained first if there is none"
-EXAMPLES = (
-    "python -m benchmarks.run method=aftkd pair=vgg13_vgg8 data=digits",
-    "KD_DATA=/data python -m benchmarks.run method=kd pair=vgg13_vgg8 seed=1",
-    "python -m benchmarks.run 'methods=[none,kd,at,aftkd]' pair=vgg13_vgg8 data=digits",
-)
-
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
@@ -30,15 +22,19 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
 
 
 COMMAND = Command(
-    name=NAME,
-    summary=SUMMARY,
-    examples=EXAMPLES,
+    name="benchmarks.run",
+    summary="distil a student from a teacher, tracked in W&B; the teacher is trained first if there is none",
+    examples=(
+        "python -m benchmarks.run method=aftkd pair=vgg13_vgg8 data=digits",
+        "KD_DATA=/data python -m benchmarks.run method=kd pair=vgg13_vgg8 seed=1",
+        "python -m benchmarks.run 'methods=[none,kd,at,aftkd]' pair=vgg13_vgg8 data=digits",
+    ),
     config=RunConfig,
     groups=groups.of_a_run,
     defaults=groups.DEFAULTS,
     run=execute,
     lists={"seeds": "benchmarks.suite", "pairs": "benchmarks.suite"},
-    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
+    overview=overview,
 )
 
 if __name__ == "__main__":

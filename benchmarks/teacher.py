@@ -26,12 +26,6 @@ from benchmarks.words import counted
 from benchmarks.workbench import Workbench, prepare_torch
 from methods import option, unknown
 
-EXAMPLES = (
-    "python -m benchmarks.teacher pair=vgg13_vgg8",
-    "python -m benchmarks.teacher network=vgg13 checkpoint=save/models/vgg13_vanilla/ckpt_epoch_240.pth",
-    "python -m benchmarks.teacher list",
-)
-
 
 @dataclass(frozen=True)
 class TeacherCommandConfig:
@@ -187,7 +181,11 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
 COMMAND = Command(
     name="benchmarks.teacher",
     summary="train a teacher under the common protocol, import a published checkpoint, or list the store",
-    examples=EXAMPLES,
+    examples=(
+        "python -m benchmarks.teacher pair=vgg13_vgg8",
+        "python -m benchmarks.teacher network=vgg13 checkpoint=save/models/vgg13_vanilla/ckpt_epoch_240.pth",
+        "python -m benchmarks.teacher list",
+    ),
     config=TeacherCommandConfig,
     groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
     defaults={"pair": None, "data": "cifar100"},

@@ -27,13 +27,6 @@ from benchmarks.training.stopwatch import launched_step, matrix_product_peak, op
 from benchmarks.words import counted
 from benchmarks.workbench import open_workbench
 
-NAME = "benchmarks.throughput"
-SUMMARY = "images per second of a plain loop, of this suite and of a cohort, measured by turns in one process"
-EXAMPLES = (
-    "python -m benchmarks.throughput pair=vgg13_vgg8 'methods=[kd,at,fitnet,crd,aftkd]'",
-    "python -m benchmarks.throughput pair=vgg13_vgg8 method=kd data=digits repeats=3 out=throughput.json",
-)
-
 
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
@@ -172,14 +165,17 @@ def _write(
 
 
 COMMAND = Command(
-    name=NAME,
-    summary=SUMMARY,
-    examples=EXAMPLES,
+    name="benchmarks.throughput",
+    summary="images per second of a plain loop, of this suite and of a cohort, measured by turns in one process",
+    examples=(
+        "python -m benchmarks.throughput pair=vgg13_vgg8 'methods=[kd,at,fitnet,crd,aftkd]'",
+        "python -m benchmarks.throughput pair=vgg13_vgg8 method=kd data=digits repeats=3 out=throughput.json",
+    ),
     config=ThroughputConfig,
     groups=groups.of_a_run,
     defaults=groups.DEFAULTS,
     run=execute,
-    overview=lambda: overview(NAME, SUMMARY, EXAMPLES),
+    overview=overview,
 )
 
 if __name__ == "__main__":

@@ -20,16 +20,6 @@ from sweeps.progress import shown
 from sweeps.storage import hidden
 from sweeps.study import score_of
 
-NAME = "sweeps.run"
-SUMMARY = (
-    "tune hyper-parameters with Optuna on held-out training images; the same command elsewhere joins the study"
-)
-EXAMPLES = (
-    "python -m sweeps.run space=aftkd pair=vgg13_vgg8 data=digits trials=20 workers=2",
-    "python -m sweeps.run space=aftkd_blocks pair=vgg13_vgg8 trials=50 storage=postgresql://kd@host/studies",
-    "python -m sweeps.run space=loss_schedule method=at pair=vgg13_vgg8 trials=30",
-)
-
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
@@ -66,20 +56,26 @@ def _show_command(plan: Plan) -> str:
     return command_line(["python", "-m", "sweeps.show", *words])
 
 
-def overview() -> str:
+def overview(command: Command) -> str:
     """The spaces and examples."""
-    lines = [f"python -m {NAME}: {SUMMARY}", "", "Spaces (space=…):"]
+    lines = [f"python -m {command.name}: {command.summary}", "", "Spaces (space=…):"]
     lines += [f"  {space.name:15} {space.summary}" for space in spaces.SPACES.values()]
     lines += [f"  {'a method':15} its own hyper-parameters: {', '.join(spaces.methods())}"]
-    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES)]
-    lines += ["", f"python -m {NAME} help shows all settings; python -m sweeps.show what a study found."]
+    lines += ["", "Examples:", *(f"  {example}" for example in command.examples)]
+    lines += ["", f"python -m {command.name} help shows all settings; python -m sweeps.show what a study found."]
     return "\n".join(lines)
 
 
 COMMAND = Command(
-    name=NAME,
-    summary=SUMMARY,
-    examples=EXAMPLES,
+    name="sweeps.run",
+    summary=(
+        "tune hyper-parameters with Optuna on held-out training images; the same command elsewhere joins the study"
+    ),
+    examples=(
+        "python -m sweeps.run space=aftkd pair=vgg13_vgg8 data=digits trials=20 workers=2",
+        "python -m sweeps.run space=aftkd_blocks pair=vgg13_vgg8 trials=50 storage=postgresql://kd@host/studies",
+        "python -m sweeps.run space=loss_schedule method=at pair=vgg13_vgg8 trials=30",
+    ),
     config=StudyConfig,
     groups=groups.of_a_run,
     defaults=groups.DEFAULTS,

@@ -61,7 +61,7 @@ def test_bare_command_lists_what_there_is(capsys):
 
 
 def test_examples_are_lines_that_work():
-    for example in run_command.EXAMPLES:
+    for example in run_command.COMMAND.examples:
         words = shlex.split(example)
         words = words[words.index("benchmarks.run") + 1 :]
         config, given = compose_config(run_command.COMMAND, words)

@@ -33,8 +33,6 @@ from benchmarks.training.checkpoints import delete_leftovers
 from benchmarks.words import counted
 from methods import dead_settings
 
-NAME = "benchmarks.suite"
-SUMMARY = "a grid of runs, methods × pairs × seeds, in one command that can be stopped, continued and extended"
 EXAMPLES = (
     "python -m benchmarks.suite suite=smoke",
     "python -m benchmarks.suite 'methods=[none,kd,aftkd]' 'seeds=[0,1,2]' data=digits dry_run=true",
@@ -137,17 +135,17 @@ def _conclude(plan: Plan, reader: Reader, console: Console) -> int:
     return 0
 
 
-def _overview() -> str:
-    lines = [f"python -m {NAME}: {SUMMARY}", "", "Named grids (suite=…):"]
+def _overview(command: Command) -> str:
+    lines = [f"python -m {command.name}: {command.summary}", "", "Named grids (suite=…):"]
     lines += [f"  {name:16} {grid.summary}" for name, grid in named_grids.NAMED_GRIDS.items()]
     lines += ["", "Methods, pairs and data sets: python -m benchmarks.run", "", "Examples:"]
-    lines += [f"  {example}" for example in EXAMPLES]
-    return "\n".join([*lines, "", f"python -m {NAME} help shows all settings."])
+    lines += [f"  {example}" for example in command.examples]
+    return "\n".join([*lines, "", f"python -m {command.name} help shows all settings."])
 
 
 COMMAND = Command(
-    name=NAME,
-    summary=SUMMARY,
+    name="benchmarks.suite",
+    summary="a grid of runs, methods × pairs × seeds, in one command that can be stopped, continued and extended",
     examples=EXAMPLES,
     config=SuiteConfig,
     groups=lambda: {"data": groups.data_sets(), "suite": named_grids.options()},
