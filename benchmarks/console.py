@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -20,9 +20,17 @@ def make_console() -> Console:
     return _console(None, None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
-def make_table(*columns: str) -> Table:
-    """A table in the look of all commands, to be filled; further columns may have settings of their own."""
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+def make_table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+    """A table in the look of all commands, to be filled; further columns may have settings of their own.
+
+    Args:
+        columns: of words.
+        numbers: columns behind them.
+    """
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table
 
 
 def note(console: Console, what: str) -> None:

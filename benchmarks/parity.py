@@ -233,9 +233,8 @@ def _announce(parity: Parity, console: Console) -> None:
 
 def _print(console: Console, parity: Parity, accuracies: Accuracies) -> None:
     labels = [variant.label for variant in parity.variants]
-    table = make_table(f"{parity.config.data.split} top-1 in %, {counted(parity.config.repeats, 'seed')}")
-    for label in labels:
-        table.add_column(label, justify="right")
+    title = f"{parity.config.data.split} top-1 in %, {counted(parity.config.repeats, 'seed')}"
+    table = make_table(title, numbers=labels)
     for name, reached in accuracies.items():
         table.add_row(name, *(_spread(reached[label]) for label in labels))
     table.add_section()

@@ -28,9 +28,7 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None
         return
     alone, split = _alone(run, jobs), run.data.split
     figures = _figures(run, jobs) if split == "test" else {}  # which all published ones are of
-    table = make_table("")
-    for column in ("top-1", "gain over alone", "best epoch", "published"):
-        table.add_column(column, justify="right")
+    table = make_table("", numbers=("top-1", "gain over alone", "best epoch", "published"))
     table.add_row(f"teacher {run.pair.teacher}", _points(_teacher(jobs)), "", "", _top1(figures.get("teacher")))
     if all(job.config.method.name != ALONE for job in jobs):
         name = f"student {run.pair.student} alone"

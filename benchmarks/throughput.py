@@ -59,9 +59,8 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
 
 def _print_rates(console: Console, bench: Throughput, rounds: Rounds) -> None:
     batch, size = bench.config.train.batch_size, len(bench.students)
-    table = make_table()
-    for name in ("images/s per student", "plain loop", "ours alone", "ratio", f"in the cohort of {size}", "ratio"):
-        table.add_column(name, justify="left" if name.startswith("images") else "right")
+    ways = ("plain loop", "ours alone", "ratio", f"in the cohort of {size}", "ratio")
+    table = make_table("images/s per student", numbers=ways)
     share = [step / size for step in rounds.cohort]
     for label in bench.alone:
         slow, fast = rounds.plain[label], rounds.alone[label]
@@ -92,9 +91,7 @@ def _print_parts(console: Console, bench: Throughput, rounds: Rounds) -> dict[st
     dtype = torch.bfloat16 if bench.config.train.precision == "bf16" else torch.float32
     peak = matrix_product_peak(bench.device, dtype)
     columns = ("data", "teacher", "student", "optimiser", "method")
-    table = make_table()
-    for name in ("ours alone, % of a step", *columns, "ms", "GFLOP", "% of peak"):
-        table.add_column(name, justify="left" if name.startswith("ours") else "right")
+    table = make_table("ours alone, % of a step", numbers=(*columns, "ms", "GFLOP", "% of peak"))
     figures = {}
     for label, loop in bench.alone.items():
         step, count = statistics.median(rounds.alone[label]), operations(loop)
@@ -124,10 +121,7 @@ def _print_kernels(console: Console, bench: Throughput) -> dict[str, dict[str, S
     loops = bench.alone | {f"cohort of {len(bench.students)}": bench.cohort}
     found = {name: kernels(loop, bench.config.steps) for name, loop in loops.items()}
     kinds = {name: by_kind(each) for name, each in found.items()}
-    table = make_table()
-    table.add_column("kernels of a step, ms (number)")
-    for name in loops:
-        table.add_column(name, justify="right")
+    table = make_table("kernels of a step, ms (number)", numbers=loops)
     for kind in (*KINDS, OTHERS):
         cells = [_share(each.get(kind)) for each in kinds.values()]
         if any(cells):
