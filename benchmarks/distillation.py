@@ -159,7 +159,7 @@ class Distillation:
         for student in self.students:
             self.console.print(f"{student.label}: {_settings(student)}")
         if self.needs_teacher and (remark := teachers.of_fewer_epochs(run)):
-            self.console.print(remark, style="yellow")
+            note(self.console, remark)
         if self.needs_teacher and self.teacher is None:
             self.console.print(
                 f"{run.teacher.root} has no teacher for this protocol: {run.pair.teacher} is trained first "

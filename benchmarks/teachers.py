@@ -151,7 +151,7 @@ def of_fewer_epochs(run: RunConfig) -> str | None:
     if run.teacher.checkpoint is not None or taught >= learn:
         return None
     return (
-        f"note: the teacher is one of {counted(taught, 'epoch')}, its students train for {learn}; "
+        f"the teacher is one of {counted(taught, 'epoch')}, its students train for {learn}; "
         f"teacher.epochs={learn} takes one of as many"
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from benchmarks import teachers
 from benchmarks.clock import duration
-from benchmarks.console import make_table
+from benchmarks.console import make_table, note, warn
 from benchmarks.files import FAILURE
 from benchmarks.suite.overview import impossible
 from benchmarks.suite.plan import Plan
@@ -32,28 +32,26 @@ def announce(plan: Plan, console: Console) -> None:
         console.print(f"runs that failed under this code are not tried again unless you delete their {FAILURE}")
     for line in impossible(reason for cohort in plan.cohorts for reason in cohort.impossible.values()):
         console.print(line)
-    for remark in dict.fromkeys(_remarks(plan)):
-        console.print(remark, style="yellow")
+    _remark(plan, console)
     if plan.tasks:
         _print_tasks(plan, console)
 
 
-def _remarks(plan: Plan) -> Iterator[str]:
+def _remark(plan: Plan, console: Console) -> None:
     """What whoever reads the results should know."""
     jobs = [cell.job for cell in plan.all_cells() if cell.job is not None]
     if stale := sum(job.of_other_code for job in jobs):
         edited = [job.other_files for job in jobs if job.other_files]
         files = " or ".join(dict.fromkeys(itertools.chain(*edited)))
         own = f", {len(edited)} of them by another version of the {files}" if edited else ""
-        yield f"warning: {stale} of the complete runs were trained by another version of the code{own}"
+        warn(console, f"{stale} of the complete runs were trained by another version of the code{own}")
     if threads := plan.other_threads():
-        yield (
-            f"note: runs of this grid are complete with train.threads={threads}; the number of threads can change "
-            "a result in its last bits and belongs to a run's identity"
-        )
-    for cell in plan.all_cells():
-        if cell.student.has_teacher and (remark := teachers.of_fewer_epochs(cell.run)):
-            yield remark
+        what = f"runs of this grid are complete with train.threads={threads}"
+        why = "the number of threads can change a result in its last bits and belongs to a run's identity"
+        note(console, f"{what}; {why}")
+    remarks = [teachers.of_fewer_epochs(cell.run) for cell in plan.all_cells() if cell.student.has_teacher]
+    for remark in dict.fromkeys(filter(None, remarks)):
+        note(console, remark)
 
 
 def _print_tasks(plan: Plan, console: Console) -> None:
