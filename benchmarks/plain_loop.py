@@ -8,7 +8,6 @@ step. Networks, methods and protocol are the suite's own, so that the loops diff
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.config import LrSchedule
-from benchmarks.data import DataSet, Split
+from benchmarks.data import DataSet, Split, steps_per_epoch
 from benchmarks.models import Network
 from benchmarks.training.build import build_method, build_network
 from benchmarks.training.member import Classifier
@@ -106,9 +105,7 @@ class PlainLoop:
         )
         self.rates = self._rates()
         self.images = PlainImages(data, data.train, *self._views)
-        self.steps_per_epoch = math.ceil(len(self.images) / train.batch_size)
-        if train.max_steps is not None:
-            self.steps_per_epoch = min(self.steps_per_epoch, train.max_steps)
+        self.steps_per_epoch = steps_per_epoch(len(self.images), train.batch_size, train.max_steps)
         self.weights = torch.tensor([self.method.config.weights[term] for term in self.method.terms], device=device)
         num_steps = train.epochs * self.steps_per_epoch
         self.schedule = LossWeights(config.loss, self.method.terms, num_steps).to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -168,8 +167,7 @@ def _precision(precision: Precision, device: Device) -> Precision:
 
 def pays_to_compile(train: Any, num_data: int) -> bool:
     """Whether kernels can be compiled for a training on so many images, and spare the time that it takes."""
-    steps = math.ceil(num_data / max(1, train.batch_size))
-    steps = train.epochs * (steps if train.max_steps is None else min(steps, train.max_steps))
+    steps = train.epochs * data.steps_per_epoch(num_data, max(1, train.batch_size), train.max_steps)
     allowed = train.device == Device.cuda and forbids_compiling(train) is None
     return allowed and steps >= REPAYING and has_gpu_compiler()
 

@@ -20,6 +20,7 @@ from benchmarks.data.dataset import (
     TrainBatches,
     View,
     check,
+    steps_per_epoch,
 )
 from benchmarks.data.splits import stratified
 from benchmarks.errors import UserError, require
@@ -105,4 +106,5 @@ __all__ = [
     "TrainBatches",
     "View",
     "load",
+    "steps_per_epoch",
 ]

@@ -276,6 +276,12 @@ class Normalise:
         return images.contiguous(memory_format=torch.channels_last) * self.scale - self.shift
 
 
+def steps_per_epoch(num_data: int, batch_size: int, max_steps: int | None) -> int:
+    """Batches of an epoch, the last of which may be short; at most so many."""
+    full = -(-num_data // batch_size)
+    return full if max_steps is None else min(full, max_steps)
+
+
 class TrainBatches:
     """The batches of every epoch, augmented on the device, the last one of an epoch short.
 
@@ -302,8 +308,7 @@ class TrainBatches:
         self.windows = self.augmentation.windows(self.side).to(device)
         self.normalise = Normalise(data, device)
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        full = -(-len(split) // batch_size)
-        self.steps_per_epoch = full if max_steps is None else min(full, max_steps)
+        self.steps_per_epoch = steps_per_epoch(len(split), batch_size, max_steps)
 
     @property
     def last_batch_size(self) -> int:
