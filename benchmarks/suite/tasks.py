@@ -6,9 +6,12 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from rich.console import Console
 
 from benchmarks import metrics, report
 from benchmarks.clock import Clock
@@ -65,17 +68,11 @@ class TeacherTask:
 
     def __call__(self, place: Path) -> Outcome:
         """Train it; what it says goes to a log in `place`."""
-        plan = TeacherPlan.of(self.run)
-        with logged(place / f"{self.name}{LOG}") as console:
-            try:
-                progress = Progress(place, self.name, plan.train.batch_size)
-                open_workbench(self.run, console).train_teacher(plan, [progress])
-            except Interrupted:
-                raise
-            except Exception as error:
-                console.print(traceback.format_exc())
-                return Outcome({TEACHER: _reason(error)})
-        return Outcome()
+        result, plan = Outcome(), TeacherPlan.of(self.run)
+        with _logged(self, place, result) as console:
+            progress = Progress(place, self.name, plan.train.batch_size)
+            open_workbench(self.run, console).train_teacher(plan, [progress])
+        return result
 
 
 @dataclass(frozen=True)
@@ -113,17 +110,11 @@ class CohortTask:
         error that nobody foresaw), each half tries by itself.
         """
         result = Outcome()
-        with logged(place / f"{self.name}{LOG}") as console:
-            try:
-                bench = open_workbench(self.run, console)
-                jobs = Distillation(self.run, self.variants, console).jobs()
-                folders = {job.config.label: job.folder for job in jobs}
-                groups = self._free(folders, result)
-            except Interrupted:
-                raise
-            except Exception as error:  # a damaged teacher, say: other tasks have others
-                console.print(traceback.format_exc())
-                return Outcome(dict.fromkeys(self.labels, _reason(error)))
+        with _logged(self, place, result) as console:
+            bench = open_workbench(self.run, console)
+            jobs = Distillation(self.run, self.variants, console).jobs()
+            folders = {job.config.label: job.folder for job in jobs}
+            groups = self._free(folders, result)
             progress = Progress(place, self.name, self.run.train.batch_size)
             while groups:
                 groups = self._train(groups[0], folders, bench, progress, result) + groups[1:]
@@ -183,6 +174,19 @@ class CohortTask:
 
 
 Task = TeacherTask | CohortTask
+
+
+@contextmanager
+def _logged(task: Task, place: Path, result: Outcome) -> Iterator[Console]:
+    """The console of a task's log in `place`; an error within ends the work, and is what all of it failed of."""
+    with logged(place / f"{task.name}{LOG}") as console:
+        try:
+            yield console
+        except Interrupted:
+            raise
+        except Exception as error:  # a damaged teacher, say: other tasks have others
+            console.print(traceback.format_exc())
+            result.failures |= dict.fromkeys(task.labels, _reason(error))
 
 
 def _reason(error: Exception) -> str:
