@@ -33,6 +33,7 @@ from methods import BrokenMethod, InvalidSetting, unknown
 
 USAGE, FAILURE = 2, 1
 REFUSALS = (HydraException, OmegaConfBaseException, AssertionError)  # by which Hydra and OmegaConf refuse a setting
+Groups = Mapping[str, Mapping[str, Any]]  # as of `Command.groups`
 PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@")  # in a URL; messages quote what was typed
 
 
@@ -60,7 +61,7 @@ class Command:
     examples: tuple[str, ...]
     config: type
     run: Callable[[DictConfig, frozenset[str]], int]
-    groups: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    groups: Callable[[], Groups] = dict
     defaults: Mapping[str, str | None] = field(default_factory=dict)
     overview: Callable[[Command], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
@@ -126,35 +127,34 @@ def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConf
     Raises:
         UserError: anything wrong with the line.
     """
-    groups = command.groups()
-    command = dataclasses.replace(command, groups=lambda: groups)  # every method's defaults: made once, not by word
+    groups = command.groups()  # once: it makes every method's defaults
     given = {override.key_or_group: override for override in parse(arguments)}
     preset = given.pop("preset", None)
     words = preset_words(Path(str(unquoted(preset.value())))) if preset else []
     merged = parse([word for word in words if word.split("=", 1)[0] not in given]) + list(given.values())
-    _refuse_beside_list(command, merged)
+    _refuse_beside_list(groups, merged)
     for override in merged:
-        _check(command, override)
+        _check(command, groups, override)
     # A group's option comes before the settings in it.
     merged.sort(key=lambda override: override.key_or_group not in groups)
-    config = _compose(command, merged)
+    config = _compose(command, groups, merged)
     return config, frozenset(override.key_or_group for override in merged)
 
 
-def _refuse_beside_list(command: Command, overrides: Sequence[Override]) -> None:
+def _refuse_beside_list(groups: Groups, overrides: Sequence[Override]) -> None:
     """A method's setting belongs into the list of methods, where there is one."""
     typed = {override.key_or_group: override for override in overrides}
     listed = typed["methods"].value() if "methods" in typed and "method" not in typed else None
     for key, override in typed.items():
         if isinstance(listed, list) and key.startswith("method."):
             setting, value = key.removeprefix("method."), word_of(override).partition("=")[2]
-            entry = f"{{name: {_owner(command, listed, setting)}, {_nested(setting, value)}}}"
+            entry = f"{{name: {_owner(groups, listed, setting)}, {_nested(setting, value)}}}"
             raise UserError(f"{key}={value} beside methods=[…]: write it within the list, as {entry}")
 
 
-def _owner(command: Command, listed: Sequence[Any], setting: str) -> str:
+def _owner(groups: Groups, listed: Sequence[Any], setting: str) -> str:
     """The first method of a list that has a setting; an ellipsis where that is not known here."""
-    options = command.groups().get("method", {})
+    options = groups.get("method", {})
     names = [str(unquoted(entry.get("name") if isinstance(entry, dict) else entry)) for entry in listed]
     owners = (name for name in names if name in options and setting in leaves(OmegaConf.structured(options[name])))
     return next(owners, "…")
@@ -166,7 +166,7 @@ def _nested(key: str, value: str) -> str:
     return f"{first}: {{{_nested(rest, value)}}}" if rest else f"{first}: {value}"
 
 
-def _check(command: Command, override: Override) -> None:
+def _check(command: Command, groups: Groups, override: Override) -> None:
     """Refuse an option that no group has and a key that no field has, with the closest ones."""
     key = override.key_or_group
     several = key if key in command.lists else f"{key}s"
@@ -175,7 +175,6 @@ def _check(command: Command, override: Override) -> None:
         raise UserError(
             f"{key}={value}: one at a time; several: python -m {command.lists[several]} … '{several}={value}'"
         )
-    groups = command.groups()
     if key in groups:
         option = unquoted(override.value())
         if str(option) not in groups[key]:
@@ -192,12 +191,12 @@ def _check(command: Command, override: Override) -> None:
         raise UserError(f"{key} cannot be set: choose with {first}=…")
 
 
-def _compose(command: Command, overrides: Sequence[Override]) -> DictConfig:
-    with _registered(command, overrides):
+def _compose(command: Command, groups: Groups, overrides: Sequence[Override]) -> DictConfig:
+    with _registered(command, groups, overrides):
         try:
             config = _by_hydra(command, overrides)
         except REFUSALS as error:
-            raise UserError(_explain(command, overrides, error)) from None
+            raise UserError(_explain(command, groups, overrides, error)) from None
     check_lists(config)
     return config
 
@@ -210,7 +209,7 @@ def _by_hydra(command: Command, overrides: Sequence[Override]) -> DictConfig:
 
 
 @contextlib.contextmanager
-def _registered(command: Command, overrides: Sequence[Override]) -> Iterator[None]:
+def _registered(command: Command, groups: Groups, overrides: Sequence[Override]) -> Iterator[None]:
     """Within it Hydra knows the command's schema and nothing else.
 
     Its own part, of logging and launchers, takes as long again, and all that it knows it copies each time.
@@ -219,7 +218,7 @@ def _registered(command: Command, overrides: Sequence[Override]) -> Iterator[Non
     usual, store.repo = store.repo, {}
     try:
         store.store("config", HydraConf(defaults=[]), "hydra")
-        _store(command, overrides)
+        _store(command, groups, overrides)
         yield
     finally:
         store.repo = usual
@@ -245,7 +244,7 @@ def _check_list(key: str, value: Any) -> None:
         _check_list(key, element)
 
 
-def _explain(command: Command, overrides: Sequence[Override], error: BaseException) -> str:
+def _explain(command: Command, groups: Groups, overrides: Sequence[Override], error: BaseException) -> str:
     """Which override was at fault, and what is wrong with it."""
     failures: dict[int, BaseException] = {len(overrides): error}
 
@@ -259,15 +258,15 @@ def _explain(command: Command, overrides: Sequence[Override], error: BaseExcepti
         return False
 
     count = bisect.bisect_left(range(len(overrides)), True, lo=1, key=fails)
-    return _explain_one(command, overrides[: count - 1], overrides[count - 1], failures[count])
+    before = _by_hydra(command, overrides[: count - 1])
+    return _explain_one(groups, before, overrides[count - 1], failures[count])
 
 
-def _explain_one(command: Command, before: Sequence[Override], culprit: Override, failure: BaseException) -> str:
-    key = culprit.key_or_group
-    config = _by_hydra(command, before)
-    valid = leaves(config)
+def _explain_one(groups: Groups, before: DictConfig, culprit: Override, failure: BaseException) -> str:
+    """What is wrong with an override of what was composed before it."""
+    key, valid = culprit.key_or_group, leaves(before)
     if key not in valid:
-        groups, group = command.groups(), key.split(".")[0]
+        group = key.split(".")[0]
         if group in groups and not any(name.startswith(f"{group}.") for name in valid):
             return f"{key}: choose {group}=… first ({', '.join(groups[group])})"
         fixed = {f"{group}.name" for group in groups}
@@ -275,7 +274,7 @@ def _explain_one(command: Command, before: Sequence[Override], culprit: Override
         siblings = [name for name in settable if name.startswith(key.rpartition(".")[0] + ".")]
         return unknown("key", key, siblings or settable)
     value = unquoted(culprit.value())
-    if _is_list(config, key) and not isinstance(value, list):
+    if _is_list(before, key) and not isinstance(value, list):
         return f"{key}={value}: a list is expected, as '{key}=[{value}]'"
     return f"{key}={value}: {first_line(failure.__cause__ or failure)}"
 
@@ -299,9 +298,9 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
     return names
 
 
-def _store(command: Command, overrides: Sequence[Override]) -> None:
+def _store(command: Command, groups: Groups, overrides: Sequence[Override]) -> None:
     """Register the command's schema with Hydra, and of each group what is chosen: all of them take long to make."""
-    store, groups = ConfigStore.instance(), command.groups()
+    store = ConfigStore.instance()
     root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
         root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in groups)]
