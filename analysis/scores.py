@@ -67,15 +67,17 @@ class Scores:
         """The configurations of a cell's runs."""
         return list(self._configs[list(self.ids(row, column))])
 
+    def _all_configs(self, row: str) -> list[Mapping[str, Any]]:
+        return [config for column in self.columns for config in self.configs(row, column)]
+
     def versions(self, row: str) -> int:
         """How many versions of the code are among the runs of one of a row's cells, at most."""
-        cells = (map(versions_of, self._configs[list(self.ids(row, column))]) for column in self.columns)
+        cells = (map(versions_of, self.configs(row, column)) for column in self.columns)
         return max(len(frozenset[Any]().union(*found)) for found in cells)
 
     def is_one_method(self, row: str) -> bool:
         """Whether all of a row's runs are known to be of one version of the method's own file."""
-        ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
-        return _is_one(set(map(method_code_of, self._configs[ids])))
+        return _is_one(set(map(method_code_of, self._all_configs(row))))
 
     def is_one_network(self, row: str) -> bool:
         """Whether each cell's runs are known to be of one version of the files of student network and data set."""
@@ -94,8 +96,7 @@ class Scores:
         """What the runs of a row that is its method itself were told beyond the usual."""
         if row not in self._plain:  # a label, or the settings in its name, tell that it is a variant
             return []
-        ids = [run_id for column in self.columns for run_id in self.ids(row, column)]
-        return list(dict.fromkeys(word for config in self._configs[ids] for word in unusual_of(config) or ()))
+        return list(dict.fromkeys(word for config in self._all_configs(row) for word in unusual_of(config) or ()))
 
     def worth_on_pairs(self) -> dict[str, np.ndarray]:
         """What each method of `on_every_pair` is worth there, over the seeds that all of them have.
