@@ -54,16 +54,9 @@ def draw(view: View, options: PlotConfig) -> Figure:
         left.set_title(f"{column.name}: block sizes by stage")
         right.set_title("mean over the settings with a stage's size")
     counts = [setting.cell.n for column in columns for setting in found[column.name]]
-    others = view.not_drawn(set(drawn), view.rows_of(method))
-    style.note(
-        figure,
-        f"{method}: " + spread(counts, "mean ± sample standard deviation"),
-        *(
-            [f"not shown, as they differ in more than block sizes, or in nothing: {', '.join(others)}"]
-            if others
-            else []
-        ),
-    )
+    why = "as they differ in more than block sizes, or in nothing"
+    others = view.not_drawn(set(drawn), view.rows_of(method), why)
+    style.note(figure, f"{method}: " + spread(counts, "mean ± sample standard deviation"), *others)
     return figure
 
 

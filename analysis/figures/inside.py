@@ -65,8 +65,7 @@ def insides(view: View, seed: int | None) -> list[Inside]:
 
 def left_out(view: View, cells: Sequence[Inside]) -> list[str]:
     """A note on cells whose runs wrote no arrays, where there are any."""
-    missing = view.not_drawn({(cell.row, cell.column) for cell in cells}, view.rows)
-    return [f"not shown, for want of arrays: {', '.join(missing)}"] if missing else []
+    return view.not_drawn({(cell.row, cell.column) for cell in cells}, view.rows, "for want of arrays")
 
 
 def by_column(cells: Sequence[Inside]) -> list[int]:

@@ -60,12 +60,9 @@ def draw(view: View, options: PlotConfig) -> Figure:
     style.legend(figure, axes)
     counts = [len(line.accuracies) for line in lines]
     ring = "; ring: the method's default" if any(_is_default(view, row) for row, _ in drawn) else ""
-    others = view.not_drawn(drawn, [row for method in methods for row in view.rows_of(method)])
-    style.note(
-        figure,
-        spread(counts, "mean ± sample standard deviation") + ring,
-        *([f"not shown, as they differ in something else, or in nothing: {', '.join(others)}"] if others else []),
-    )
+    rows = [row for method in methods for row in view.rows_of(method)]
+    others = view.not_drawn(drawn, rows, "as they differ in something else, or in nothing")
+    style.note(figure, spread(counts, "mean ± sample standard deviation") + ring, *others)
     return figure
 
 

@@ -78,12 +78,13 @@ class View:
         """Ids of a cell's runs by seed."""
         return dict(zip(self.scores.of(row, column), self.scores.ids(row, column), strict=True))
 
-    def not_drawn(self, drawn: Set[tuple[str, Column]], rows: Sequence[str]) -> list[str]:
-        """The cells with runs, in words, that are not drawn; a row of which none is by its name alone.
+    def not_drawn(self, drawn: Set[tuple[str, Column]], rows: Sequence[str], why: str) -> list[str]:
+        """A note on the cells with runs that are not drawn, if any; a row of which none is by its name alone.
 
         Args:
             drawn: row and column of those that are.
             rows: that were to be drawn.
+            why: the others are not, behind "not shown, ".
         """
         partly = {row for row, _ in drawn}
         names = (
@@ -92,7 +93,8 @@ class View:
             for row in rows
             if (row, column) not in drawn and self.runs_of(row, column)
         )
-        return list(dict.fromkeys(names))
+        others = ", ".join(dict.fromkeys(names))
+        return [f"not shown, {why}: {others}"] if others else []
 
     def over_epochs(self, metric: str, row: str, column: Column) -> pd.DataFrame:
         """A metric by epoch and seed; empty where none of the cell's runs logged it."""
