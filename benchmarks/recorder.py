@@ -46,7 +46,7 @@ class Recorder(Observer):
         members: Sequence[Member],
         teacher: Teacher | None,
         teacher_top1: float | None,
-        artifacts: Artifacts | None = None,
+        artifacts: Artifacts | None,
     ) -> None:
         self.run, self.jobs = run, {job.config.label: job for job in jobs}
         self.members = {member.name: member for member in members}
@@ -56,16 +56,6 @@ class Recorder(Observer):
         self._info = data.INFO[run.data.name]
         self.trackers: dict[str, Tracker] = {}
         self.notices: list[str] = []
-
-    def _tracker(self, job: Job, config: TrackingConfig) -> Tracker:
-        return Tracker(
-            config,
-            job.folder.path,
-            job.folder.id,
-            name=f"{job.config.label} {self.run.pair.name} seed {self.run.seed}",
-            group=self.run.pair.name,
-            content=self._content(job),
-        )
 
     def _content(self, job: Job) -> dict[str, Any]:
         """W&B's `config`: the resolved configuration and all that it ran with."""
@@ -122,7 +112,14 @@ class Recorder(Observer):
 
     def _track(self, config: TrackingConfig) -> None:
         for label, job in self.jobs.items():
-            self.trackers[label] = self._tracker(job, config)
+            self.trackers[label] = Tracker(
+                config,
+                job.folder.path,
+                job.folder.id,
+                name=f"{label} {self.run.pair.name} seed {self.run.seed}",
+                group=self.run.pair.name,
+                content=self._content(job),
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
