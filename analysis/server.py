@@ -98,7 +98,7 @@ def _assembled(run: Any, content: Mapping[str, Any]) -> LoggedRun:
     for row in content["rows"]:
         epoch = row.get(metrics.EPOCH)
         if isinstance(epoch, int | float) and epoch == int(epoch):  # from Parquet, the server sends 1.0
-            by_epoch.setdefault(int(epoch), {}).update(_flat(row))
+            by_epoch.setdefault(int(epoch), {}).update(_entries(_own(row)))
         else:
             lost += 1
     return LoggedRun(
@@ -123,10 +123,6 @@ def _seconds(time: str) -> float:
 def _own(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the user logged, without W&B's own entries."""
     return {key: _numbers(value) for key, value in content.items() if not key.startswith("_")}
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(_entries(_own(row)))
 
 
 def _entries(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
