@@ -116,9 +116,9 @@ def _aggregates(scores: Scores, baseline: str) -> dict[str, dict[str, float]]:
             if row != baseline
         }
     worth = scores.worth_on_pairs()
-    if len(worth) > 1 and len(scores.columns) > 1:
-        mean_ranks = statistics.ranks(np.array(list(worth.values())).T).mean(axis=0)
-        found[RANK] = dict(zip(worth, mean_ranks, strict=True))
+    if min(worth.shape) > 1:
+        mean_ranks = statistics.ranks(worth.to_numpy()).mean(axis=0)
+        found[RANK] = dict(zip(scores.on_every_pair, mean_ranks, strict=True))
     return {head: values for head, values in found.items() if not all(map(math.isnan, values.values()))}
 
 

@@ -98,15 +98,14 @@ class Scores:
             return []
         return list(dict.fromkeys(word for config in self._all_configs(row) for word in unusual_of(config) or ()))
 
-    def worth_on_pairs(self) -> dict[str, np.ndarray]:
-        """What each method of `on_every_pair` is worth there, over the seeds that all of them have.
+    def worth_on_pairs(self) -> pd.DataFrame:
+        """What each method of `on_every_pair` is worth on each pair, over the seeds that all of them have there.
 
-        Empty where they have none in common in a column.
+        A line for each pair; empty where they have none in common on one.
         """
         if any(shared.empty for shared in self.shared.values()):
-            return {}
-        means = self.measure.sign * np.array([shared.mean() for shared in self.shared.values()])
-        return dict(zip(self.on_every_pair, means.T, strict=True))
+            return pd.DataFrame()
+        return self.measure.sign * pd.DataFrame([shared.mean() for shared in self.shared.values()])
 
     @cached_property
     def on_every_pair(self) -> list[str]:

@@ -123,9 +123,9 @@ def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
 
 def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | None]:
     worth = scores.worth_on_pairs()
-    if len(worth) < 2:
+    if len(worth.columns) < 2:
         return (), None
-    return tuple(worth), statistics.rank_test(np.array(list(worth.values())).T, alpha)
+    return tuple(scores.on_every_pair), statistics.rank_test(worth.to_numpy(), alpha)
 
 
 def grids(result: Against) -> list[Grid]:

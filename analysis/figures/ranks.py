@@ -20,20 +20,19 @@ FEW = 5  # pairs, below which ranks say little
 
 def draw(view: View, options: PlotConfig) -> Figure:
     """Raises NothingToDraw where fewer than two methods share two pairs."""
-    worth, num_rows = view.scores.worth_on_pairs(), len(view.scores.on_every_pair)
-    num_pairs = len(view.columns)
-    if num_rows < 2 or num_pairs < 2:
+    worth, rows, num_pairs = view.scores.worth_on_pairs(), view.scores.on_every_pair, len(view.columns)
+    if len(rows) < 2 or num_pairs < 2:
         raise NothingToDraw(
-            f"ranks need two methods that were run on all of two pairs: here {num_rows} on all of {num_pairs}; "
+            f"ranks need two methods that were run on all of two pairs: here {len(rows)} on all of {num_pairs}; "
             "pairs=[…] chooses those that more methods share"
         )
-    if not worth:
+    if worth.empty:
         raise NothingToDraw(
-            f"ranks need seeds in common, which these {num_rows} methods lack; methods=[…] chooses those that "
+            f"ranks need seeds in common, which these {len(rows)} methods lack; methods=[…] chooses those that "
             "share some"
         )
-    test = statistics.rank_test(np.array(list(worth.values())).T, options.alpha)
-    ranked = sorted(zip(test.mean_ranks, worth, strict=True))
+    test = statistics.rank_test(worth.to_numpy(), options.alpha)
+    ranked = sorted(zip(test.mean_ranks, rows, strict=True))
     figure = Figure(figsize=(style.COLUMN if len(ranked) < 8 else style.TEXT, 0.16 * len(ranked) + 1.4))
     axis = figure.subplots()
     _scale(axis, len(ranked), test.critical_difference)
@@ -42,7 +41,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         y = 0.35 + 0.25 * level
         axis.plot([first - 0.04, last + 0.04], [y, y], color="black", linewidth=2.4, solid_capstyle="butt")
     _methods(axis, ranked, below=0.5 + 0.25 * len(bars))
-    style.note(figure, *_notes(view, test, num_pairs, options.alpha, sorted(set(view.scores.methods) - set(worth))))
+    style.note(figure, *_notes(view, test, num_pairs, options.alpha, sorted(set(view.scores.methods) - set(rows))))
     return figure
 
 
