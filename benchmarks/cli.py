@@ -50,7 +50,7 @@ class Command:
         groups: makes, for each choice such as `pair=`: option name to configuration object, or to a mapping of
             settings for the whole command, merged before those typed (Hydra's package `_global_`). It is called
             when the command runs, which can then say which method's or data set's file is broken.
-        defaults: options that are chosen unless said otherwise; None: nothing is.
+        defaults: options that are chosen unless said otherwise; of other groups none is.
         overview: what is printed for the bare command, given this; None: it runs.
         verbs: other things that it does, by the word that is typed for them, wherever it stands.
         lists: what another command takes several of, with its name: `{"seeds": "benchmarks.suite"}` for `seed`.
@@ -62,7 +62,7 @@ class Command:
     config: type
     run: Callable[[DictConfig, frozenset[str]], int]
     groups: Callable[[], Groups] = dict
-    defaults: Mapping[str, str | None] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
     overview: Callable[[Command], str] | None = None
     verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
     lists: Mapping[str, str] = field(default_factory=dict)
@@ -303,10 +303,10 @@ def _store(command: Command, groups: Groups, overrides: Sequence[Override]) -> N
     store = ConfigStore.instance()
     root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
-        root["defaults"] = ["_self_", *({group: command.defaults[group]} for group in groups)]
+        root["defaults"] = ["_self_", *({group: command.defaults.get(group)} for group in groups)]
     store.store(name=command.name, node=root)
     typed = {override.key_or_group: str(unquoted(override.value())) for override in overrides}
-    chosen = [(group, typed.get(group, command.defaults[group])) for group in groups]
+    chosen = [(group, typed.get(group, command.defaults.get(group))) for group in groups]
     for group, name in chosen:
         if name is None:
             continue

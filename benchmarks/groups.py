@@ -10,7 +10,7 @@ from benchmarks.config import DataConfig, PairConfig
 from benchmarks.pairs import PAIRS
 from methods import available, configure
 
-DEFAULTS = {"method": None, "pair": None, "data": "cifar100"}  # of `of_a_run`
+DEFAULTS = {"data": "cifar100"}
 
 
 def of_a_run() -> dict[str, Mapping[str, Any]]:

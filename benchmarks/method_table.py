@@ -225,7 +225,7 @@ COMMAND = Command(
     examples=("python -m benchmarks.method_table", "python -m benchmarks.method_table pair=vgg13_vgg8 out=page.md"),
     config=MethodTableConfig,
     groups=lambda: {"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
-    defaults={"pair": "vgg13_vgg8", "data": "cifar100"},
+    defaults={**groups.DEFAULTS, "pair": "vgg13_vgg8"},
     run=execute,
 )
 

@@ -188,7 +188,7 @@ COMMAND = Command(
     ),
     config=TeacherCommandConfig,
     groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
-    defaults={"pair": None, "data": "cifar100"},
+    defaults=groups.DEFAULTS,
     run=execute,
     verbs={"list": show},
 )

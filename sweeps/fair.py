@@ -169,7 +169,7 @@ COMMAND = Command(
     examples=EXAMPLES,
     config=FairConfig,
     groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
-    defaults={"pair": None, "data": "cifar100"},
+    defaults=groups.DEFAULTS,
     run=execute,
 )
 

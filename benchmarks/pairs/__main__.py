@@ -91,7 +91,7 @@ COMMAND = Command(
     examples=("python -m benchmarks.pairs", "python -m benchmarks.pairs data=digits teacher.root=teachers"),
     config=PairsConfig,
     groups=lambda: {"data": groups.data_sets()},
-    defaults={"data": "cifar100"},
+    defaults=groups.DEFAULTS,
     run=execute,
 )
 

@@ -149,7 +149,7 @@ COMMAND = Command(
     examples=EXAMPLES,
     config=SuiteConfig,
     groups=lambda: {"data": groups.data_sets(), "suite": named_grids.options()},
-    defaults={"data": "cifar100", "suite": None},
+    defaults=groups.DEFAULTS,
     run=execute,
     overview=_overview,
 )
