@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,21 @@ def _leave_foreign_service() -> None:
         os.environ.pop("WANDB_SERVICE", None)
 
 
+def _settings() -> Any:
+    """W&B's own: nothing that could carry a secret is collected, no arguments, no git remote, no console."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        finish_timeout=UPLOAD_PATIENCE_S,
+        finish_timeout_raises=True,
+    )
+
+
 class NoServerError(Exception):
     """W&B's server does not answer."""
 
@@ -101,30 +115,21 @@ class Tracker:
         _leave_foreign_service()
         import wandb
 
-        # Nothing that could carry a secret is collected: no arguments, no git remote, no console.
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            finish_timeout=UPLOAD_PATIENCE_S,
-            finish_timeout_raises=True,
-        )
-        begin = partial(
-            wandb.init,
-            project=config.project,
-            entity=config.entity,
-            group=config.group or group,
-            name=name,
-            id=run_id,
-            dir=folder,
-            config=content,
-            reinit="create_new",
-            settings=settings,
-        )
+        settings = _settings()
         try:
-            self._run = begin(mode="online", resume="allow") if self._online else begin(mode="offline")
+            self._run = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                group=config.group or group,
+                name=name,
+                id=run_id,
+                dir=folder,
+                config=content,
+                reinit="create_new",
+                settings=settings,
+                mode="online" if self._online else "offline",
+                resume="allow" if self._online else None,
+            )
         except wandb.errors.AuthenticationError as error:
             raise _no_login(error) from None
         except wandb.errors.CommError as error:
