@@ -23,6 +23,7 @@ from benchmarks.config import LrSchedule
 from benchmarks.data import DataSet, Split, steps_per_epoch
 from benchmarks.models import Network
 from benchmarks.training.build import build_method, build_network
+from benchmarks.training.layout import laid_out
 from benchmarks.training.member import Classifier
 from benchmarks.variants import Specs, StudentConfig
 from benchmarks.vision import torchvision
@@ -91,12 +92,13 @@ class PlainLoop:
         loaders: dict[tuple[int, bool], Iterator[Any]] | None = None,
     ) -> None:
         self.config, self.data, self.device, train = config, data, device, config.train
-        self.student = _default_layout(build_network(config.pair.student, data.num_classes, config.seed, device))
+        network = build_network(config.pair.student, data.num_classes, config.seed, device)
+        self.student = laid_out(network, torch.contiguous_format)
         self.method = build_method(config, specs, data.train.targets.to(device))
         self.classifier = Classifier(self.student, self.method)
         self.teacher = teacher
         if teacher is not None:
-            self.method.prepare(_default_layout(teacher), self.student)
+            self.method.prepare(laid_out(teacher, torch.contiguous_format), self.student)
         self.optimizer = torch.optim.SGD(
             [*self.student.parameters(), *self.method.parameters()],
             lr=train.lr,
@@ -209,9 +211,3 @@ def most_workers() -> int:
     """Workers of a DataLoader that can be of use on this machine."""
     assigned = hasattr(os, "sched_getaffinity")  # not on macOS
     return min(len(os.sched_getaffinity(0)) if assigned else os.cpu_count() or 1, 16)
-
-
-def _default_layout(network: Network) -> Network:
-    # torch's annotations lack this form of `to`.
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return network

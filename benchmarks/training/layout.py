@@ -21,9 +21,13 @@ SMALL = 4  # side of a map
 
 def place(network: Network, device: torch.device) -> Network:
     """A network on its device, laid out channels last."""
-    network.to(device)
+    return laid_out(network.to(device), torch.channels_last)
+
+
+def laid_out(network: Network, layout: torch.memory_format) -> Network:
+    """A network in a memory layout, which its maps follow."""
     # torch's annotations lack this form of `to`.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     return network
 
 
