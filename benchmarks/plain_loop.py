@@ -88,7 +88,7 @@ class PlainLoop:
         data: DataSet,
         teacher: Network | None,
         device: torch.device,
-        num_workers: int | None = None,
+        num_workers: int | None,
         loaders: dict[tuple[int, bool], Iterator[Any]] | None = None,
     ) -> None:
         self.config, self.data, self.device, train = config, data, device, config.train

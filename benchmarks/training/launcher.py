@@ -73,7 +73,7 @@ class Launcher:
         self,
         teaching: Teaching,
         batches: TrainBatches,
-        graphs: Graphs | None = None,
+        graphs: Graphs | None,
         say: Callable[[str], None] = lambda reason: None,
         compiles: bool = False,
     ) -> None:
