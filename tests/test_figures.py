@@ -495,13 +495,18 @@ def at(axis, name):
     return [(float(each.lines[0].get_xdata()[0]), float(each.lines[0].get_ydata()[0])) for each in found]
 
 
+def strips(axis):
+    """What stands below each network's strip, and from where to where that goes."""
+    spans = sorted((each.get_x(), each.get_x() + each.get_width()) for each in axis.patches)
+    return dict(zip([label.get_text() for label in axis.get_xticklabels()], spans, strict=True))
+
+
 def test_accuracy_is_set_against_the_logged_costs():
     runs = [costly("none", 70.0, 3, ["none"]), costly("kd", 72.0, 5, ["kd"])]
     (axis,) = drawn("pareto", runs, x=Cost.macs).axes
-    assert at(axis, "teacher") == [(20.0, 74.0)]
-    (kd,), (alone,) = at(axis, "kd"), at(axis, "student alone")
-    assert (kd[1], alone[1]) == (72.0, 70.0)
-    assert kd[0] == alone[0] == 2.0
+    assert list(strips(axis)) == ["vgg8\n2", "vgg13\n20"]
+    (teacher,), (kd,), (alone,) = (at(axis, name) for name in ("teacher", "kd", "student alone"))
+    assert (teacher[1], kd[1], alone[1]) == (74.0, 72.0, 70.0)
     assert "each pair" not in note(drawn("pareto", runs, x=Cost.macs))
     wrn = logged("kd", WRN)
     wrn.config["costs"] = runs[0].config["costs"]
@@ -513,18 +518,27 @@ def test_accuracy_is_set_against_the_logged_costs():
 
 @given(st.lists(st.integers(700, 720), min_size=2, max_size=9))
 @settings(max_examples=10)
-def test_points_of_equal_cost_stay_where_they_are_and_their_markers_are_apart(tenths):
+def test_students_of_equal_cost_stand_side_by_side_where_no_scale_makes_them_costs(tenths):
     runs = [costly(f"method {k}", tenth / 10, 3, ["one"]) for k, tenth in enumerate(tenths)]
-    (axis,) = drawn("pareto", runs, x=Cost.macs).axes
-    points = [each for each in axis.containers if each.get_label() != "teacher"]
-    assert {each.lines[0].get_xdata()[0] for each in points} == {2.0}
-    markers = [each.lines[0] for each in points]
-    places = [marker.get_transform().transform(marker.get_xydata()[0]) * 72 / axis.figure.dpi for marker in markers]
-    for one, other in itertools.combinations(places, 2):
-        assert np.abs(one - other).max() > 4  # points of print, a marker's size
-    moved = [each for each in axis.lines if each.get_marker() == "."]
-    assert {each.get_xdata()[0] for each in moved} <= {2.0}
-    assert len(moved) == sum(place[0] > min(x for x, _ in places) + 1 for place in places)
+    wrn = logged("kd", WRN)
+    wrn.config["costs"] = {"student": {"macs": 3 * 10**6}, "teacher": {"macs": 10**9}}
+    (axis,) = drawn("pareto", [*runs, wrn], x=Cost.macs).axes
+    names = {"vgg8": [f"method {k}" for k in range(len(tenths))], "wrn_16_2": ["kd"]}
+    found = strips(axis)
+    assert list(found) == ["vgg8  2", "wrn_16_2  3", "vgg13  20", "wrn_40_2  1,000"]
+    for (name, (left, right)), network in zip(found.items(), names, strict=False):
+        places = [x for method in names[network] for x, _ in at(axis, method)]
+        assert all(left < x < right for x in places), name
+        assert np.diff(sorted(places)).min(initial=1) == 1
+    ends = [end for span in found.values() for end in span]
+    assert ends == sorted(set(ends))  # no two strips touch
+
+
+def test_the_step_leads_over_what_nothing_cheaper_beats():
+    best, worse = costly("kd", 72.0, 5, ["kd"]), costly("at", 71.0, 5, ["at"])
+    (axis,) = drawn("pareto", [best, worse], x=Cost.macs).axes
+    step = next(each for each in axis.lines if each.get_linestyle() == "--")
+    assert step.get_xydata().tolist() == [[x, y] for x, y in (*at(axis, "kd"), *at(axis, "teacher"))]
 
 
 def test_a_time_that_a_cohort_shared_is_no_methods_cost():

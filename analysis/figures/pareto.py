@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import offset_copy
 
 from analysis.cells import Cell, Column, shown
 from analysis.configs import get, machine_of
@@ -21,7 +18,11 @@ from benchmarks import style
 
 TEACHER = "teacher"
 SMALL = 6  # points, of the networks' names
-ROOM = 7  # points, that a marker takes up
+MANY = 30  # lanes, that a column of a paper has no room for
+MOST_UPRIGHT = 2  # names of networks: of more, those of teachers would touch
+NAME = 0.7  # inches, the length of a name
+STRIP = "#F0F0F0"
+Lane = tuple[float, str, str]  # cost, network and row
 LABELS = {
     Cost.parameters: "parameters, millions",
     Cost.macs: "multiply–accumulates of an image, millions",
@@ -35,8 +36,17 @@ class Point:
 
     row: str
     column: Column
-    x: float
+    cost: float
     cell: Cell
+
+    @property
+    def network(self) -> str:
+        return self.column.teacher if self.row == TEACHER else self.column.student
+
+    @property
+    def lane(self) -> Lane:
+        """What it shares with the same row of other pairs."""
+        return self.cost, self.network, self.row
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
@@ -47,14 +57,24 @@ def draw(view: View, options: PlotConfig) -> Figure:
         raise NothingToDraw(f"these runs did not log the {options.x} of their networks (runs of this version do)")
     rows = [row for row in view.rows if any(point.row == row for point in points)]
     looks = view.looks(rows) | {TEACHER: {"color": style.GREY, "marker": "*", "markersize": 7}}
-    figure = Figure(figsize=(style.COLUMN if len(view.columns) < 3 else style.TEXT, 3))
+    lanes = {} if timed else _lanes(points)
+    xs = [lanes.get(point.lane, point.cost) for point in points]
+    figure = Figure(figsize=(style.COLUMN if len(view.columns) < 3 and len(lanes) < MANY else style.TEXT, 3))
     axis = figure.subplots()
-    axis.set(xlabel=LABELS[options.x], ylabel=view.accuracy, xscale="log")
+    axis.set(xlabel=LABELS[options.x], ylabel=view.accuracy)
     for row in dict.fromkeys(point.row for point in points):
         axis.plot([], [], label=shown(row), **looks[row] | {"linestyle": ""})
-    _limits(axis, points)
-    _front(axis, points)
-    style.plain_numbers(axis.xaxis)
+    for x, point in zip(xs, points, strict=True):
+        std = None if np.isnan(point.cell.std) else point.cell.std
+        look = looks[point.row] | {"linestyle": "", "label": shown(point.row)}
+        axis.errorbar(x, point.cell.value, yerr=std, elinewidth=0.8, **look)
+    _front(axis, xs, points)
+    axis.margins(x=0.12 if timed else 0.03, y=0.14)
+    if timed:
+        axis.set_xscale("log")
+        style.plain_numbers(axis.xaxis)
+    else:
+        _name_strips(figure, axis, lanes)
     style.legend(figure, [axis])
     counts = [point.cell.n for point in points if point.row != TEACHER]
     columns = {point.column for point in points}
@@ -62,13 +82,14 @@ def draw(view: View, options: PlotConfig) -> Figure:
         figure,
         spread(counts, "mean ± sample standard deviation")
         + ("; a marker for each pair" if len(columns) > 1 else ""),
-        *(["time and accuracy: of the runs that trained alone"] if timed else []),
-        "step: nothing cheaper is better; where points are too near, a marker stands beside its dot",
+        "time and accuracy: of the runs that trained alone"
+        if timed
+        else "a strip for each network, all in it at one cost, the cheapest first; the axis has no scale",
+        "step: nothing cheaper is better",
     )
-    figure.draw_without_rendering()  # which settles the layout, and so what has room
-    for point, offset in zip(points, _offsets(axis, points), strict=True):
-        _draw(axis, point, offset, looks[point.row])
-    _names(axis, points)
+    if timed:
+        figure.draw_without_rendering()  # which settles the layout, and so what has room
+        _names(axis, points)
     return figure
 
 
@@ -124,72 +145,61 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _limits(axis: Axes, points: Sequence[Point]) -> None:
-    """Let the axes hold all points, and leave their limits so."""
-    low, high = ([point.cell.value + sign * np.nan_to_num(point.cell.std) for point in points] for sign in (-1, 1))
-    axis.update_datalim([(point.x, y) for point, *ys in zip(points, low, high, strict=True) for y in ys])
-    axis.margins(x=0.12, y=0.14)
-    axis.autoscale_view()
-    axis.autoscale(enable=False)
+def _lanes(points: Sequence[Point]) -> dict[Lane, int]:
+    """Abscissas by network, the cheapest first, and in each by row, with a gap between networks.
+
+    Students of one network cost the same: on a scale of costs they would hide each other.
+    """
+    lanes: dict[Lane, int] = {}
+    for place, ((cost, network), inside) in enumerate(_strips(point.lane for point in points).items()):
+        lanes |= {(cost, network, row): len(lanes) + place + k for k, row in enumerate(inside)}
+    return lanes
 
 
-def _offsets(axis: Axes, points: Sequence[Point]) -> list[float]:
-    """How far beside its place each point's marker is drawn, in points of print: as little as keeps all apart."""
-    taken: list[tuple[float, float, float]] = []  # abscissa, lower and upper end of the markers so far
-    offsets: list[float] = []
-    center = axis.transAxes.transform((0.5, 0.5))[0] * 72 / axis.figure.dpi
-    for point in points:
-        x, low, high = _extent(axis, point)
-        inwards = ROOM if x < center else -ROOM
-        steps = itertools.count(x, inwards)
-        place = next(
-            step
-            for step in steps
-            if not any(abs(step - other) < ROOM and low < top and bottom < high for other, bottom, top in taken)
-        )
-        taken.append((place, low, high))
-        offsets.append(place - x)
-    return offsets
+def _strips(lanes: Iterable[Lane]) -> dict[tuple[float, str], list[str]]:
+    """The rows of each network, the cheapest first."""
+    strips: dict[tuple[float, str], list[str]] = {}
+    for cost, network, row in dict.fromkeys(lanes):
+        strips.setdefault((cost, network), []).append(row)
+    return dict(sorted(strips.items()))
 
 
-def _extent(axis: Axes, point: Point) -> tuple[float, float, float]:
-    """Abscissa, lower and upper end of a point's marker with its deviation, in points of print."""
-    std = np.nan_to_num(point.cell.std)
-    ends = [(point.x, point.cell.value + sign * std) for sign in (-1, 0, 1)]
-    (_, low), (x, y), (_, high) = axis.transData.transform(ends) * 72 / axis.figure.dpi
-    return float(x), float(min(low, y - ROOM / 2)), float(max(high, y + ROOM / 2))
+def _name_strips(figure: Figure, axis: Axes, lanes: Mapping[Lane, int]) -> None:
+    """A strip behind each network's lanes, with its name and cost below."""
+    ticks = {}
+    for (cost, network), rows in _strips(lanes).items():
+        first = lanes[cost, network, rows[0]]
+        last = first + len(rows) - 1
+        axis.axvspan(first - 0.5, last + 0.5, color=STRIP, zorder=-1)
+        ticks[(first + last) / 2] = f"{network}{{}}{float(f'{cost:.3g}'):,g}"
+    upright = len(ticks) <= MOST_UPRIGHT
+    axis.set_xticks(list(ticks), [name.format("\n" if upright else "  ") for name in ticks.values()])
+    axis.tick_params(axis="x", length=0, rotation=0 if upright else 90)
+    axis.grid(visible=False, axis="x")
+    if not upright:
+        figure.set_figheight(figure.get_figheight() + NAME)
 
 
-def _draw(axis: Axes, point: Point, offset: float, look: dict[str, Any]) -> None:
-    """A marker with the deviation; where it is moved aside, a line leads to it from a dot at the point's place."""
-    x, y = point.x, point.cell.value
-    beside = offset_copy(axis.transData, axis.get_figure(root=True), x=offset, units="points")
-    if offset:
-        axis.plot(x, y, marker=".", markersize=2, color="black", zorder=3)
-        axis.annotate(
-            "",
-            (x, y),
-            xytext=(offset, 0),
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": style.GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0},
-            zorder=1,
-        )
-    look = look | {"linestyle": "", "transform": beside, "label": shown(point.row)}
-    axis.errorbar(x, y, yerr=None if np.isnan(point.cell.std) else point.cell.std, elinewidth=0.8, **look)
-
-
-def _front(axis: Axes, points: Sequence[Point]) -> None:
-    xs, ys = zip(*front([(point.x, point.cell.value) for point in points]), strict=True)
-    axis.step(xs, ys, where="post", color=style.GREY, linewidth=0.8, linestyle="--", zorder=0)
+def _front(axis: Axes, xs: Sequence[float], points: Sequence[Point]) -> None:
+    places = {(point.cost, point.cell.value): x for x, point in zip(xs, points, strict=True)}
+    best = front(list(places))
+    axis.step(
+        [places[each] for each in best],
+        [value for _, value in best],
+        where="post",
+        color=style.GREY,
+        linewidth=0.8,
+        linestyle="--",
+        zorder=0,
+    )
 
 
 def _names(axis: Axes, points: Sequence[Point]) -> None:
     """The name of each network above the best of its points, higher where another's is in the way."""
     best: dict[str, tuple[float, float]] = {}
     for point in points:
-        name = point.column.teacher if point.row == TEACHER else point.column.student
-        if name not in best or point.cell.value > best[name][1]:
-            best[name] = (point.x, point.cell.value)
+        if point.network not in best or point.cell.value > best[point.network][1]:
+            best[point.network] = (point.cost, point.cell.value)
     taken: list[tuple[float, float, float]] = []  # left, right and height of the names so far, in points
     for name, place in sorted(best.items(), key=lambda item: item[1][1]):
         x, y = axis.transData.transform(place) * 72 / axis.figure.dpi
