@@ -135,7 +135,8 @@ def _in_rows(cells: pd.DataFrame, runs: pd.DataFrame, methods: Sequence[str], va
             raise UserError("methods: " + unknown("row in these logs", name, sorted(cells["row"].unique())))
     places = {name: methods.index(name) for name in methods}
     names = ["row", "label", "method"] if variants else ["row", "label"]
-    asked = cells[names].apply(lambda names: names.map(places)).min(axis=1)
+    # A row that is asked for by its own name stands in its own place, not in its method's.
+    asked = cells[names].apply(lambda names: names.map(places)).bfill(axis=1)["row"]
     return cells.assign(asked=asked).dropna(subset="asked")
 
 

@@ -426,6 +426,7 @@ def test_rows_stand_as_they_were_asked_for_else_as_in_the_literature():
         ([], [cold, hot, "at", "aftkd"]),
         (["at", "none", "kd"], ["at", cold, hot]),
         ([hot, "aftkd", "kd", "none"], [hot, "aftkd", cold]),
+        (["kd", "aftkd", cold, "none"], [hot, "aftkd", cold]),
     ):
         table = only(runs, methods=asked)
         for section in ("methods", "gain"):
