@@ -189,7 +189,8 @@ def escape_latex(name: str) -> str:
 def _latex_letter(letter: str) -> str:
     if letter in LATEX:
         return LATEX[letter]
-    return letter if letter.isascii() or "À" <= letter <= "ÿ" else f"U+{ord(letter):04X}"
+    there = letter.isascii() or ("À" <= letter <= "ÿ" and letter not in "ÐÞðþ")  # LaTeX's usual fonts lack these
+    return letter if there else f"U+{ord(letter):04X}"
 
 
 STYLE = """

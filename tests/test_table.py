@@ -585,6 +585,7 @@ HOSTILE = [
     "100 % $x_1^2$ & #~{",
     "[b]x[/b]",
     "“ü–é” 漢字 😀",
+    "".join(map(chr, range(0xC0, 0x100))),  # accented letters, and others of Latin-1
     "*x* `y`",
 ]
 
