@@ -100,9 +100,10 @@ class Tables:
 
     def print(self, form: Format) -> None:
         """Print the tables; what is worth knowing goes with them or, beside a format for files, to stderr."""
-        if form == Format.terminal:
-            formats.terminal(self.grids, make_console())
-        else:
+        console = make_console()
+        if form == Format.terminal and console.is_terminal:
+            formats.terminal(self.grids, console)
+        else:  # what goes into a file or a pipe has no blanks at the ends of its lines
             print(self.render(form), end="")
         out = sys.stdout if form == Format.terminal else sys.stderr
         for note in self._notes():

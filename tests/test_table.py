@@ -1009,6 +1009,7 @@ def command(*words):
 def test_command_prints_a_table_and_what_was_left_out(exported, capsys):
     assert command(f"source={exported}") == 0
     shown = capsys.readouterr().out
+    assert not re.search(" $", shown, flags=re.M)
     assert "73.03 ± 0.25" in shown
     assert "note: crashed left out: failed" in shown
     assert command(f"source={exported}", "format=csv") == 0
