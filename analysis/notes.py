@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.cells import BEST, SECOND, Column, Table
 from analysis.grid import MIXED
@@ -37,12 +37,12 @@ def notes_on(table: Table, scores: Scores, layout: Layout, marks: Sequence[Marks
         notes += _notes_on_marks(marks, layout.alpha)
     if any(not cell.there for section in table.sections for row in section.rows for cell in row.cells):
         notes.append("–: no complete run, or no value")
-    notes += _notes_on_settings(scores)
-    notes += _notes_on_versions(table, scores)
+    notes += _notes_on_settings(scores, layout.names)
+    notes += _notes_on_versions(table, scores, layout.names)
     if gain := table.section("gain"):
         name, *_ = gain.title.split()  # less is no gain where less is better
         notes.append(f"{name}: mean of the differences, paired by seed")
-    notes += _notes_on_aggregates(layout.baseline, table.aggregates, scores)
+    notes += _notes_on_aggregates(layout, table.aggregates, scores)
     if layout.published != PublishedRows.none and not table.section("published"):
         notes.append("published: there are no figures of these methods on these pairs and this evaluation")
     if table.section("published"):
@@ -74,18 +74,18 @@ def _notes_on_marks(marks: Sequence[Marks], alpha: float) -> list[str]:
     return notes
 
 
-def _notes_on_settings(scores: Scores) -> Iterator[str]:
+def _notes_on_settings(scores: Scores, names: Mapping[str, str]) -> Iterator[str]:
     """Which rows that bear a method's name alone are of other settings than its usual ones."""
     for row in scores.rows:
         if told := scores.unusual(row):
-            yield f"{row} is not as usual: {' '.join(told)}"
+            yield f"{names.get(row, row)} is not as usual: {' '.join(told)}"
 
 
-def _notes_on_versions(table: Table, scores: Scores) -> Iterator[str]:
+def _notes_on_versions(table: Table, scores: Scores, names: Mapping[str, str]) -> Iterator[str]:
     """Which rows average runs of several versions of the code, if any do."""
     mixed = [row for section in table.sections for row in section.rows if row.versions > 1]
     if mixed:
-        counts = ", ".join(f"{row.name} {row.versions}" for row in mixed)
+        counts = ", ".join(f"{names.get(row.name, row.name)} {row.versions}" for row in mixed)
         yield f"{MIXED} versions of the code among a cell's runs: {counts}; {'; '.join(_on_files(scores))}"
 
 
@@ -100,15 +100,16 @@ def _on_files(scores: Scores) -> Iterator[str]:
         yield told if same else f"whether {told} is not known"
 
 
-def _notes_on_aggregates(baseline: str, aggregates: Sequence[str], scores: Scores) -> Iterator[str]:
-    if relative_to(baseline) in aggregates:
+def _notes_on_aggregates(layout: Layout, aggregates: Sequence[str], scores: Scores) -> Iterator[str]:
+    called = layout.names.get(layout.baseline, layout.baseline)
+    if relative_to(layout.baseline) in aggregates:
         yield (
-            f"{relative_to(baseline)}: average relative improvement as CRD (ICLR 2020) defines it, "
-            f"mean over pairs of (method − {baseline}) / ({baseline} − student alone), differences paired by seed"
+            f"{relative_to(called)}: average relative improvement as CRD (ICLR 2020) defines it, "
+            f"mean over pairs of (method − {called}) / ({called} − student alone), differences paired by seed"
         )
-    elif small := [column.name for column, gain in scores.small_gains(baseline).items() if gain.there]:
+    elif small := [column.name for column, gain in scores.small_gains(layout.baseline).items() if gain.there]:
         yield (
-            f"no {relative_to(baseline)}: what {baseline} gains over the student alone is not more than its "
+            f"no {relative_to(called)}: what {called} gains over the student alone is not more than its "
             f"deviation over seeds, or of one seed, on {', '.join(small)}"
         )
     if RANK in aggregates:

@@ -82,7 +82,7 @@ def page(tables: Tables, title: str, kinds: Sequence[FigureKind]) -> str:
         chapters=[
             _chapter(protocol, figures, tables, kinds) for protocol in sorted(selection.cells["protocol"].unique())
         ],
-        comparisons=[grid for result in tables.comparisons for grid in grids(result)],
+        comparisons=[grid for result in tables.comparisons for grid in grids(result, layout.names)],
         runs=[_listed(*each) for each in used],
         excluded=[
             (run_id, reason, runs.loc[run_id, "folder"])

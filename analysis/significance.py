@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from analysis.grid import MISSING, Entry, Grid, number
 from analysis.scores import Scores
 from analysis.statistics import CONFIDENCE, Difference, Interval, RankTest
 from benchmarks.words import counted
+
+Called = Callable[[str], str]  # a row's name to readers
 
 
 @dataclass(frozen=True)
@@ -128,16 +130,20 @@ def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | No
     return tuple(scores.on_every_pair), statistics.rank_test(worth.to_numpy(), alpha)
 
 
-def grids(result: Against) -> list[Grid]:
-    """The comparisons as text."""
-    return [_grid_on_pairs(result), _grid_over_pairs(result)]
+def grids(result: Against, names: Mapping[str, str]) -> list[Grid]:
+    """The comparisons as text, with these other names of rows."""
+
+    def called(row: str) -> str:
+        return names.get(shown(row), shown(row))
+
+    return [_grid_on_pairs(result, called), _grid_over_pairs(result, called)]
 
 
-def _grid_on_pairs(result: Against) -> Grid:
+def _grid_on_pairs(result: Against, called: Called) -> Grid:
     level = f"{CONFIDENCE:.0%}"
     rows = tuple(
         _entries(
-            shown(each.row),
+            called(each.row),
             each.column.name,
             str(each.difference.n),
             number(each.difference.mean, signed=True),
@@ -148,7 +154,7 @@ def _grid_on_pairs(result: Against) -> Grid:
         for each in result.on_pairs
     )
     head = ("method", "pair", "seeds", "difference", f"{level}, t", f"{level}, bootstrap", "p")
-    reference = shown(result.reference)
+    reference = called(result.reference)
     notes = (
         f"difference to {reference} in {result.unit}, paired by seed; p: paired t test, Holm over this table",
         f"an interval is for one difference by itself, while p is adjusted for all in this table: p can exceed "
@@ -161,10 +167,10 @@ def _grid_on_pairs(result: Against) -> Grid:
     return Grid(title, (head,), (("", rows),), notes, result.protocol)
 
 
-def _grid_over_pairs(result: Against) -> Grid:
+def _grid_over_pairs(result: Against, called: Called) -> Grid:
     rows = tuple(
         _entries(
-            shown(each.row),
+            called(each.row),
             str(each.num_pairs),
             number(each.difference, signed=True),
             _p(each.p, "too few pairs"),
@@ -175,8 +181,8 @@ def _grid_over_pairs(result: Against) -> Grid:
         for each in result.over_pairs
     )
     head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, Wilson", "mean rank")
-    title = f"against {shown(result.reference)} over all pairs"
-    return Grid(title, (head,), (("", rows),), _notes_over_pairs(result), result.protocol)
+    title = f"against {called(result.reference)} over all pairs"
+    return Grid(title, (head,), (("", rows),), _notes_over_pairs(result, called), result.protocol)
 
 
 def _rank(result: Against, row: str) -> float:
@@ -185,8 +191,8 @@ def _rank(result: Against, row: str) -> float:
     return float(result.ranks.mean_ranks[result.ranked.index(row)])
 
 
-def _notes_over_pairs(result: Against) -> tuple[str, ...]:
-    reference = shown(result.reference)
+def _notes_over_pairs(result: Against, called: Called) -> tuple[str, ...]:
+    reference = called(result.reference)
     notes = [
         "over the seeds that both have on a pair; p: Wilcoxon's signed-rank test on the pairs' means, Holm over "
         f"this table; fewer than {statistics.MIN_PAIRS_WILCOXON} pairs that differ cannot reach 0.05",

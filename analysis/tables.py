@@ -51,8 +51,9 @@ class Tables:
     @property
     def grids(self) -> list[Grid]:
         """Everything as text in rows and columns."""
-        made = [*map(of_table, self.tables), *(grid for result in self.comparisons for grid in grids(result))]
-        return [renamed(grid, self.layout.names) for grid in made]
+        names = self.layout.names
+        found = [renamed(of_table(table), names) for table in self.tables]
+        return [*found, *(grid for result in self.comparisons for grid in grids(result, names))]
 
     @property
     def remarks(self) -> list[str]:

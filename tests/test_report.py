@@ -70,6 +70,18 @@ def test_figures_are_of_top1_whatever_the_tables_compare():
     assert other == one | {of_kl: 7 / 8}
 
 
+def test_the_page_calls_rows_as_the_paper_does():
+    layout = Layout(compare="kd", names={"kd": "Hinton", "at": "Zagoruyko"})
+    shown = page(compare(logs_of(grid(SCORES)), layout), "", [])
+    tables = re.findall("<table.*?</table>", shown, re.DOTALL)
+    differences = [table for table in tables if "P(better)" in table or "bootstrap" in table]
+    assert len(differences) == 2
+    for table in differences:
+        assert "Hinton" in table
+        assert "Zagoruyko" in table
+        assert not re.search(r"\b(kd|at)\b", table)
+
+
 def written(kinds=KINDS):
     return page(compare(logs_of(runs()), Layout(), ["here"]), f"Results {HOSTILE}", kinds)
 
