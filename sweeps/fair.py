@@ -121,7 +121,7 @@ def _print(console: Console, found: Mapping[str, Findings], gains: Mapping[str, 
     for method in ranked:
         gain = gains[method]
         finished, pruned = len(found[method].finished), len(found[method].of(TrialState.PRUNED))
-        tuned = gain.difference if gain.differences.any() else "the defaults are best"
+        tuned = "the defaults are best" if found[method].best == found[method].default else gain.difference
         scores = (spread(gain.theirs.values()), spread(gain.ours.values()), tuned)
         behind = "" if gain is first else Paired(gain.ours, first.ours).difference
         table.add_row(method, str(finished), str(pruned), *scores, behind)

@@ -681,6 +681,20 @@ def test_fair_compares_on_the_seeds_that_were_asked_for(tmp_path, capsys):
     assert all("the defaults are best" in row for row in table_rows(said))
 
 
+def test_fair_tells_a_best_trial_that_gains_nothing_from_the_defaults(tmp_path, capsys):
+    def score(variant, seed):
+        return 60 + (seed == 0) * 10 * abs(variant.method.weights["kd"] - 1) if variant.method.name == "kd" else 60
+
+    words = merge([*QUICK, "methods=[kd,sp]", "trials=2"], [f"output={tmp_path}", "confirm=2"])
+    with few_digits(), formula(score):
+        assert main(fair.COMMAND, words) == 0
+    content = json.loads(next(tmp_path.glob("fair-*.json")).read_text())
+    assert content["kd"]["trial"] != 0
+    assert content["kd"]["tuned"] == content["kd"]["default"]
+    tuned = {row.split()[0]: "the defaults are best" in row for row in table_rows(capsys.readouterr().out)}
+    assert tuned == {"kd": False, "sp": True}
+
+
 def test_fair_refuses_a_study_that_was_given_more_trials_than_the_others_get(tmp_path, capsys):
     words = merge(COMPARISON, [f"output={tmp_path}", "confirm=1"])
     alone = [word for word in words if not word.startswith("methods=")]
