@@ -317,7 +317,7 @@ def test_an_ablation_needs_a_default_and_its_variants():
     (axis,) = drawn("ablation", [*variants(), *others], method="kd").axes
     assert ticks(axis) == ["soft\ntemperature=8"]
     hot = logged("kd", VGG, settings={"temperature": 8}, id="hot")
-    with pytest.raises(NothingToDraw, match=r"variants have labels.*there is kd \(temperature=8\)"):
+    with pytest.raises(NothingToDraw, match=r"needs the method as usual.*there is kd \(temperature=8\)"):
         drawn("ablation", [logged("kd", VGG), hot], method="kd")
 
 

@@ -41,8 +41,8 @@ def method_with_variants(view: View, wanted: str | None) -> str:
         if wanted in counts:
             rows = ", ".join(shown(row) for row in view.rows_of(wanted))
             raise NothingToDraw(
-                f"method={wanted}: its variants have labels, as in {{name: {wanted}, label: …}}, and its default "
-                f"has none; there is {rows}"
+                f"method={wanted}: an ablation needs the method as usual, under its name alone, and a variant of "
+                f"it (in older logs, which do not say what is usual, under a label); there is {rows}"
             )
         raise NothingToDraw("method: " + unknown("method with variants in these logs", wanted, found))
     if not found:
