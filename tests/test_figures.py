@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ def test_weights_show_each_term_and_what_multiplies_it():
     assert drawn("weights", [run]).axes[0].get_yscale() == "linear"  # which shows all of it
     with pytest.raises(NothingToDraw, match="more than one loss term"):
         drawn("weights", [logged("none", VGG)])
+
+
+def test_titles_of_long_names_do_not_touch():
+    run = logged("aftkd", VGG, label="aftkd (loss.schedule=fixed, weights.afb=10.0)")
+    runs = [run, *(logged("aftkd", VGG, label=f"{run.config['label']} {k}") for k in range(2))]
+    for each in runs:
+        for term in ("ce", "afb"):
+            each.history |= {f"train/loss/{term}": np.ones(2), f"train/weight/{term}": np.ones(2)}
+    figure = drawn("weights", runs)
+    figure.draw_without_rendering()
+    boxes = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
+    assert len(boxes) == 3
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 # Paired differences
@@ -610,6 +624,19 @@ def test_ranks_are_over_the_pairs_that_all_methods_share():
     assert "joined by a bar: not told apart at 0.05 (Nemenyi)" in note(figure)
     with pytest.raises(NothingToDraw, match="ranks need two methods"):
         drawn("ranks", grid({("kd", VGG): [70.0], ("at", VGG): [70.0]}))
+
+
+@pytest.mark.parametrize("letters", [4, 28, 60])
+@pytest.mark.parametrize("count", [3, 9])
+def test_names_of_ranks_lie_within_the_figure_and_apart(letters, count):
+    names = [f"{k} " + "degree=0.5 " * 9 for k in range(count)]
+    scores = {(name[:letters], pair): [70.0 + k] for k, name in enumerate(names) for pair in (VGG, WRN)}
+    figure = drawn("ranks", grid(scores))
+    with warnings.catch_warnings(action="error"):  # as of a layout that cannot be
+        figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 # What may share a figure

@@ -79,7 +79,7 @@ def draw(
         alpha: level of the test.
         height: of a row, in inches, notes and legend included; more where they leave no room for the names.
     """
-    ticks = {row: _wrapped(name) for row, name in ticks.items()}
+    ticks = {row: wrapped(name) for row, name in ticks.items()}
     figure, axes = style.panels([len(lines)], height=height * len(ticks) + 0.7, sharey=True)
     every = [line for each in lines.values() for line in each]
     looks = style.looks(sorted({seed for line in every for seed in line.differences}))
@@ -96,7 +96,7 @@ def draw(
     return figure
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
     """A name in lines of at most `LETTERS`; only a word that is longer is broken, on lines of its own."""
     words = (line for part in name.split("\n") for line in textwrap.wrap(part, LETTERS, break_long_words=False))
     return "\n".join(line for word in words for line in textwrap.wrap(word, LETTERS))

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import statistics
+from analysis.figures.differences import wrapped
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
 from benchmarks import style
 from benchmarks.words import counted
 
 FEW = 5  # pairs, below which ranks say little
+SHORT = 12  # letters of names that leave room between them in a column
 
 
 def draw(view: View, options: PlotConfig) -> Figure:
@@ -32,8 +34,11 @@ def draw(view: View, options: PlotConfig) -> Figure:
             "share some"
         )
     test = statistics.rank_test(worth.to_numpy(), options.alpha)
-    ranked = sorted(zip(test.mean_ranks, rows, strict=True))
-    figure = Figure(figsize=(style.COLUMN if len(ranked) < 8 else style.TEXT, 0.16 * len(ranked) + 1.4))
+    ranked = sorted(zip(test.mean_ranks, map(wrapped, rows), strict=True))
+    names = [name.split("\n") for _, name in ranked]
+    narrow = len(ranked) < 8 and all(len(line) <= SHORT for lines in names for line in lines)
+    height = 0.16 * len(ranked) * max(map(len, names)) + 1.4
+    figure = Figure(figsize=(style.COLUMN if narrow else style.TEXT, height))
     axis = figure.subplots()
     _scale(axis, len(ranked), test.critical_difference)
     bars = groups([rank for rank, _ in ranked], test.critical_difference)
