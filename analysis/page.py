@@ -121,18 +121,19 @@ def _chapter(
 
 def _pictures(kind: FigureKind, view: View, tables: Tables) -> Iterator[Picture]:
     """The figures of a kind; of those with many panels one for each pair that has something to show."""
-    if kind not in BY_PAIR or len(view.columns) == 1:
+    pairs = list(dict.fromkeys(column.pair for column in view.columns))
+    if kind not in BY_PAIR or len(pairs) == 1:
         yield _picture(kind, view, "", tables)
         return
     reasons = []
-    for column in view.columns:
-        part = replace(view, cells=view.cells[view.cells["column"] == column.name])
+    for pair in pairs:  # under all its teachers, as the command draws it that is told
+        part = replace(view, cells=view.cells[view.cells["pair"] == pair])
         try:
-            print(f"  {column.name}", file=sys.stderr)
-            yield _picture(kind, part, column.pair, tables)
+            print(f"  {pair}", file=sys.stderr)
+            yield _picture(kind, part, pair, tables)
         except UserError as error:
             reasons.append(error)
-    if len(reasons) == len(view.columns):
+    if len(reasons) == len(pairs):
         raise reasons[0]
 
 

@@ -7,10 +7,12 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 from light import assert_light
 from logged import grid, logged, logs_of
 
+import analysis
 from analysis import plot
 from analysis.figures.settings import FigureKind
 from analysis.figures.view import one_protocol
@@ -80,6 +82,23 @@ def test_the_page_calls_rows_as_the_paper_does():
         assert "Hinton" in table
         assert "Zagoruyko" in table
         assert not re.search(r"\b(kd|at)\b", table)
+
+
+def test_a_pair_under_several_teachers_has_one_figure_which_its_command_draws():
+    places = [(VGG, "d" * 64), (VGG, "e" * 64), (WRN, None)]
+    made = [logged("kd", pair, teacher=teacher, id=f"run {k}") for k, (pair, teacher) in enumerate(places)]
+    for each in made:
+        for term in ("ce", "kd"):
+            each.history |= {f"train/loss/{term}": np.ones(2), f"train/weight/{term}": np.ones(2)}
+    logs = logs_of(made)
+    shown = page(compare(logs), "", [FigureKind.weights])
+    headings = [heading for heading in re.findall("<h3[^>]*>(.*?)</h3>", shown) if heading.startswith("weights")]
+    assert [heading.split()[-1] for heading in headings] == [f"({WRN})", f"({VGG})"]
+    figures = re.findall("<figure>.*?</figure>", shown, re.DOTALL)
+    for drawn, pair in zip(figures, (WRN, VGG), strict=True):
+        again = analysis.figure(logs, FigureKind.weights, pairs=[pair])
+        for title in (axis.get_title() for axis in again.axes):
+            assert title.split("\n")[-1] in drawn
 
 
 def written(kinds=KINDS):
