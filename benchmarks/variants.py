@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarks.cli import check_lists
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TrainConfig
 from benchmarks.errors import UserError, first_line, require
 from methods import FeatureSpec, InvalidSetting, MethodConfig, dead_settings, get, unknown
@@ -132,8 +133,11 @@ def merged(base: Any, settings: dict[Any, Any], kind: str, where: str) -> Any:
     for key in settings:
         require(key in valid, where + unknown(kind, str(key), valid))
     try:
-        return OmegaConf.merge(node, settings)
-    except OmegaConfBaseException as error:
+        node = OmegaConf.merge(node, settings)
+        assert isinstance(node, DictConfig)
+        check_lists(node)
+        return node
+    except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"{where}{first_line(error)}") from None
 
 

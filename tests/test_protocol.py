@@ -274,6 +274,7 @@ def test_two_students_of_one_label_are_refused(methods: str) -> None:
         ("[[kd]]", ("methods", "kd")),
         ("[{name: kd, temprature: 8}]", ("methods", "kd", "temprature", "closest: temperature")),
         ("[{name: kd, temperature: hot}]", ("methods", "kd", "hot")),
+        ("[{name: aftkd, block_size: [[]]}]", ("methods", "aftkd", "block_size=[[]]", "list of int")),
         ("[{name: kd, loss: cosine}]", ("methods", "kd", "loss=cosine", "schedule")),
         ("[{name: kd, loss: 0}]", ("methods", "kd", "loss=0", "schedule")),
         ("[{name: kd, loss: null}]", ("methods", "kd", "loss=None", "schedule")),

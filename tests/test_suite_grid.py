@@ -106,6 +106,7 @@ def test_a_method_that_cannot_serve_a_pair_is_left_out_there_and_said_why() -> N
         (["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: {epoch: 1}}]"], ["epoch", "epochs"]),
         (["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: {epochs: many}}]"], ["many"]),
         (["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: 3}]"], ["train=3"]),
+        (["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: {milestones: [[]]}}]"], ["milestones=[[]]", "int"]),
         (["methods=[kd]", "pairs=[vgg13_vgg8,vgg13_vgg8]"], ["vgg13_vgg8 seed 0", "2 times"]),
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "seeds=[1,1]"], ["seed 1", "2 times"]),
         (["methods=[kd,{name: aftkd, degree: 2}]", "pairs=[vgg13_vgg8]"], ["degree=2", "[0, 1]"]),
