@@ -16,6 +16,7 @@ from methods.features import FeatureSpec
 
 T = TypeVar("T", covariant=True)
 ALONE = "none"  # the method that is the student alone
+FLOAT32 = (2 - 2**-23) * 2.0**127  # the largest number in which losses and steps are computed
 
 
 class InvalidSetting(ValueError):
@@ -175,7 +176,7 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:
-    """Refuse numbers that are not finite or beyond the bounds that `option` has for their fields.
+    """Refuse numbers that float32 does not hold, or beyond the bounds that `option` has for their fields.
 
     Args:
         config: a configuration dataclass whose fields were made by `option`; those within it are checked, too.
@@ -201,8 +202,9 @@ def check_number(
     below: float = math.inf,
     most: float = math.inf,
 ) -> None:
-    """Refuse a number that is not finite or beyond its bounds; arguments as of `option`."""
+    """Refuse a number that float32 does not hold, or beyond its bounds; arguments as of `option`."""
     require(abs(number) < math.inf, f"{key}={number} must be a finite number")
+    require(abs(number) <= FLOAT32, f"{key}={number} must be at most {FLOAT32:.3g}, what float32 holds")
     fits = above < number < below and least <= number <= most
     require(fits, f"{key}={number} must be {_limits(above, least, below, most)}")
 
