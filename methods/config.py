@@ -385,7 +385,8 @@ def check_stages(stages: list[list[int]], student: FeatureSpec, teacher: Feature
     """Refuse a stage map with stages that do not exist or that run against each other."""
     require(bool(stages), "stages=[] matches no stage: give at least one pair")
     for pair in stages:
-        require(len(pair) == 2, f"stages: {pair} is not a pair [student stage, teacher stage]")
+        numbers = len(pair) == 2 and all(type(stage) is int for stage in pair)  # true is an int, and no stage
+        require(numbers, f"stages: {pair} is not a pair [student stage, teacher stage]")
         check_stage("stages", pair[0], student, "student")
         check_stage("stages", pair[1], teacher, "teacher")
     for earlier, later in itertools.pairwise(stages):

@@ -113,7 +113,9 @@ def test_unequal_numbers_meet_by_a_monotone_map_that_ends_together(num_student, 
     assert resolved_stages(num_teacher, num_student) == [[t, s] for s, t in stages]
 
 
-@pytest.mark.parametrize("stages", [[], [[1]], [[1, 4]], [[-1, 1]], [[2, 2], [1, 3]], [[1, 2], [2, 2]]])
+@pytest.mark.parametrize(
+    "stages", [[], [[1]], [[1, 4]], [[-1, 1]], [[True, 1]], [[2, 2], [1, 3]], [[1, 2], [2, 2]]]
+)
 def test_refuses_an_impossible_stage_map(stages):
     with pytest.raises(InvalidSetting, match="stages"):
         make("at", student_features(), teacher_features(), stages=stages)
