@@ -159,6 +159,15 @@ def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output):
     assert first > 1 > second
 
 
+def test_who_waited_for_anothers_pretraining_has_none_of_its_time(distil, output):
+    with at_step(2, lambda display: time.sleep(1)), interrupted_at(2):
+        assert distil("methods=[none,fsp]") == 143
+    assert distil("method=none") == 0
+    first, second = (row["time/epoch_s"] for row in result(output, "none")["history"])
+    assert first < 1
+    assert second < 1
+
+
 def test_continued_run_does_not_repeat_steps(distil, lines, output, monkeypatch):
     with interrupted_at(6):
         assert distil(*lines) == 143

@@ -144,7 +144,8 @@ class Cohort:
         self.step = max(step, self.begins)  # where they only waited for another's pre-training, they begin
 
     def _restore(self, member: Member, step: int, state: dict[str, Any]) -> None:
-        self._spent = max(self._spent, state["seconds"])
+        if step >= self.begins:  # before, the epoch in progress was another's
+            self._spent = max(self._spent, state["seconds"])
         member.load(state, step)
 
     def run(self) -> None:
