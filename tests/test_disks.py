@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 
@@ -50,6 +51,16 @@ def test_a_full_disk_ends_a_run_and_the_same_command_continues_it(distil, disk, 
     assert same(weights(place / "runs", "none"), weights(tmp_path / "whole", "none"))
     history = without_times(result(place / "runs", "none")["history"])
     assert history == without_times(result(tmp_path / "whole", "none")["history"])
+
+
+def test_a_store_that_can_only_be_read_serves_with_what_a_kill_left_there(distil, teacher_root, disk, tmp_path):
+    place, remount = disk
+    remount("size=20m")
+    store = shutil.copytree(teacher_root, place / "store")
+    (card,) = store.rglob("card.json")
+    card.with_name("checkpoint-00000006.pt").write_bytes(b"left")
+    remount("ro")
+    assert distil("method=kd", f"teacher.root={store}") == 0
 
 
 def test_a_disk_that_fills_up_keeps_the_checkpoint_before(distil, disk, tmp_path, capsys):

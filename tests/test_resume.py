@@ -255,6 +255,20 @@ def test_killed_between_the_result_and_the_clearing_away(then, distil, output):
     assert not left.exists()
 
 
+def test_what_another_process_writes_is_not_cleared_away(distil, teacher_root, tmp_path):
+    """As where it has begun to replace the teacher that was found."""
+    store = shutil.copytree(teacher_root, tmp_path / "store")
+    (card,) = store.rglob("card.json")
+    theirs = [card.with_name(name) for name in ("checkpoint-00000004.pt", ".checkpoint-00000006.pt.half")]
+    for path in theirs:
+        path.write_bytes(b"theirs")
+    with locked(card.parent):
+        assert distil("method=kd", f"teacher.root={store}") == 0
+    assert all(path.exists() for path in theirs)
+    assert distil("method=kd", f"teacher.root={store}", "seed=1") == 0
+    assert not any(path.exists() for path in theirs)
+
+
 def test_a_member_that_joins_later_changes_nothing(distil, lines, output, uninterrupted):
     with interrupted_at(6):
         assert distil("methods=[crd]", *lines[1:]) == 143

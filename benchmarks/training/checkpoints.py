@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -13,6 +14,7 @@ import torch
 
 from benchmarks.errors import RunFailed, UserError, first_line
 from benchmarks.files import write_atomically
+from benchmarks.results import locked
 
 DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -95,14 +97,26 @@ class Checkpoints:
 
     def delete(self) -> None:
         """Delete all checkpoints, and the halves of files that a kill left in the folder."""
-        for path in [*map(self._path, self.steps()), *self.folder.glob(".*.*")]:
+        for path in self._files():
             path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return [*map(self._path, self.steps()), *self.folder.glob(".*.*")]
+
+    def delete_leftovers(self) -> None:
+        """Delete those of a complete run or teacher, unless another process is at work there.
+
+        A folder that can only be read serves all the same.
+        """
+        if self._files():
+            with contextlib.suppress(UserError), locked(self.folder):
+                self.delete()
 
 
 def delete_leftovers(complete: Iterable[Path]) -> None:
     """Delete the checkpoints of complete runs and teachers, which a kill just behind a result leaves there."""
     for folder in complete:
-        Checkpoints(folder).delete()
+        Checkpoints(folder).delete_leftovers()
 
 
 def _content(path: Path) -> memoryview | None:
