@@ -20,7 +20,7 @@ from benchmarks.files import CARD, check_path, check_writable
 from benchmarks.images import check_images, note_images
 from benchmarks.teachers import Teacher, TeacherPlan
 from benchmarks.training.build import feature_spec
-from benchmarks.training.checkpoints import delete_leftovers
+from benchmarks.training.checkpoints import Checkpoints, delete_leftovers
 from benchmarks.training.device import device_name
 from benchmarks.words import counted
 from benchmarks.workbench import Workbench, prepare_torch
@@ -74,7 +74,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
             _refuse_another(plan, teachers.find(plan), command.replace)  # that came while it was waited
             _import(plan, imported, f"imported from {command.checkpoint}", bench)
     else:
-        _train(plan, bench, replace=there is not None)
+        _train(plan, bench, there)
     return 0
 
 
@@ -102,16 +102,20 @@ def _import(plan: TeacherPlan, teacher: Teacher, source: str, bench: Workbench) 
     bench.console.print(f"imported as a teacher of {epochs}, seed {plan.seed}: {stored.source}")
 
 
-def _train(plan: TeacherPlan, bench: Workbench, replace: bool) -> None:
-    """Train the teacher, unless another process has by now; one to be replaced leaves the store before."""
+def _train(plan: TeacherPlan, bench: Workbench, replaced: Teacher | None) -> None:
+    """Train the teacher, unless another process has by now; the one to be replaced leaves the store before."""
     bench.console.print(
         f"{plan.network} on {plan.data.name}: {bench.dataset.summary}, epochs: {plan.train.epochs}, "
         f"{plan.train.precision} on {device_name(plan.train)}, seed {plan.seed}"
     )
     spec = feature_spec(plan.network, data.INFO[plan.data.name])
     bench.rehearse("teacher", [plan.config], (spec, spec))
-    if replace:
-        teachers.discard(plan)
+    if replaced:
+        with bench.lock(plan):
+            there = teachers.find(plan)
+            if there and there.sha256 == replaced.sha256:
+                Checkpoints(plan.folder).delete()  # what an earlier training left would be continued
+                teachers.discard(plan)
     bench.measure(bench.train_teacher(plan), plan.train)
 
 

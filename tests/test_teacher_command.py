@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from commands import few_digits
+from commands import few_digits, interrupted_at
 from lines import run_of
 
 from benchmarks import models, teacher, teachers, workbench
@@ -109,6 +109,41 @@ def test_another_teacher_needs_replace(command, published, tmp_path, capsys):
     assert cards(tmp_path) == before
     assert command(*words, "replace=true") == 0
     assert cards(tmp_path)[0]["sha256"] != before[0]["sha256"]
+
+
+def test_who_replaces_a_teacher_trains_it_from_its_first_step(command, published, tmp_path, capsys):
+    """Whatever a training before left: the code may be another one by now."""
+    with interrupted_at(1):
+        assert command("network=resnet8", *SHORT) == 143
+    assert command("network=resnet8", *SHORT, f"checkpoint={published}") == 0
+    assert len(list(tmp_path.rglob("checkpoint-*"))) == 1
+    capsys.readouterr()
+    assert command("network=resnet8", *SHORT, "replace=true") == 0
+    assert "continued" not in capsys.readouterr().out
+    assert cards(tmp_path)[0]["source"] == "trained here"
+
+
+def test_one_to_be_replaced_that_another_process_has_replaced_by_now_stays(
+    command, published, tmp_path, capsys, monkeypatch
+):
+    words = ("network=resnet8", *SHORT, f"teacher.root={tmp_path / 'store'}")
+    assert command(*words, "replace=true") == 0
+    (card,) = tmp_path.rglob("card.json")
+    newer = {path: path.read_bytes() for path in (card, card.with_name("teacher.safetensors"))}
+    assert command(*words, f"checkpoint={published}", "replace=true") == 0
+
+    def ending(folder, wait=False):
+        if wait:
+            for path, content in newer.items():
+                path.write_bytes(content)
+            other.__exit__(None, None, None)
+        return locked(folder, wait)
+
+    monkeypatch.setattr(workbench, "locked", ending)
+    with locked(card.parent) as other:
+        assert command(*words, "replace=true") == 0
+    assert "epoch 1/1" not in capsys.readouterr().out.partition("waiting for its end")[2]
+    assert card.read_bytes() == newer[card]
 
 
 def test_a_teacher_that_another_process_trains_is_waited_for_and_not_overwritten(
