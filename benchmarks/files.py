@@ -62,14 +62,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_path(key: str, path: str | None) -> None:
-    """Refuse a path that the system cannot look at: too long, or closed to this user."""
+    """Refuse a path that the system cannot look at, too long or closed to this user, or that no record can name."""
+    if path is None:
+        return
     try:
-        if path is not None:
-            (Path(path) / "-").stat()
+        os.path.realpath(path).encode()
+        (Path(path) / "-").stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise UserError(f"{key}={path}: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{key}={path}, or a folder that it lies in, has a name that is not UTF-8") from None
 
 
 def check_writable(key: str, folder: Path) -> None:

@@ -338,6 +338,16 @@ def test_the_environment_names_the_folder_of_the_data(monkeypatch: pytest.Monkey
     assert run_of("data.root=here").data.root == "here"
 
 
+def test_a_path_that_no_record_can_name_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KD_DATA", str(tmp_path / "\udcff"))
+    assert "data.root=" in (message := refused(*KD))
+    assert "not UTF-8" in message
+    monkeypatch.delenv("KD_DATA")
+    (tmp_path / "\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "\udcff")
+    assert "not UTF-8" in refused(*KD)
+
+
 def test_the_cache_lies_in_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert Path(run_of().data.cache) == Path("/home/someone/.cache/kd-benchmarks")

@@ -168,6 +168,13 @@ def test_files_whose_names_begin_with_a_dot_are_no_images(tmp_path: Path, copy: 
     assert len(tinyimagenet.load(tmp_path, tmp_path / "cache", "train")) == 400
 
 
+def test_an_images_name_may_be_any_bytes(tmp_path: Path, copy: Copy) -> None:
+    copy.folders(tmp_path)
+    image = next((tmp_path / "train" / copy.classes[0]).iterdir())
+    image.rename(image.with_name("\udcff.JPEG"))
+    assert len(tinyimagenet.load(tmp_path, tmp_path / "cache", "train")) == 400
+
+
 def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     copy.folders(tmp_path)
     config = DataConfig("tinyimagenet", str(tmp_path), str(tmp_path / "cache"))

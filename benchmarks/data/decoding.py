@@ -64,7 +64,8 @@ def _signature(files: Iterable[Path]) -> str:
     resolved = cache(Path.resolve)  # of a hundred thousand files in few folders
     for path in files:
         stat = path.stat()
-        digest.update(f"{resolved(path.parent)}/{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        line = f"{resolved(path.parent)}/{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # a name may be any bytes
     return digest.hexdigest()[:16]
 
 
