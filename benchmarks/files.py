@@ -86,7 +86,8 @@ def check_writable(key: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise UserError(f"{key}={folder} is a file, not a folder") from None
+        what = "a file, not a folder" if folder.exists() else "a link to what is not there"
+        raise UserError(f"{key}={folder} is {what}") from None
     except OSError as error:
         raise UserError(f"{key}={folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK):

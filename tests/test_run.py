@@ -645,7 +645,10 @@ def test_an_unwritable_output_is_refused_before_anything_is_spent(distil, tmp_pa
     no_training()
     (tmp_path / "file").write_text("")
     assert distil("method=none", f"output={tmp_path}/file") == 2
-    assert f"output={tmp_path}/file" in capsys.readouterr().err
+    assert f"output={tmp_path}/file is a file" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "runs")  # of a disk that is not mounted
+    assert distil("method=none", f"output={tmp_path}/link") == 2
+    assert f"output={tmp_path}/link is a link to what is not there" in capsys.readouterr().err
 
 
 def test_lines_without_a_terminal_have_no_control_characters(distil, capsys):
