@@ -175,6 +175,13 @@ def test_an_images_name_may_be_any_bytes(tmp_path: Path, copy: Copy) -> None:
     assert len(tinyimagenet.load(tmp_path, tmp_path / "cache", "train")) == 400
 
 
+def test_another_data_sets_files_in_the_root_are_told_of(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / f"{part}-00000-of-00001.parquet").touch()
+    with pytest.raises(UserError, match=r"only one of train.* and valid.*another data set's files need a folder"):
+        tinyimagenet.load(tmp_path, tmp_path / "cache", "train")
+
+
 def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     copy.folders(tmp_path)
     config = DataConfig("tinyimagenet", str(tmp_path), str(tmp_path / "cache"))

@@ -88,7 +88,8 @@ def parquet_source(
         shards = {each: _shards(folder, name) for each, name in names.items()}
         if any(shards.values()):
             wanted = " and ".join(f"{name}*.parquet" for name in names.values())
-            require(all(shards.values()), f"{folder} holds only one of {wanted}")
+            what = f"{folder} holds only one of {wanted}; another data set's files need a folder of their own"
+            require(all(shards.values()), what)
             return Source(shards[part], partial(_read_parquet, shards[part], columns, info))
     return None
 
