@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import methods
 from benchmarks.cli import compose_config, main
@@ -145,6 +146,13 @@ def test_lines_that_cannot_be_are_refused(words: list[str], parts: list[str], tm
     assert all(part in shown.err for part in parts)
     assert "Traceback" not in shown.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_tasks_without_a_gpu_cannot_train_on_one(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    line = ["methods=[none]", f"pairs=[{SMALL}]", "data=digits", f"output={tmp_path}", "train.precision=fp32"]
+    assert main(COMMAND, [*line, "launcher=ray", "gpus=0", "train.device=cuda", "train.compile=false"]) == 2
+    assert "gpus=0: tasks train on a GPU" in capsys.readouterr().err
 
 
 # --- grids that have a name

@@ -79,6 +79,7 @@ def _sharing(settings: SuiteConfig, run: RunConfig) -> float:
     if run.train.device != "cuda":
         return 1
     if settings.launcher == LauncherKind.ray:
+        require(settings.gpus != 0, "gpus=0: tasks train on a GPU; leave gpus out, or set train.device=cpu")
         return 1 / min(settings.gpus or 1, 1)
     return math.ceil(settings.workers / torch.cuda.device_count())
 
