@@ -7,6 +7,7 @@ name, as a part of CIFAR-100 or a data set edited since, would be given results 
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def of_other_root(folder: Path, config: DataConfig) -> str | None:
     """Where the images are that a folder's runs learned from, if that is not where they are said to be now."""
     root, said = _known(folder).get(_name(config), {}).get("root"), _root(config)
     # A data set that comes with a package needs no folder.
-    return root if root and root != said and Path(root).exists() and Path(said).exists() else None
+    return root if root and root != said and os.path.exists(root) and os.path.exists(said) else None
 
 
 def _known(folder: Path) -> dict[str, Any]:

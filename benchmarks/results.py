@@ -109,12 +109,12 @@ class RunFolder:
         """The content of `result.json`, None while the run is not complete.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or closed to this user.
         """
         path = self.path / RESULT
-        if not path.is_file():
-            return None
         try:
+            if not path.is_file():
+                return None
             result = read_record(path)
             if result["status"] != COMPLETE or not isinstance(result["summary"], dict):
                 raise ValueError("not a complete run's result")

@@ -193,9 +193,21 @@ def find(plan: TeacherPlan) -> Teacher | None:
     """The store's teacher; None if it is still to be trained.
 
     Raises:
-        UserError: what the store holds is damaged.
+        UserError: what the store holds is damaged, or closed to this user.
     """
-    return read_stored(plan.folder) if (plan.folder / CARD).is_file() else None
+    return read_stored(plan.folder) if is_stored(plan) else None
+
+
+def is_stored(plan: TeacherPlan) -> bool:
+    """Whether the store has the teacher.
+
+    Raises:
+        UserError: its folder is closed to this user.
+    """
+    try:
+        return (plan.folder / CARD).is_file()
+    except OSError as error:
+        raise UserError(f"{plan.folder} cannot be read: {error.strerror}") from None
 
 
 def read_stored(folder: Path) -> Teacher:

@@ -95,8 +95,8 @@ def _teacher_sha256(run: RunConfig) -> str | None:
     """SHA-256 of the weights of a run's teacher; None while it is to be trained. Its card is believed here."""
     if run.teacher.checkpoint is not None:
         return _given_sha256(run.pair.teacher, run.teacher.checkpoint, data.INFO[run.data.name].num_classes)
-    card = TeacherPlan.of(run).folder / CARD
-    return str(teachers.read_card(card)["sha256"]) if card.is_file() else None
+    plan = TeacherPlan.of(run)
+    return str(teachers.read_card(plan.folder / CARD)["sha256"]) if teachers.is_stored(plan) else None
 
 
 @cache

@@ -94,9 +94,9 @@ class Grid:
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock file `path`; the operating system lets go of a dead process's locks."""
-    if not path.exists():
-        return False
     try:
+        if not path.exists():
+            return False
         with FileLock(path).acquire(blocking=False):
             return False
     except Timeout:
