@@ -13,9 +13,9 @@ import methods
 from benchmarks import costs, rounds, throughput
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
-from benchmarks.data import INFO, UPRIGHT, Batch, Draw, EvaluationBatches, TrainBatches
+from benchmarks.data import INFO, UPRIGHT, Batch, Draw, EvaluationBatches, TrainBatches, View
 from benchmarks.distillation import Distillation
-from benchmarks.plain_loop import PlainLoop, most_workers
+from benchmarks.plain_loop import PlainImages, PlainLoop, most_workers
 from benchmarks.protocol import resolve
 from benchmarks.rounds import Throughput
 from benchmarks.training import examining, forward, stopwatch
@@ -324,6 +324,30 @@ def test_both_loops_give_a_method_the_views_it_asks_for(bench):
     one, other = bench.alone["mlkd"].views().values()
     assert torch.equal(one.index, other.index)
     assert not torch.equal(one.images, other.images)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_plain_loops_turned_views_are_those_of_ours(bench, flip):
+    data = dataclasses.replace(
+        bench.dataset, augmentation=dataclasses.replace(bench.dataset.augmentation, flip=flip)
+    )
+    batches, images = TrainBatches(data, 8, 0, bench.device), PlainImages(data, data.train, 4, turned=True)
+    count = data.augmentation.num_crops
+    everywhere = [
+        batches.batch(Draw(torch.full((count,), 3), torch.arange(count), View(0, turns))).images
+        for turns in range(4)
+    ]
+    mirrored = set()
+    for _ in range(10):
+        views, _, _ = images[3]
+        crops = [
+            (candidates - view).abs().amax(dim=(1, 2, 3))
+            for candidates, view in zip(everywhere, views, strict=True)
+        ]
+        assert all(crop.min() < 1e-5 for crop in crops)
+        (way,) = {int(crop.argmin()) % 2 if flip else 0 for crop in crops}  # all four are mirrored, or none
+        mirrored.add(way)
+    assert len(mirrored) == 1 + flip
 
 
 def test_operations_are_a_teacher_forward_and_a_student_forward_and_backward(bench):
