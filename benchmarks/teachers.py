@@ -16,11 +16,12 @@ import torch
 
 from benchmarks import data, models, weight_files
 from benchmarks.config import DataConfig, PairConfig, RunConfig, TeacherConfig, TrainConfig, plain
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, read_record, write_record
 from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment, identity
 from benchmarks.protocol import default_lr, scaled_milestones
+from benchmarks.results import METHOD, STUDENT
 from benchmarks.tensors import read_tensors, tensors_sha256
 from benchmarks.training.build import frozen
 from benchmarks.training.layout import place
@@ -177,10 +178,13 @@ def given(network: str, path: str, num_classes: int, key: str = "teacher.checkpo
         key: the setting that names the checkpoint, for messages.
 
     Raises:
-        UserError: it cannot be read, or is another architecture.
+        UserError: it cannot be read, is another architecture, or a student that is not complete by itself.
     """
     try:
         checkpoint = weight_files.read(Path(path))
+        beside = checkpoint.path.with_name(METHOD)
+        alone = checkpoint.path.name != STUDENT or not beside.exists()
+        require(alone, f"{path} is a student that predicts through its method ({beside}): it cannot teach")
         loaded = weight_files.load_network(network, num_classes, checkpoint)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None

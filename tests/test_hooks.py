@@ -251,6 +251,17 @@ def stored_teacher(output, label):
     return network
 
 
+@pytest.mark.parametrize(("label", "status"), [("kd", 0), ("simkd", 2)])
+def test_a_student_can_teach_the_next_if_it_is_complete_by_itself(label, status, distil, whole, capsys):
+    """As teacher assistants and born-again networks do."""
+    file = run_folder(whole, label) / "student.safetensors"
+    top1 = result(whole, label)["summary"]["test/top1_last"]
+    assert distil("method=kd", "pair.teacher=resnet8", f"teacher.checkpoint={file}") == status
+    said = "".join(capsys.readouterr())
+    assert (f"{file}: {top1:.2f} % test top-1" in said) == (status == 0)
+    assert ("predicts through its method" in said) == (status == 2)
+
+
 def test_a_method_in_prediction_is_evaluated_and_kept_with_its_student(distil, whole):
     """The run's folder is enough to get the reported accuracy again."""
     folder = run_folder(whole, "simkd")
