@@ -119,22 +119,24 @@ class Headed:
         self._norms = torch.nn.ModuleList(
             torch.nn.BatchNorm2d(x.shape[1], dtype=dtype) for x in features.preacts[1:]
         )
-        randomise(self.head, seed)
-        randomise(self._norms, seed)
+        for module in (self.head, self._norms):
+            randomise(module, seed)
+            module.to(features.logits.device)
 
     def norms(self) -> tuple[torch.nn.BatchNorm2d, ...]:
         return tuple(self._norms)
 
 
 def make(name: str, student: Features, teacher: Features, *, seed: int = 0, **config: Any) -> Method[Any]:
-    """`methods.create` for these features, in their floating type, as the harness makes it ready."""
+    """`methods.create` for these features, where and of the type that they are, as the harness makes it ready."""
+    device = student.logits.device
     method = methods.create(
         name,
         FeatureSpec.of(student),
         FeatureSpec.of(teacher),
         num_classes=NUM_CLASSES,
-        targets=TARGETS,
-        generator=torch.Generator().manual_seed(seed),
+        targets=TARGETS.to(device),
+        generator=torch.Generator(device).manual_seed(seed),
         **config,
     ).to(student.logits.dtype)
     method.prepare(Headed(teacher, seed=1), Headed(student, seed=2))
@@ -150,7 +152,7 @@ def terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[
 def labels_of(features: Features) -> tuple[Tensor, Tensor]:
     """Labels and indices of the tests' batch, of as many images as there are features of."""
     index = LONGER[: len(features.logits)]
-    return TARGETS[index], index
+    return TARGETS[index].to(features.logits.device), index.to(features.logits.device)
 
 
 def pretraining_terms_of(method: Method[Any], student: Features, teacher: Features) -> dict[str, Tensor]:
