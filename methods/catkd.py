@@ -7,9 +7,9 @@ k without its bias. Those of all classes are pooled to few cells (the paper: 2 Ã
 each, and the student's are to equal the teacher's, by the mean squared difference.
 
 The authors give their networks a 1 Ã— 1 convolution in place of the head to read these maps off, without bias and
-in the student with larger weights at the start; here they come from the head as it is, whose weights get the
-term's gradient too. `BY_PAIR` holds the settings of their configurations: for networks of one family they leave
-the normalisation out, with weights accordingly.
+in all students but ShuffleNets with larger weights at the start; here they come from the head as it is, whose
+weights get the term's gradient too. `BY_PAIR` holds the settings of their configurations: for networks of one
+family they leave the normalisation out, with weights accordingly.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ both networks. Both carry the square of their temperature.
 
 Where the teacher is right these are DKD's terms `tckd` and `nckd`. Where it finds nothing less probable than the
 label, `mcd` has nothing to say. Weights and temperatures are those of the command in the authors' README, which
-takes one temperature for both terms (`--same-t`; their code's own default for `scd` is 1), and the warm-up of
-both terms over 20 of the 240 epochs that of their code. With standardised logits it takes 2 for both temperatures
-and 9 times both weights: set all four. Its deviation is the unbiased one, here the biased one of `standardise`.
+takes one temperature for both terms (`--same-t`; their code's own default for `scd` is 1). Both terms warm up over
+20 of the 240 epochs as in that code, but step by step; there by min(1, e / 20) for epochs e counted from 1. With
+standardised logits it takes 2 for both temperatures and 9 times both weights: set all four. Its deviation is the
+unbiased one, here the biased one of `standardise`.
 """
 
 from __future__ import annotations
