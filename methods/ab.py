@@ -14,6 +14,10 @@ RepDistiller's stage trains the connector and the student's modules up to its la
 in evaluation mode. Here the whole student is in training mode, so that batch norms behind that map (Wide
 ResNets, MobileNetV2 and ShuffleNetV2 have one) go by the batch and update their statistics. Wide ResNet's is
 also trained here, since its last pre-activations pass it.
+
+The authors' script for CIFAR-10 has the teacher's batch norms, too, go by the batch while the boundaries are
+learned, and trains afterwards on the teacher's soft targets alone (T = 3). Here, as in RepDistiller, the teacher
+is in evaluation mode and the task is that of the labels.
 """
 
 from __future__ import annotations

@@ -9,6 +9,10 @@ teacher's k, with its sign. Both are multiplied by the teacher's singular value,
 k, so that a vector counts as it does in the map. As in RepDistiller: k = 1, the squared difference summed over
 entries and pairs of stages, averaged over the batch.
 
+The authors' code lets the teacher's k choose among the student's k + 1, gives the teacher's vector the sign of the
+student's, sums half the squares (times √k) over the batch, and limits each weight's gradient of that sum to the
+norm of the task's, growing over the first epochs; no weight of a loss would be equal to that.
+
 Which of a teacher's two singular vectors, v or −v, is taken changes these relations. Here it is the one whose
 largest entry is positive; RepDistiller takes what LAPACK gives, whose signs differ from stage to stage and make
 the loss up to some times larger.
