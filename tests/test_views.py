@@ -271,6 +271,12 @@ def check_equal(tmp_path, folder, other, labels=LABELS):
         assert run_folder(tmp_path / folder, label).name == run_folder(tmp_path / other, label).name
 
 
+def test_beside_kept_views_turned_ones_are_computed(train, tmp_path):
+    for folder, kept in (("plain", "none"), ("kept", "embedding")):
+        assert train(folder, "method=sskd", f"teacher.views={kept}") == 0
+    check_equal(tmp_path, "kept", "plain", ["sskd"])
+
+
 def test_kept_views_change_no_bit_and_nothing_is_looked_at_again(train, store, tmp_path, looks, capsys):
     assert train("plain", *COHORT, "teacher.views=none") == 0
     assert not looks
