@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ from methods.schedules import LossConfig
 
 NUM_IMAGES = 50_000  # of CIFAR-100: a memory bank has as many rows
 STEPS = 3  # timed as one
+# Where costs are measured unless told otherwise: what any machine has, so that a new row fits the others.
+USUAL = {"device": "cpu", "threads": 1, "precision": "fp32"}
+ROW = re.compile(r"^\| `(.+?)` \|.* \| ([\d.]+) × \| [^|]+ \|$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class MethodTableConfig:
         5, "rounds; in each, steps with the method and of the student alone are timed in turn", least=1
     )
     out: str = option("methods/README.md", "the page")
+    rerun: bool = option(False, "measure all methods anew, not only those that the page lacks")
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,27 @@ class Bench:
         self.batch = Batch(images.to(memory_format=torch.channels_last), self.targets[index], index)
         self.alone = self._cohort(ALONE)
 
-    def cost(self, name: str) -> Cost | None:
-        """What a method costs on the pair; None if it cannot serve it."""
+    def cost(self, name: str, step: float | None = None) -> Cost | None:
+        """What a method costs on the pair; None if it cannot serve it.
+
+        Args:
+            name: of the method.
+            step: as of `Cost`; None: it is measured.
+        """
         try:
             cohort = self._cohort(name)
         except InvalidSetting:
             return None
-        self._steps(cohort, 1)
-        times = [(self._seconds(cohort), self._seconds(self.alone)) for _ in range(self.config.repeats)]
-        mine, alone = zip(*times, strict=True)
         method = cohort[0][0].method
         parameters = sum(parameter.numel() for parameter in method.parameters())
         stage = method.pretraining
-        step = 1.0 if name == ALONE else min(mine) / min(alone)  # what else the machine does only adds
-        return Cost(parameters, step, stage.part if stage else 0.0)
+        return Cost(parameters, step or self._step(cohort), stage.part if stage else 0.0)
+
+    def _step(self, cohort: tuple[list[Member], Teaching]) -> float:
+        self._steps(cohort, 1)
+        times = [(self._seconds(cohort), self._seconds(self.alone)) for _ in range(self.config.repeats)]
+        mine, alone = zip(*times, strict=True)
+        return min(mine) / min(alone)  # what else the machine does only adds
 
     def _cohort(self, name: str) -> tuple[list[Member], Teaching]:
         """A student of a method, and its teacher."""
@@ -186,12 +198,20 @@ def _reasons(refused: dict[str, dict[str, str]]) -> Iterator[str]:
     yield ""
 
 
-def configured(typed: DictConfig) -> MethodTableConfig:
-    """What was typed, with the protocol's values, checked.
+def measured_steps(page: str, measured_on: str) -> dict[str, float]:
+    """The steps of a page by method, as of `Cost`; none if they were measured elsewhere."""
+    return {name: float(step) for name, step in ROW.findall(page)} if f"\n{measured_on}.\n" in page else {}
+
+
+def configured(typed: DictConfig, given: frozenset[str]) -> MethodTableConfig:
+    """What was typed, with the values that are usual here and the protocol's, checked.
 
     Raises:
         UserError: a value that cannot work, naming its key.
     """
+    for key, value in USUAL.items():
+        if f"train.{key}" not in given:
+            typed.train[key] = value
     fill_data(typed)
     fill_train(typed, typed.pair.student)
     config = OmegaConf.to_object(typed)
@@ -203,18 +223,22 @@ def configured(typed: DictConfig) -> MethodTableConfig:
 
 def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """Measure and write."""
-    config = configured(typed)
-    check_file("out", Path(config.out))
-    prepare_torch(config.train)
+    config = configured(typed, given)
+    train, out = config.train, Path(config.out)
+    check_file("out", out)
+    prepare_torch(train)
     bench, console = Bench(config), make_console()
+    measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device_name(train)}"
+    steps = {ALONE: 1.0}
+    if out.is_file() and not config.rerun:
+        steps |= measured_steps(out.read_text(encoding="utf-8"), measured_on)
     costs = {}
     for name in available():
-        costs[name] = bench.cost(name)
-        console.print(f"{name}: {costs[name]}", highlight=False)
-    train = config.train
-    measured_on = f"{config.pair.name}, batch {train.batch_size}, {train.precision}, on {device_name(train)}"
+        costs[name] = bench.cost(name, steps.get(name))
+        if name not in steps:
+            console.print(f"{name}: {costs[name]}", highlight=False)
     text = page(costs, refusals(data.INFO[config.data.name]), measured_on)
-    write_text(Path(config.out), text)
+    write_text(out, text)
     console.print(f"written: {config.out}")
     return 0
 

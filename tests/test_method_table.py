@@ -44,10 +44,26 @@ def test_the_page_has_a_measured_row_for_every_method():
 
 def test_a_step_is_measured_against_the_student_alone(tmp_path):
     typed = ["pair=resnet56_resnet20", *WORDS, f"out={tmp_path / 'page.md'}"]
-    config, _ = compose_config(method_table.COMMAND, typed)
-    bench = method_table.Bench(method_table.configured(config))
+    bench = method_table.Bench(method_table.configured(*compose_config(method_table.COMMAND, typed)))
     assert bench.cost("kd").step > 1.1  # 56 layers forward beside 20 forward and backward
     assert bench.cost("fitnet").parameters == 32 * 32 + 3 * 32  # 1 × 1 convolution with bias, batch norm
+
+
+@pytest.mark.parametrize(
+    ("words", "measured"),
+    [([], {"crd"}), (["rerun=true"], {"kd", "crd"}), (["train.batch_size=3"], {"kd", "crd"})],
+)
+def test_only_what_the_page_lacks_is_measured_where_the_others_were(words, measured, tmp_path, monkeypatch):
+    out = tmp_path / "page.md"
+    page = PAGE.read_text(encoding="utf-8")
+    out.write_text(re.sub(r"(?m)^\| `crd` .*\n", "", page), encoding="utf-8")
+    monkeypatch.setattr(method_table, "available", lambda: ("none", "kd", "crd"))
+    monkeypatch.setattr(method_table.Bench, "_step", lambda bench, cohort: 2.5)
+    assert main(method_table.COMMAND, [f"out={out}", *words]) == 0
+    before, now = rows(page), rows(out.read_text(encoding="utf-8"))
+    assert list(now) == ["none", "kd", "crd"]
+    for name, row in now.items():
+        assert row == [*before[name][:-2], "2.5 ×" if name in measured else before[name][-2], before[name][-1]]
 
 
 @pytest.mark.parametrize("place", ["file/page.md", "folder"])
