@@ -28,10 +28,10 @@ from commands import (
 )
 from filelock import FileLock
 
-from benchmarks import status
+from benchmarks import status, teachers
 from benchmarks.cli import main
 from benchmarks.config import RunConfig
-from benchmarks.errors import RunFailed
+from benchmarks.errors import RunFailed, UserError
 from benchmarks.recorder import Recorder
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
@@ -294,10 +294,24 @@ def test_a_teacher_found_damaged_fails_those_that_need_it_alone(suite, teacher_r
     (path,) = store.rglob("teacher.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     pairs = f"pairs=[{SMALL},{{teacher: resnet14, student: resnet8}}]"
-    assert suite("methods=[kd]", pairs, f"teacher.root={store}") == 1
+    assert suite("methods=[none,kd]", pairs, f"teacher.root={store}") == 1
     shown = " ".join(capsys.readouterr().err.split())
-    assert f"delete {path.parent} to train it again" in shown
-    assert list((output / "resnet14_resnet8").rglob("result.json"))
+    assert shown.count(f"delete {path.parent} to train it again") == 1
+    assert f"{PAIR} seed 0, kd: " in shown
+    assert result(output, "none")["status"] == "complete"
+    assert len(list((output / "resnet14_resnet8").rglob("result.json"))) == 2
+
+
+def test_a_teacher_that_is_not_what_is_claimed_fails_those_that_need_it_alone(suite, output, monkeypatch, capsys):
+    def check_accuracy(teacher, top1, split):
+        raise UserError("the teacher is far from what is claimed for it")
+
+    monkeypatch.setattr(teachers, "check_accuracy", check_accuracy)
+    assert suite("methods=[none,kd,at]") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown.count("far from what is claimed") == 2
+    assert "seed 0, none" not in shown
+    assert result(output, "none")["status"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -316,11 +330,13 @@ def test_a_failed_teacher_fails_those_that_need_it(error, reason, suite, output,
 
     monkeypatch.setattr(Workbench, "train_teacher", train_teacher)
     pairs = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14, seeds: [1]}}]"
-    assert suite("methods=[kd]", pairs, f"teacher.root={tmp_path}/store") == 1
+    assert suite("methods=[kd,none]", pairs, f"teacher.root={tmp_path}/store") == 1
     assert capsys.readouterr().err.count(f"its teacher resnet8: {reason}") == 2
     shown = show(output, capsys)
     assert "teacher ✗" in shown
     assert shown.count("kd ✗") == 2
+    assert "2 complete, 2 failed" in shown  # the students alone
+    assert result(output, "none")["config"]["teacher"] is None
 
 
 @pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.config import RunConfig
 from benchmarks.errors import Interrupted, UserError, first_line
 from benchmarks.suite.config import SuiteConfig
-from benchmarks.suite.tasks import Outcome, Task, without_teacher
+from benchmarks.suite.tasks import Outcome, Task, behind
 from benchmarks.training.signals import Interruption
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
@@ -119,6 +119,4 @@ def _check_address(address: str | None) -> None:
 
 def _work(task: Task, place: Path, before: Outcome | None) -> Outcome:
     """What a worker does."""
-    if before is not None and before.failures:
-        return without_teacher(task, before)
-    return task(place)
+    return behind(before, task)(place)

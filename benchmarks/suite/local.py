@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.errors import Interrupted
 from benchmarks.processes import settle, start
 from benchmarks.suite.states import LOG
-from benchmarks.suite.tasks import Outcome, Task, without_teacher
+from benchmarks.suite.tasks import Outcome, Task, behind
 from benchmarks.training.signals import Interruption
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at signals
@@ -28,7 +28,7 @@ def one_by_one(tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Outco
     """
     failed: dict[str | None, Outcome] = {}
     for task in tasks:
-        outcome = without_teacher(task, failed[task.after]) if task.after in failed else task(place)
+        outcome = behind(failed.get(task.after), task)(place)
         if outcome.failures:
             failed[task.name] = outcome
         yield task, outcome
@@ -67,7 +67,7 @@ class Pool:
         with Interruption() as interruption:
             try:
                 while (waiting or self.busy) and interruption.signum is None:
-                    yield from self._begin(waiting)
+                    self._begin(waiting)
                     yield from self._collect()
                 for worker in self.busy:  # none, unless interrupted
                     worker.process.terminate()
@@ -79,17 +79,13 @@ class Pool:
         if interruption.signum is not None:
             raise Interrupted(interruption.signum)
 
-    def _begin(self, waiting: list[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Start what can be started; gives what cannot be done any more."""
+    def _begin(self, waiting: list[Task]) -> None:
+        """Start what can be started."""
         pending = {task.name for task in waiting} | {worker.task.name for worker in self.busy}
         for task in [task for task in waiting if task.after not in pending]:
-            before = self.ended.get(task.after)
-            if before and before.failures:
+            if len(self.busy) < self.workers:
                 waiting.remove(task)
-                yield self._end(task, without_teacher(task, before))
-            elif len(self.busy) < self.workers:
-                waiting.remove(task)
-                self._start(task)
+                self._start(behind(self.ended.get(task.after), task))
 
     def _start(self, task: Task) -> None:
         slot = min(set(range(self.workers)) - {worker.slot for worker in self.busy})

@@ -85,6 +85,7 @@ class CohortTask:
         variants: what each student is trained with.
         after: name of their teacher's task; None where they need none, or it is there.
         wait: for processes that are training one of them, instead of leaving it to them.
+        no_teacher: why there will be no teacher; None where there is one, or may be.
     """
 
     name: str
@@ -92,6 +93,7 @@ class CohortTask:
     variants: tuple[Variant, ...]
     after: str | None = None
     wait: bool = False
+    no_teacher: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -103,6 +105,11 @@ class CohortTask:
         left = tuple(variant for variant in self.variants if variant.label in labels)
         return replace(self, variants=left, after=None, wait=True)
 
+    def without_teacher(self, teacher: Outcome) -> CohortTask:
+        """The task where the teacher's has failed: only those that need none can be trained."""
+        why = f"its teacher {self.run.pair.teacher}: {teacher.failures[TEACHER]}"
+        return replace(self, after=None, no_teacher=why)
+
     def __call__(self, place: Path) -> Outcome:
         """Train them; what is said goes to a log in `place`.
 
@@ -111,14 +118,28 @@ class CohortTask:
         """
         result = Outcome()
         with _logged(self, place, result) as console:
+            folders = self._folders(console, result)
+            if not folders:
+                return result
             bench = open_workbench(self.run, console)
-            jobs = Distillation(self.run, self.variants, console).jobs()
-            folders = {job.config.label: job.folder for job in jobs}
             groups = self._free(folders, result)
             progress = Progress(place, self.name, self.run.train.batch_size)
             while groups:
                 groups = self._train(groups[0], folders, bench, progress, result) + groups[1:]
         return result
+
+    def _folders(self, console: Console, result: Outcome) -> Mapping[str, RunFolder]:
+        """The folders of the students that can be trained, by label: of all, or of those that need no teacher."""
+        variants, why = self.variants, self.no_teacher
+        if why is None:
+            try:
+                return _folders_of(Distillation(self.run, variants, console))
+            except UserError as error:  # it is damaged
+                why = str(error)
+        alone = [variant for variant in variants if not variant.has_teacher]
+        result.failures |= {variant.label: why for variant in variants if variant.has_teacher}
+        console.print(why)
+        return _folders_of(Distillation(self.run, alone, console))
 
     def _free(self, folders: Mapping[str, RunFolder], result: Outcome) -> list[tuple[Variant, ...]]:
         """The students that no other process is training, as one group; none if there are none."""
@@ -127,7 +148,7 @@ class CohortTask:
                 break
             time.sleep(SECONDS_BETWEEN_LOOKS)
         result.taken += taken
-        free = tuple(variant for variant in self.variants if variant.label not in taken)
+        free = tuple(v for v in self.variants if v.label in folders and v.label not in taken)
         return [free] if free else []
 
     def _train(
@@ -148,9 +169,9 @@ class CohortTask:
         except Interrupted:
             raise
         except (UserError, RunFailed) as error:
-            failed = self.labels if error.student is None else [error.student]
-            result.failures |= {variant.label: str(error) for variant in variants if variant.label in failed}
-            others = tuple(variant for variant in variants if variant.label not in failed)
+            failed = _concerned(variants, error.student)
+            result.failures |= {variant.label: str(error) for variant in failed}
+            others = tuple(variant for variant in variants if variant not in failed)
             return [others] if others else []
         except Exception as error:  # a method's bug, or out of memory
             reason = _reason(error)
@@ -176,6 +197,25 @@ class CohortTask:
 Task = TeacherTask | CohortTask
 
 
+def behind(teacher: Outcome | None, task: Task) -> Task:
+    """What is to be done of a task now that its teacher's has ended, if it has one."""
+    if teacher is None or not teacher.failures or isinstance(task, TeacherTask):
+        return task
+    return task.without_teacher(teacher)
+
+
+def _folders_of(distillation: Distillation) -> dict[str, RunFolder]:
+    return {job.config.label: job.folder for job in distillation.jobs()}
+
+
+def _concerned(variants: Sequence[Variant], student: str | None) -> Sequence[Variant]:
+    """Who fails of an error that is about one student or about none: it may be about the teacher, so that those
+    who need none are still to be tried."""
+    if student is not None:
+        return [variant for variant in variants if variant.label == student]
+    return [variant for variant in variants if variant.has_teacher] or variants
+
+
 @contextmanager
 def _logged(task: Task, place: Path, result: Outcome) -> Iterator[Console]:
     """The console of a task's log in `place`; an error within ends the work, and is what all of it failed of."""
@@ -193,12 +233,6 @@ def _reason(error: Exception) -> str:
     """Why a task failed. Errors that are not ours may say nothing, so their kind is named."""
     ours = isinstance(error, UserError | RunFailed)
     return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
-
-
-def without_teacher(task: Task, teacher: Outcome) -> Outcome:
-    """How a task ends whose teacher failed."""
-    why = f"its teacher {task.run.pair.teacher}: {teacher.failures[TEACHER]}"
-    return Outcome(dict.fromkeys(task.labels, why))
 
 
 class Progress(Observer):
