@@ -21,7 +21,7 @@ from benchmarks.variants import StudentConfig
 from methods import build
 
 USABLE = 0.8  # of a GPU's memory; the rest is the data set, the teacher and the driver's
-AMPLE = 2**31  # bytes that no student needs for 64 images of 32 × 32 a step, nor in proportion for more or larger
+AMPLE = 2**32  # bytes that no student needs for 64 images of 32 × 32 a step, nor in proportion for more or larger
 FLOAT = 4  # bytes
 COPIES = 3  # of a parameter: itself, its gradient, its momentum
 MARGIN = 2  # on activations: a method's own, and the allocator's
