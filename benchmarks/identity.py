@@ -64,6 +64,12 @@ def slug(label: str) -> str:
     return re.sub(r"[^\w.=+-]+", "_", label)[:LONGEST_NAME].strip("._") or "unnamed"
 
 
+def file_name(words: str) -> str:
+    """These words as the name of files; a long name, whose end may have been cut off, ends in a hash of them."""
+    name = slug(words)
+    return name if len(name) < LONGEST_NAME else f"{name[:-9]}-{short_hash(words, 8)}"
+
+
 @cache
 def code_version() -> dict[str, str]:
     """Commit, whether the tree differs from it, and a hash of the sources that compute results."""

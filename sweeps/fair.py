@@ -18,6 +18,7 @@ from benchmarks.cli import Command, main, thawed
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import RunFailed, require
 from benchmarks.files import write_json
+from benchmarks.identity import file_name
 from benchmarks.metrics import MIN_SEEDS
 from benchmarks.words import counted
 from methods import option
@@ -157,10 +158,17 @@ def _write(
             "default": list(gain.theirs.values()),
             "tuned": list(gain.ours.values()),
         }
-    run = next(iter(plans.values())).run
-    path = Path(run.output).parent / f"fair-{run.pair.name}-{run.data.name}-{run.train.epochs}ep.json"
+    path = _path(plans)
     write_json(path, content)
     console.print(f"wrote {path}")
+
+
+def _path(plans: Mapping[str, Plan]) -> Path:
+    """The file of a comparison: a budget's cannot be made again once its studies have been given more trials."""
+    plan = next(iter(plans.values()))
+    run, methods = plan.run, "+".join(sorted(plans))
+    words = f"fair-{run.pair.name}-{run.data.name}-{run.train.epochs}ep-{plan.search.trials}trials-{methods}"
+    return Path(run.output).parent / f"{file_name(words)}.json"
 
 
 COMMAND = Command(

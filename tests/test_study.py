@@ -681,6 +681,21 @@ def test_fair_compares_on_the_seeds_that_were_asked_for(tmp_path, capsys):
     assert all("the defaults are best" in row for row in table_rows(said))
 
 
+def test_fair_overwrites_no_other_comparison(tmp_path):
+    """Of other methods, or on another budget, which could not be made again: its studies have gone on since."""
+    words = merge(COMPARISON, [f"output={tmp_path}", "confirm=1"])
+    kept = {}
+    with few_digits(), formula(lambda variant, seed: 60.0 + seed):
+        for more in (["methods=[kd,sp]"], ["methods=[kd,at]"], ["methods=[sp,kd]", "trials=3"]):
+            assert main(fair.COMMAND, merge(words, more)) == 0
+            for path in set(tmp_path.glob("fair-*.json")) - set(kept):
+                kept[path] = json.loads(path.read_text())
+        assert main(fair.COMMAND, merge(words, ["methods=[kd,sp]", "trials=3"])) == 0  # the last one again
+    assert [sorted(content) for content in kept.values()] == [["kd", "sp"], ["at", "kd"], ["kd", "sp"]]
+    assert {path: json.loads(path.read_text()) for path in tmp_path.glob("fair-*.json")} == kept
+    assert all(f"{trials}trials" in path.name for path, trials in zip(kept, (2, 2, 3), strict=True))
+
+
 def test_fair_tells_a_best_trial_that_gains_nothing_from_the_defaults(tmp_path, capsys):
     def score(variant, seed):
         return 60 + (seed == 0) * 10 * abs(variant.method.weights["kd"] - 1) if variant.method.name == "kd" else 60

@@ -15,7 +15,7 @@ from benchmarks import data, teachers
 from benchmarks.config import RunConfig
 from benchmarks.files import CARD
 from benchmarks.hashing import short_hash
-from benchmarks.identity import LONGEST_NAME, identity, slug
+from benchmarks.identity import file_name, identity
 from benchmarks.results import Job, find_job
 from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
@@ -134,7 +134,7 @@ class Plan:
         size = memory.group_size([cell.student for cell in todo], room)
         groups = [todo[start : start + size] for start in range(0, len(todo), max(size, 1))]
         for k, group in enumerate(groups, start=1):
-            name = _task_name(cohort.name) + (f"-{k}" if len(groups) > 1 else "")
+            name = file_name(cohort.name) + (f"-{k}" if len(groups) > 1 else "")
             after = self._teacher_task(cohort.run) if any(cell.student.has_teacher for cell in group) else None
             self.cohort_tasks[name] = CohortTask(name, cohort.run, tuple(cell.variant for cell in group), after)
             for cell in group:
@@ -205,10 +205,4 @@ class Plan:
 
 def task_of_teacher(plan: TeacherPlan) -> str:
     """Name of the task that trains a teacher."""
-    return _task_name(f"teacher {plan.network} {plan.folder.name.rpartition('-')[2]}")
-
-
-def _task_name(words: str) -> str:
-    """These words as the name of files; a long name, whose end may have been cut off, ends in a hash of them."""
-    name = slug(words)
-    return name if len(name) < LONGEST_NAME else f"{name[:-9]}-{short_hash(words, 8)}"
+    return file_name(f"teacher {plan.network} {plan.folder.name.rpartition('-')[2]}")
