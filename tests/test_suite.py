@@ -33,6 +33,7 @@ from benchmarks.cli import main
 from benchmarks.config import RunConfig
 from benchmarks.errors import RunFailed, UserError
 from benchmarks.recorder import Recorder
+from benchmarks.suite import tasks
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
 from benchmarks.training.cohort import Cohort
@@ -340,11 +341,14 @@ def test_a_failed_teacher_fails_those_that_need_it(error, reason, suite, output,
 
 
 @pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, output, quiet, capsys):
+def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, output, quiet, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "SECONDS_BETWEEN_LOOKS", 0)  # the pace of so few steps is noted, too
     with interrupted_at(4, signum):
         assert suite("methods=[kd,crd]") == exit_status
     assert "the same command continues" in capsys.readouterr().out
     assert "kd ‖" in show(output, capsys)
+    assert suite("methods=[kd,crd]", "dry_run=true") == 0
+    assert re.search(r"^about \d+ s of training", capsys.readouterr().out, flags=re.M)
     assert suite("methods=[kd,crd]") == 0
     (log,) = output.rglob("suites/*/*.log")
     assert "continued at step 4" in log.read_text()

@@ -15,8 +15,10 @@ from benchmarks.files import write_record
 from benchmarks.identity import LONGEST_NAME, hardware
 from benchmarks.suite import memory
 from benchmarks.suite.command import COMMAND
+from benchmarks.suite.config import SuiteConfig
 from benchmarks.suite.estimate import Rates, effort_of_students, effort_of_teacher
 from benchmarks.suite.grid import cohorts
+from benchmarks.suite.plan import Plan
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import build_member, feature_spec, frozen
 
@@ -103,6 +105,36 @@ def test_rates_of_teachers_are_from_their_cards(tmp_path):
     )  # digits have three epochs
 
 
+def test_what_was_begun_is_estimated_from_its_own_pace_and_checkpoints(tmp_path):
+    """Of an interrupted grid, in which nothing is complete."""
+    words = [*WORDS, "methods=[none,at]", "train.max_steps=10", "teacher.epochs=5", "train.threads=1"]
+    found = cohorts(*compose_config(COMMAND, [*words, f"output={tmp_path}"]))
+    plan = Plan(SuiteConfig(output=str(tmp_path)), found)
+    (teacher, cohort) = plan.tasks
+    assert (plan.seconds(teacher), plan.seconds(cohort)) == (None, None)
+    steps, batch, teachers_batch = 5 * 10, 8, 64
+    for task, rate in ((teacher, 4.0), (cohort, 2.0)):
+        progress = {"step": 30, "num_steps": steps, "images_per_s": rate}
+        write_record(plan.place / f"{task.name}.progress.json", progress)
+    assert plan.seconds(teacher) == pytest.approx(steps * teachers_batch / 4.0)
+    assert plan.seconds(cohort) == pytest.approx(steps * batch / 2.0)
+
+    place = TeacherPlan.of(teacher.run).folder
+    place.mkdir(parents=True)
+    for step in (10, 20):
+        (place / f"checkpoint-{step:08d}.pt").touch()
+    alone = next(cell.job.folder.path for cell in plan.all_cells() if cell.job)
+    alone.mkdir(parents=True)
+    (alone / "checkpoint--0000010.pt").touch()  # before the main training
+    assert plan.seconds(teacher) == pytest.approx(30 * teachers_batch / 4.0)
+    assert plan.seconds(cohort) == pytest.approx(steps * batch / 2.0)
+    (alone / "checkpoint-00000040.pt").touch()
+    assert plan.seconds(cohort) == pytest.approx(10 * batch / 2.0)
+
+    write_record(plan.place / f"{cohort.name}.progress.json", {"step": 0, "num_steps": steps, "images_per_s": 0.0})
+    assert plan.seconds(cohort) is None
+
+
 @pytest.mark.parametrize("method", ["kd", "at", "crd", "aftkd"])
 def test_memory_is_counted_from_above_and_not_by_far(method):
     (student,) = students_of(f"methods=[{method}]")
@@ -154,9 +186,6 @@ def test_groups_are_equal_and_fit(monkeypatch):
 
 
 def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
-    from benchmarks.suite.config import SuiteConfig
-    from benchmarks.suite.plan import Plan
-
     found = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[none,kd,at]", f"output={tmp_path}"]))
     monkeypatch.setattr(memory, "group_size", lambda students, room: 2)
     plan = Plan(SuiteConfig(output=str(tmp_path)), found)
@@ -168,9 +197,6 @@ def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
 
 
 def test_tasks_of_networks_with_long_names_are_told_apart(monkeypatch, tmp_path):
-    from benchmarks.suite.config import SuiteConfig
-    from benchmarks.suite.plan import Plan
-
     name = "network_" + 8 * "of_many_words_"
     monkeypatch.setitem(models.network._NETWORKS, name, models.entry("resnet8"))
     pairs = [f"{{teacher: {name}, student: resnet{6 * n + 2}, train: {{epochs: {n}}}}}" for n in (1, 2)]

@@ -23,6 +23,7 @@ from benchmarks.files import CARD, RESULT
 from benchmarks.identity import hardware, slug
 from benchmarks.suite.states import record_at
 from benchmarks.teachers import TeacherPlan
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.variants import StudentConfig
 
 BACKWARD = 2  # times a forward pass
@@ -60,13 +61,33 @@ def effort_of_teacher(plan: TeacherPlan) -> Effort:
     return _effort(0, network, plan.train, plan.data)
 
 
+def num_steps(train: TrainConfig, config: DataConfig) -> int:
+    """Steps of a main training."""
+    return train.epochs * data.steps_per_epoch(_num_train(config), train.batch_size, train.max_steps)
+
+
+def _num_train(config: DataConfig) -> int:
+    return round(data.INFO[config.name].num_train * (1 - config.validation))
+
+
 def _effort(teacher: int, students: int, train: TrainConfig, config: DataConfig) -> Effort:
-    info = data.INFO[config.name]
-    num_train = round(info.num_train * (1 - config.validation))
+    info, num_train = data.INFO[config.name], _num_train(config)
     num_evaluated = info.num_train - num_train if config.validation else info.num_test
     images = min(num_train, (train.max_steps or num_train) * train.batch_size)
     macs_per_image = teacher + (1 + BACKWARD) * students
     return Effort(macs_per_image, train.epochs * (images * macs_per_image + num_evaluated * students))
+
+
+def seconds_at_its_pace(progress: Mapping[str, Any], batch_size: int) -> float | None:
+    """How long a task takes as an interrupted process began it; None where that did not get far."""
+    rate = progress.get("images_per_s")
+    return progress["num_steps"] * batch_size / rate if rate else None
+
+
+def part_done(folders: Sequence[Path], num_steps: int) -> float:
+    """How much of a training its checkpoints spare, from 0 to 1; a stage before the main one is not counted."""
+    steps = [max([0, *Checkpoints(folder).steps()]) for folder in folders]
+    return statistics.fmean(steps) / num_steps if steps else 0.0
 
 
 class Rates:

@@ -19,9 +19,17 @@ from benchmarks.identity import file_name, identity
 from benchmarks.results import Job, find_job
 from benchmarks.suite import memory
 from benchmarks.suite.config import SuiteConfig
-from benchmarks.suite.estimate import Effort, Rates, effort_of_students, effort_of_teacher
+from benchmarks.suite.estimate import (
+    Effort,
+    Rates,
+    effort_of_students,
+    effort_of_teacher,
+    num_steps,
+    part_done,
+    seconds_at_its_pace,
+)
 from benchmarks.suite.grid import GridCohort
-from benchmarks.suite.states import FOLDER
+from benchmarks.suite.states import FOLDER, PROGRESS, record_at
 from benchmarks.suite.tasks import TEACHER, CohortTask, Outcome, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
 from benchmarks.variants import StudentConfig, Variant
@@ -173,18 +181,23 @@ class Plan:
         """What a task has to compute."""
         if isinstance(task, TeacherTask):
             return effort_of_teacher(TeacherPlan.of(task.run))
-        return effort_of_students(self._of_task(task))
+        return effort_of_students([cell.student for cell in self._of_task(task)])
 
     def seconds(self, task: Task) -> float | None:
-        """About how long a task takes; None where nothing like it was measured."""
+        """About how long what is left of a task takes; None where nothing like it was measured."""
+        cells = self._of_task(task)
         if isinstance(task, TeacherTask):
-            rate = self.rates.of_teacher(TeacherPlan.of(task.run))
+            teacher = TeacherPlan.of(task.run)
+            rate, train, folders = self.rates.of_teacher(teacher), teacher.train, [teacher.folder]
         else:
-            rate = self.rates.of_students(self._of_task(task)[0])
-        return self.effort(task).macs / rate if rate else None
+            rate, train = self.rates.of_students(cells[0].student), task.run.train
+            folders = [cell.job.folder.path for cell in cells if cell.job]
+        before = record_at(self.place / f"{task.name}{PROGRESS}") or {}
+        whole = self.effort(task).macs / rate if rate else seconds_at_its_pace(before, train.batch_size)
+        return None if whole is None else whole * (1 - part_done(folders, num_steps(train, task.run.data)))
 
-    def _of_task(self, task: Task) -> list[StudentConfig]:
-        return [cell.student for cell in self.all_cells() if cell.task == task.name]
+    def _of_task(self, task: Task) -> list[Cell]:
+        return [cell for cell in self.all_cells() if cell.task == task.name]
 
     def note(self, task: Task, outcome: Outcome) -> None:
         """Take in how a task ended."""
