@@ -16,6 +16,7 @@ from commands import (
     PAIR,
     TINY,
     InjectedConfig,
+    bare_teacher,
     few_digits,
     injected,
     interrupted_at,
@@ -338,6 +339,18 @@ def test_a_failed_teacher_fails_those_that_need_it(error, reason, suite, output,
     assert shown.count("kd ✗") == 2
     assert "2 complete, 2 failed" in shown  # the students alone
     assert result(output, "none")["config"]["teacher"] is None
+
+
+def test_grids_under_two_teachers_are_two(suite, output, teacher_root, tmp_path, capsys):
+    given = bare_teacher(teacher_root, tmp_path)
+    store = f"teacher.root={shutil.copytree(teacher_root, tmp_path / 'store')}"
+    teachers_of = [(store,), (store, "teacher.seed=1"), (f"teacher.checkpoint={given}",)]
+    for words in teachers_of:
+        assert suite("methods=[kd,none]", *words) == 0
+    assert len(list(output.glob("suites/*/plan.json"))) == len(teachers_of)
+    assert show(output, capsys).count("2 complete") == len(teachers_of)
+    assert suite("methods=[kd,none]", f"teacher.root={tmp_path / 'store'}/") == 0  # the first again
+    assert len(list(output.glob("suites/*/plan.json"))) == len(teachers_of)
 
 
 @pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

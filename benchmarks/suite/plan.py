@@ -62,8 +62,9 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """A hash of the student's configuration alone: known before its teacher is."""
-        return short_hash(identity(self.student))
+        """A hash of the student's configuration and of which teacher it is to have: known before that is there."""
+        teacher = _which_teacher(self.run) if self.student.has_teacher else None
+        return short_hash([identity(self.student), teacher])
 
     @property
     def complete(self) -> bool:
@@ -97,6 +98,11 @@ def _cells(cohort: GridCohort) -> list[Cell]:
         if cell.job is not None and not cell.complete and not cohort.run.rerun:
             cell.failure = cell.job.folder.failure()
     return cells
+
+
+def _which_teacher(run: RunConfig) -> str | None:
+    """What tells a run's teacher from others, there or not: a given one's weights, or its place in a store."""
+    return TeacherPlan.of(run).folder.name if run.teacher.checkpoint is None else _teacher_sha256(run)
 
 
 def _teacher_sha256(run: RunConfig) -> str | None:
