@@ -155,14 +155,14 @@ def test_a_dry_run_only_says_what_would_be_done_and_how_long_it_takes(suite, out
     assert "6 runs, 1 complete, 5 to train" in shown
     assert "kd, at" in shown
     assert re.search(r"^about \d+ s of training and evaluation in all, .* extra$", shown, flags=re.M)
-    assert suite("methods=[kd]", "train.batch_size=4", "dry_run=true") == 0
+    unknown = "{teacher: resnet14, student: resnet8}"
+    assert suite("methods=[kd]", f"pairs=[{unknown}]", "dry_run=true") == 0
     shown = capsys.readouterr().out
     assert "unknown" in shown
     assert "nothing similar to these tasks has been trained" in shown
-    other = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14}}]"
-    assert suite("methods=[kd]", other, "dry_run=true") == 0
+    assert suite("methods=[kd]", f"pairs=[{SMALL},{unknown}]", "dry_run=true") == 0
     shown = capsys.readouterr().out
-    assert "nothing similar to 1 of the 2 tasks has been trained" in shown
+    assert "nothing similar to 2 of the 3 tasks has been trained" in shown
     assert not re.search(r"\d s .*in all", shown)
     assert sorted(output.rglob("*")) == before
 

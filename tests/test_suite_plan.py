@@ -87,17 +87,21 @@ def test_the_student_alone_costs_no_pass_of_a_teacher(tmp_path):
     assert Rates(tmp_path, tmp_path).of_students(student) == 5.0 * 3 * 10
 
 
+def put_card(folder, plan, rate, **changed):
+    """A teacher that was trained like that of `plan`, at a rate of images a second."""
+    card = {"data": "digits", "protocol": {"batch_size": plan.train.batch_size}}
+    card |= {"precision": str(plan.train.precision), "environment": {"device": hardware(torch.device("cpu"))}}
+    card |= {"history": [{"throughput/images_per_s": rate}]}
+    write_record(folder / "card.json", card | changed)
+
+
 def test_rates_of_teachers_are_from_their_cards(tmp_path):
     (cohort,) = cohorts(*compose_config(COMMAND, [*WORDS, "methods=[kd]", f"output={tmp_path}"]))
     plan = TeacherPlan.of(cohort.run)
     assert Rates(tmp_path, tmp_path).of_teacher(plan) is None
-    protocol = {"batch_size": plan.train.batch_size}
-    card = {"data": "digits", "protocol": protocol, "history": [{"throughput/images_per_s": 20.0}]}
-    card |= {"precision": str(plan.train.precision), "environment": {"device": hardware(torch.device("cpu"))}}
-    elsewhere = {"environment": {"device": "a GPU"}, "history": [{"throughput/images_per_s": 2000.0}]}
-    write_record(tmp_path / "resnet14" / "elsewhere" / "card.json", card | elsewhere)
-    write_record(tmp_path / "resnet14" / "one" / "card.json", card)
-    write_record(tmp_path / "resnet14" / "imported" / "card.json", card | {"history": []})
+    put_card(tmp_path / "resnet14" / "elsewhere", plan, 2000.0, environment={"device": "a GPU"})
+    put_card(tmp_path / "resnet14" / "one", plan, 20.0)
+    put_card(tmp_path / "resnet14" / "imported", plan, 0.0, history=[])
     rate = Rates(tmp_path, tmp_path).of_teacher(plan)
     assert rate == 20 * 3 * macs("resnet14")
     assert effort_of_teacher(plan).macs / rate == pytest.approx(
@@ -128,11 +132,24 @@ def test_what_was_begun_is_estimated_from_its_own_pace_and_checkpoints(tmp_path)
     (alone / "checkpoint--0000010.pt").touch()  # before the main training
     assert plan.seconds(teacher) == pytest.approx(30 * teachers_batch / 4.0)
     assert plan.seconds(cohort) == pytest.approx(steps * batch / 2.0)
-    (alone / "checkpoint-00000040.pt").touch()
-    assert plan.seconds(cohort) == pytest.approx(10 * batch / 2.0)
+    (alone / "checkpoint-00000040.pt").touch()  # the other has none yet
+    assert plan.seconds(cohort) == pytest.approx(30 * batch / 2.0)
 
     write_record(plan.place / f"{cohort.name}.progress.json", {"step": 0, "num_steps": steps, "images_per_s": 0.0})
     assert plan.seconds(cohort) is None
+
+
+def test_where_their_teacher_alone_was_trained_students_are_estimated_from_its_pace(tmp_path):
+    words = [*WORDS, "methods=[none,kd]", "train.max_steps=10", "train.threads=1", f"output={tmp_path}"]
+    plan = Plan(SuiteConfig(output=str(tmp_path)), cohorts(*compose_config(COMMAND, words)))
+    (_, cohort) = plan.tasks
+    put_card(tmp_path / "teachers" / "resnet14" / "other", TeacherPlan.of(cohort.run), 20.0)
+    macs_per_s = 20.0 * 3 * macs("resnet14")
+    assert plan.seconds(cohort) == pytest.approx(plan.effort(cohort).macs / macs_per_s)
+    (student,) = students_of("methods=[kd]", "train.threads=1")
+    put_result(tmp_path, student, 3.0)
+    plan = Plan(SuiteConfig(output=str(tmp_path)), plan.cohorts)
+    assert plan.seconds(cohort) == pytest.approx(plan.effort(cohort).macs / (3.0 * (100 + 2 * 3 * 10)))
 
 
 @pytest.mark.parametrize("method", ["kd", "at", "crd", "aftkd"])

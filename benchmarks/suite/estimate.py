@@ -2,7 +2,8 @@
 
 It covers training and evaluations; a process's start, the checks before and what is written do not grow with them.
 A cohort's step costs one forward pass of the teacher and, of each student, one forward and twice that backward;
-what a method adds is not known before it runs, so this is an estimate.
+what a method adds is not known before it runs, so this is an estimate. Where no student of a pair was trained yet,
+the rate is their teacher's: on two CPU cores, of five pairs, 0.6 to 1.1 times the students'.
 """
 
 from __future__ import annotations
@@ -84,10 +85,15 @@ def seconds_at_its_pace(progress: Mapping[str, Any], batch_size: int) -> float |
     return progress["num_steps"] * batch_size / rate if rate else None
 
 
-def part_done(folders: Sequence[Path], num_steps: int) -> float:
-    """How much of a training its checkpoints spare, from 0 to 1; a stage before the main one is not counted."""
-    steps = [max([0, *Checkpoints(folder).steps()]) for folder in folders]
-    return statistics.fmean(steps) / num_steps if steps else 0.0
+def part_done(folders: Sequence[Path | None], num_steps: int) -> float:
+    """How much of a task its checkpoints spare, from 0 to 1; a stage before the main training is not counted.
+
+    Args:
+        folders: of those who are trained; None where there is none yet.
+        num_steps: of their main training.
+    """
+    steps = [max([0, *Checkpoints(folder).steps()]) if folder else 0 for folder in folders]
+    return statistics.fmean(steps) / num_steps
 
 
 class Rates:

@@ -191,15 +191,17 @@ class Plan:
 
     def seconds(self, task: Task) -> float | None:
         """About how long what is left of a task takes; None where nothing like it was measured."""
-        cells = self._of_task(task)
+        cells, teacher = self._of_task(task), TeacherPlan.of(task.run)
         if isinstance(task, TeacherTask):
-            teacher = TeacherPlan.of(task.run)
-            rate, train, folders = self.rates.of_teacher(teacher), teacher.train, [teacher.folder]
+            rate, train = None, teacher.train
+            folders: list[Path | None] = [teacher.folder]
         else:
             rate, train = self.rates.of_students(cells[0].student), task.run.train
-            folders = [cell.job.folder.path for cell in cells if cell.job]
+            folders = [cell.job.folder.path if cell.job else None for cell in cells]
         before = record_at(self.place / f"{task.name}{PROGRESS}") or {}
-        whole = self.effort(task).macs / rate if rate else seconds_at_its_pace(before, train.batch_size)
+        whole = None if rate else seconds_at_its_pace(before, train.batch_size)
+        if whole is None and (rate := rate or self.rates.of_teacher(teacher)):
+            whole = self.effort(task).macs / rate
         return None if whole is None else whole * (1 - part_done(folders, num_steps(train, task.run.data)))
 
     def _of_task(self, task: Task) -> list[Cell]:
