@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -15,7 +19,7 @@ from benchmarks.cli import main
 from benchmarks.files import write_record
 from benchmarks.suite import overview
 from benchmarks.suite.overview import Overview, line, render, summary
-from benchmarks.suite.states import FOLDER, PLAN, Grid, GridRow, Reader, Run, State, plans
+from benchmarks.suite.states import FOLDER, PLAN, Grid, GridRow, Reader, Run, State, is_locked, plans
 
 TASK = {"macs": 1000, "macs_per_image": 10, "seconds": None}
 
@@ -96,6 +100,36 @@ def test_a_run_that_failed_and_is_complete_by_now_is_complete(tmp_path):
     reader = put(tmp_path, entry("a", failure="its process ended"))
     complete(tmp_path, "a", 50.0)
     assert reader.read().rows[0].runs[0].state == State.complete
+
+
+def looks(path, seconds=1.0):
+    """What a process sees that looks at a lock again and again, as `benchmarks.status` does."""
+    end, seen = time.monotonic() + seconds, set()
+    while time.monotonic() < end:
+        seen.add(is_locked(path))
+    return seen
+
+
+def test_who_looks_is_not_taken_for_a_process_at_work(tmp_path):
+    path = tmp_path / ".lock"
+    path.touch()
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(looks, [path] * 2)) == [{False}] * 2
+
+
+def test_what_somebody_else_trains_is_seen_at_work(tmp_path):
+    """Where this user may read the folders of runs only."""
+    path, opened = tmp_path / ".lock", os.open
+
+    def read_only(file, flags, *arguments, **settings):
+        if Path(os.fsdecode(file)) == path and flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+        return opened(file, flags, *arguments, **settings)
+
+    with FileLock(path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        assert is_locked(path)
+    assert not is_locked(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"summary": {"test/top1_last": 99.9}}', '{"status": 1}'])

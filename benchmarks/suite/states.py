@@ -6,13 +6,12 @@ process trains it, checkpoints when it was interrupted. What else is known of a 
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from benchmarks import metrics
 from benchmarks.files import CARD, FAILURE, LOCK, RESULT, read_record
@@ -93,15 +92,18 @@ class Grid:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file `path`; the operating system lets go of a dead process's locks."""
+    """Whether a process holds the lock file `path`; the operating system lets go of a dead process's locks.
+
+    It is asked for a share of the lock, for which reading is enough: the file may be somebody else's, and who looks
+    is no holder to others who look.
+    """
     try:
-        if not path.exists():
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-        with FileLock(path).acquire(blocking=False):
-            return False
-    except Timeout:
+    except BlockingIOError:
         return True
-    except OSError:  # of somebody else, whom we cannot ask
+    except OSError:  # there is none, or it is closed to us
         return False
 
 
