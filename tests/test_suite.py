@@ -368,6 +368,17 @@ def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, 
     check_unharmed(output, quiet, "kd", "crd")
 
 
+def test_an_interrupted_rerun_says_what_the_same_command_does(suite, output, trained, capsys):
+    pairs = f"pairs=[{SMALL},{{teacher: resnet8, student: resnet14, train: {{epochs: 3}}}}]"
+    with interrupted_at(8):  # the first pair's is over by then
+        assert suite("methods=[none]", pairs, "rerun=true") == 143
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the same command continues, and trains again what is complete" in said
+    assert suite("methods=[none]", pairs, "rerun=true") == 0
+    assert len(trained) == 4
+    assert len(list((output / PAIR).glob("none/*/result.json"))) == 2
+
+
 class Elsewhere:
     """Another process that holds a run's lock."""
 

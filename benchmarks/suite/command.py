@@ -92,7 +92,8 @@ def _train(plan: Plan, settings: SuiteConfig, reader: Reader, console: Console) 
             with overview.Overview(reader, console):
                 _do(plan, launch, console)
     except Interrupted:
-        console.print("interrupted; what was trained is saved: the same command continues")
+        again = ", and trains again what is complete (rerun=true)" if settings.rerun else ""
+        console.print(f"interrupted; what was trained is saved: the same command continues{again}")
         raise
 
 
