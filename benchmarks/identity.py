@@ -65,7 +65,7 @@ def slug(label: str) -> str:
 
 
 def file_name(words: str) -> str:
-    """These words as the name of files; a long name, whose end may have been cut off, ends in a hash of them."""
+    """These words as a name of files; a long one, whose end may have been cut off, ends in a hash of them."""
     name = slug(words)
     return name if len(name) < LONGEST_NAME else f"{name[:-9]}-{short_hash(words, 8)}"
 

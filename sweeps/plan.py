@@ -13,7 +13,7 @@ from benchmarks import data, protocol
 from benchmarks.cli import thawed
 from benchmarks.config import RunConfig, plain
 from benchmarks.errors import require
-from benchmarks.identity import identity, slug
+from benchmarks.identity import file_name, identity
 from benchmarks.later import with_later
 from benchmarks.overrides import as_overrides
 from benchmarks.training.build import specs_of
@@ -231,4 +231,4 @@ def _name(space: Space, run: RunConfig, variant: Variant) -> str:
 def _placed(run: RunConfig, name: str) -> RunConfig:
     """The run in the study's folder and group."""
     tracking = dataclasses.replace(run.tracking, group=run.tracking.group or name)
-    return dataclasses.replace(run, output=str(Path(run.output) / slug(name)), tracking=tracking)
+    return dataclasses.replace(run, output=str(Path(run.output) / file_name(name)), tracking=tracking)

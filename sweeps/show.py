@@ -17,7 +17,7 @@ from benchmarks.config import PairConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
 from benchmarks.files import write_text
-from benchmarks.identity import slug
+from benchmarks.identity import file_name
 from benchmarks.overrides import as_overrides
 from benchmarks.repeat import pair_settings
 from benchmarks.words import command_line, counted
@@ -62,7 +62,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     _print_importances(console, found)
     _print_best(console, found)
     if OmegaConf.is_missing(config, "out"):
-        config.out = str(Path(config.output) / slug(config.study) / "figures")
+        config.out = str(Path(config.output) / file_name(config.study) / "figures")
     for path in draw_all(found, Path(config.out)):
         console.print(f"wrote {path}")
     if config.export is not None:

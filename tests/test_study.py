@@ -567,6 +567,19 @@ def tried(count):
     return findings.Findings(invented, None)
 
 
+def test_studies_with_long_names_keep_apart(tmp_path):
+    """What they train, and what is drawn of them."""
+    names = [f"{'a study with much to say about itself, ' * 2}seed {seed}" for seed in (0, 1)]
+    with few_digits(), formula(lambda variant, seed: 60.0):
+        for name in names:
+            words = ["space=kd", "trials=1", "confirm=0", f"study='{name}'", f"output={tmp_path}"]
+            assert study(*merge(QUICK, words)) == 0
+            assert shown(f"study='{name}'", f"output={tmp_path}") == 0
+    folders = [plan_of(*QUICK, "space=kd", f"study='{name}'", f"output={tmp_path}").folder for name in names]
+    assert len(set(folders)) == 2
+    assert all((folder / "logs").is_dir() and (folder / "figures" / "history.png").exists() for folder in folders)
+
+
 def test_figures_are_the_same_bytes_each_time_whatever_a_study_is_called(tmp_path, monkeypatch):
     invented = optuna.create_study(direction="maximize", study_name=r"x$\b$")
     invented.set_user_attr("settings", {"grid": True, "pruner": "none"})
