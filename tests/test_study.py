@@ -211,7 +211,7 @@ def looked_at(monkeypatch):
 
     def watched(members, teaching, views, *rest):
         who = "teacher" if teaching.network is None else "students"
-        seen[who].update(number for view in views for number in numbers(view.images))
+        seen[who].update(number for batch in views.values() for number in numbers(batch.images))
         return learn(members, teaching, views, *rest)
 
     def evaluate(self):
