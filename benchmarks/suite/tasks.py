@@ -209,8 +209,10 @@ def _folders_of(distillation: Distillation) -> dict[str, RunFolder]:
 
 
 def _concerned(variants: Sequence[Variant], student: str | None) -> Sequence[Variant]:
-    """Who fails of an error that is about one student or about none: it may be about the teacher, so that those
-    who need none are still to be tried."""
+    """Who fails of an error about one student or about none.
+
+    The latter may be about the teacher: those who need none are still to be tried.
+    """
     if student is not None:
         return [variant for variant in variants if variant.label == student]
     return [variant for variant in variants if variant.has_teacher] or variants
