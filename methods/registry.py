@@ -55,15 +55,34 @@ def register(
     def add(cls: MethodClass) -> MethodClass:
         if name in _METHODS:
             raise ValueError(f"two methods are called {name}: {_METHODS[name].__module__} and {cls.__module__}")
-        for field in dataclasses.fields(config_class):
-            if "help" not in field.metadata:
-                raise TypeError(f"{config_class.__name__}.{field.name}: declare it by option(default, meaning)")
+        _check_declared(name, cls, config_class)
         cls.name, cls.config_class, cls.summary, cls.reference = name, config_class, summary, reference
         cls.knowledge = knowledge or ("logits" if cls.needs <= {"logits"} else "features")
         _METHODS[name] = cls
         return cls
 
     return add
+
+
+def _check_declared(name: str, cls: type[Method[Any]], config_class: type[MethodConfig]) -> None:
+    """Refuse what would be found later only, where nothing points to the file.
+
+    Raises:
+        TypeError: naming what to write.
+    """
+    config = config_class.__name__
+    if "__dataclass_fields__" not in vars(config_class):
+        raise TypeError(f"{config}: write @dataclass(frozen=True) above it, or none of its settings is one")
+    for field in dataclasses.fields(config_class):
+        if "help" not in field.metadata:
+            raise TypeError(f"{config}.{field.name}: declare it by option(default, meaning)")
+    fields = config_class.__dataclass_fields__
+    if fields["name"].default != name:
+        raise TypeError(f"{config}.name is '{fields['name'].default}', but its method is registered as '{name}'")
+    if "ce" not in default_of(fields["weights"]):
+        raise TypeError(f"{config}.weights lacks ce, the cross entropy, which has weight only if it is named")
+    if isinstance(cls.needs, str):
+        raise TypeError(f"{cls.__name__}.needs is a word: write frozenset({{'{cls.needs}'}})")
 
 
 @cache

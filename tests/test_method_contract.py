@@ -35,6 +35,7 @@ from methods import (
     SearchEach,
     configure,
     get,
+    option,
     register,
 )
 from methods.features import BY_STAGE, part_of
@@ -705,8 +706,28 @@ def test_networks_without_maps_before_their_activation_are_refused_at_once(name)
         configure(name).resolve(spec, dataclasses.replace(spec, preacts=()))
 
 
-def test_a_field_without_a_meaning_is_refused_where_it_is_declared():
-    config = dataclasses.make_dataclass("Plain", [("hidden", int, 32)], bases=(methods.MethodConfig,), frozen=True)
-    with pytest.raises(TypeError, match=r"Plain\.hidden"):
-        methods.register("plain", config, summary="of the tests", reference=None)(methods.get("kd"))
+def declared(needs=frozenset({"logits"}), name="plain", weights=None, **fields):
+    """Register a method as a file would, which forgets the decorator of its dataclass where `weights` is {}."""
+    options = {"name": option(name, "of the tests"), "weights": option(weights or {"ce": 1.0}, "weights")}
+    config = type("Plain", (methods.MethodConfig,), options | fields)
+    config.__annotations__ = {"name": str, "weights": dict[str, float]} | dict.fromkeys(fields, int)
+    if weights != {}:
+        config = dataclasses.dataclass(frozen=True)(config)
+    register("plain", config, summary="of the tests", reference=None)(type("One", (Method,), {"needs": needs}))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ({"hidden": 32}, "Plain.hidden: declare it by option"),
+        ({"name": "plane"}, "Plain.name is 'plane', but its method is registered as 'plain'"),
+        ({"weights": {"hint": 1.0}}, "Plain.weights lacks ce"),
+        ({"weights": {}}, "Plain: write @dataclass"),
+        ({"needs": "stages"}, "One.needs is a word: write frozenset({'stages'})"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_in_a_declaration_is_refused_where_it_stands(mistake, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        declared(**mistake)
     assert "plain" not in methods.available()
