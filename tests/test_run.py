@@ -365,6 +365,24 @@ class FeatureSpoiler(Method[InjectedConfig]):
         return {"injected": student.logits.square().mean()}
 
 
+class LabelHider(Method[InjectedConfig]):
+    """Compares the logits of all other classes, and takes the label's out in place."""
+
+    needs = frozenset({"logits"})
+
+    def forward(self, student, teacher, target, index):
+        student.logits.scatter_(1, target[:, None], -100)
+        return {"injected": student.logits.softmax(1).square().mean()}
+
+
+def test_a_method_that_writes_into_its_students_features_is_refused(distil, output, capsys):
+    """Else its accuracy in training would be 0, without a word."""
+    with injected(LabelHider):
+        assert distil("method=injected") == 2
+    assert "injected writes into the student's features" in capsys.readouterr().err
+    assert not files(output)
+
+
 def test_a_method_that_writes_into_the_teachers_features_is_refused(distil, output, capsys):
     """Its neighbours read them, too."""
     with injected(FeatureSpoiler):

@@ -53,12 +53,19 @@ def _tried(
         student: Features | None, teacher: Features | None, target: Tensor, index: Tensor
     ) -> dict[str, Tensor]:
         shown = (each and _Declared(**vars(each), of=method.name, needs=needs) for each in (student, teacher))
+        own = student.tensors() if student else ()
+        versions = [tensor._version for tensor in own]
         before = global_draws(target)
         terms: dict[str, Tensor] = losses(*shown, target, index)
         require(
             torch.equal(global_draws(target), before),
             f"method {method.name} draws torch's global random numbers, which no seed sets here and no checkpoint "
             "keeps: give its draws generator=self.generator",
+        )
+        require(
+            [tensor._version for tensor in own] == versions,
+            f"method {method.name} writes into the student's features, whose logits the accuracy in training is "
+            "of: change a copy",
         )
         _check(method.name, terms, active, known)
         return terms
