@@ -186,9 +186,23 @@ def _check(command: Command, groups: Groups, override: Override) -> None:
     first, _, rest = key.partition(".")
     valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}
     if first not in valid:
-        raise UserError(unknown("key", key, sorted(valid)))
+        sections = _sections_with(command, groups, key)
+        meant = f"\n  within a section: {', '.join(sections)}" if sections else ""
+        raise UserError(unknown("key", key, sorted(valid)) + meant)
     if rest.split(".")[0] == "name" and first in groups:
         raise UserError(f"{key} cannot be set: choose with {first}=…")
+
+
+def _sections_with(command: Command, groups: Groups, key: str) -> list[str]:
+    """A key that was typed without its section, with each that has it."""
+    chosen = [
+        f"{group}.{key}"
+        for group, options in groups.items()
+        if any(
+            not isinstance(one, Mapping) and key in leaves(OmegaConf.structured(one)) for one in options.values()
+        )
+    ]
+    return chosen + [name for name in leaves(OmegaConf.structured(command.config)) if name.endswith(f".{key}")]
 
 
 def _compose(command: Command, groups: Groups, overrides: Sequence[Override]) -> DictConfig:
