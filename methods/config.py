@@ -324,7 +324,7 @@ def standardise_of(*terms: str, published: str = "who do not have this method") 
     """
     return option(
         False,
-        f"z-score each sample's logits before {', '.join(terms)} read them, so that only their shape is matched",
+        f"z-score each sample's logits for {', '.join(terms)}, so that only their shape is matched",
         source=f"logit standardisation (Sun et al., CVPR 2024), {published}",
         search=Search(choices=(True, False)),
         **acts_with(*terms),
