@@ -118,6 +118,7 @@ CARRYING = [
 @pytest.mark.parametrize("name", CARRYING)
 def test_is_the_same_term_beside_other_methods(name):
     student, teacher = student_features(), teacher_features(channels=(3, 4, 6, 5))
-    terms = terms_of(make(name, student, teacher, weights={"kd": 1.0}, temperature=3.0), student, teacher)
-    expected = kd_reference(student.logits.numpy(), teacher.logits.numpy(), 3.0)
-    assert terms["kd"].item() == pytest.approx(expected, rel=1e-12)
+    method = make(name, student, teacher, weights={"kd": 1.0}, temperature=3.0)
+    upright = (method.labelled(shown.logits).numpy() for shown in (student, teacher))
+    found = terms_of(method, student, teacher)["kd"]
+    assert found.item() == pytest.approx(kd_reference(*upright, 3.0), rel=1e-12)
