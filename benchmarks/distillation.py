@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import data, report, teachers
 from benchmarks.artifacts import ARTIFACTS_FILE, Artifacts
-from benchmarks.config import RunConfig, plain
+from benchmarks.config import Device, RunConfig, plain
 from benchmarks.console import note, warn
 from benchmarks.data import EvaluationBatches, TrainBatches
 from benchmarks.errors import RunFailed
@@ -165,8 +165,8 @@ class Distillation:
                 f"{run.teacher.root} has no teacher for this protocol: {run.pair.teacher} is trained first "
                 "(if you have one: teacher.checkpoint=FILE)"
             )
-        if run.data.name != "digits":
-            self.console.print("to see it work in minutes, without any download: data=digits")
+            if run.data.name != "digits" and run.train.device == Device.cpu:
+                self.console.print("to see it work in minutes, without any download: data=digits")
 
     def rehearse(self, bench: Workbench, complete: Sequence[Job] = ()) -> None:
         """A few steps of the students that are not complete show that it can be done, and how long it takes."""

@@ -25,6 +25,7 @@ from commands import (
     without_times,
 )
 from rich.cells import cell_len
+from small_cifar100 import Copy
 from torch import nn
 
 import methods
@@ -352,6 +353,20 @@ def test_a_method_that_modifies_the_teacher_is_refused(after, distil, output, ca
     assert not list(output.rglob("result.json"))
     if not after:
         assert not files(output)
+
+
+def test_the_quick_data_set_is_offered_before_a_first_teacher_alone(distil, tmp_path, capsys):
+    """Whoever has one is at work, and reads the same line with every run."""
+    Copy().parquet(tmp_path / "data" / "cifar100")
+    folders = (f"data.root={tmp_path}/data", f"data.cache={tmp_path}/cache", f"teacher.root={tmp_path}/teachers")
+    offered = []
+    for seed in range(2):
+        assert (
+            distil("method=kd", "data=cifar100", *folders, "train.epochs=1", "train.max_steps=1", f"seed={seed}")
+            == 0
+        )
+        offered.append("data=digits" in capsys.readouterr().out)
+    assert offered == [True, False]
 
 
 class FeatureSpoiler(Method[InjectedConfig]):
