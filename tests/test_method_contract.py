@@ -176,7 +176,8 @@ def test_the_gradient_is_the_slope_of_the_terms(name, config):
     leaves = [*student.tensors(), *learning(method)]
     gradients = torch.autograd.grad(total_of(method, student, teacher), leaves, allow_unused=True)
     along = [(x * way).sum().item() for x, way in zip(gradients, line, strict=True) if x is not None]
-    assert sum(along) == pytest.approx(slope, rel=1e-5, abs=1e-6)
+    held = f"what {name} holds still on purpose, as by no_grad, is to be entered in NO_SLOPE"
+    assert sum(along) == pytest.approx(slope, rel=1e-5, abs=1e-6), held
 
 
 @every_variant
