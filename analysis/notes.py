@@ -109,8 +109,8 @@ def _notes_on_aggregates(layout: Layout, aggregates: Sequence[str], scores: Scor
         )
     elif small := [column.name for column, gain in scores.small_gains(layout.baseline).items() if gain.there]:
         yield (
-            f"no {relative_to(called)}: what {called} gains over the student alone is not more than its "
-            f"deviation over seeds, or of one seed, on {', '.join(small)}"
+            f"no column '{relative_to(called)}': on {', '.join(small)} the gain of {called} over the student alone "
+            "is within its deviation over seeds, or of one seed"
         )
     if RANK in aggregates:
         rows = scores.on_every_pair
