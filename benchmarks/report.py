@@ -28,17 +28,21 @@ def print_results(console: Console, run: RunConfig, jobs: Sequence[Job]) -> None
         return
     alone, split = _alone(run, jobs), run.data.split
     figures = _figures(run, jobs) if split == "test" else {}  # which all published ones are of
-    table = make_table("", numbers=("top-1", "gain over alone", "best epoch", "published"))
-    table.add_row(f"teacher {run.pair.teacher}", _points(_teacher(jobs)), "", "", _top1(figures.get("teacher")))
+    literature = ["published"] if figures else []
+    table = make_table("", numbers=("top-1", "gain over alone", "best epoch", *literature))
+
+    def add(label: str, name: str, top1: float | None, gain: str = "", best: str = "") -> None:
+        table.add_row(name, _points(top1), gain, best, *(_top1(figures.get(label)) for _ in literature))
+
+    add("teacher", f"teacher {run.pair.teacher}", _teacher(jobs))
     if all(job.config.method.name != ALONE for job in jobs):
-        name = f"student {run.pair.student} alone"
-        table.add_row(name, _points(alone), "", "", _top1(figures.get(ALONE)))
+        add(ALONE, f"student {run.pair.student} alone", alone)
     for job in jobs:
         top1 = _result(job, metrics.TOP1_LAST)
         is_alone = job.config.method.name == ALONE
         gain = "" if is_alone or alone is None else signed(top1 - alone)
         best = _points(_result(job, metrics.TOP1_BEST))
-        table.add_row(_name(job, run), _points(top1), gain, best, _top1(figures.get(job.config.label)))
+        add(job.config.label, _name(job, run), top1, gain, best)
     console.print(f"{run.pair.name} on {run.data.name}, seed {run.seed}: {split} top-1 in % after the last epoch")
     console.print(table)
     for source in sorted({figure.source for figure in figures.values()}):

@@ -152,8 +152,10 @@ def test_a_published_figure_stands_beside_its_own_form_of_a_method(
     figure = published.Published("digits", "resnet8", "resnet8", "cc", settings, 71.23, "a paper")
     monkeypatch.setattr(published, "find", lambda *_: figure)
     assert distil("method=cc", f"method.form={form}", "method.weights.cc=0.02") == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" cc ")]
+    said = capsys.readouterr().out
+    (row,) = [line for line in said.splitlines() if line.startswith(" cc ")]
     assert ("71.23" in row) == shown
+    assert "best epoch   published" in said
 
 
 def test_variants_have_labels_and_runs_of_their_own(distil, output, capsys):
@@ -172,6 +174,7 @@ def test_variants_have_labels_and_runs_of_their_own(distil, output, capsys):
 def test_brackets_in_a_label_are_shown_as_typed(distil, capsys):
     assert distil("methods=[{name: none, label: 'plain [b]'}, {name: none, label: 'plain [/b]'}]") == 0
     shown = capsys.readouterr().out
+    assert "published" not in shown  # of digits nothing is
     assert shown.count("plain [b]") >= 3  # announced, in every epoch's line, in the table
     assert "plain [/b]" in shown
 
