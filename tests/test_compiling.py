@@ -276,7 +276,10 @@ GRAPHS = [
     pytest.param(name, SHORT.get(name, {}), marks=() if name in FEW else pytest.mark.slow)
     for name in methods.available()
 ]
-GRAPHS += [("aftkd", SHORT["aftkd"] | settings) for settings in ({"content": "attention"}, {"center": False})]
+GRAPHS += [
+    pytest.param("aftkd", SHORT["aftkd"] | settings, marks=pytest.mark.slow)
+    for settings in ({"content": "attention"}, {"center": False})
+]
 
 
 @pytest.mark.parametrize(("name", "settings"), GRAPHS, ids=str)

@@ -39,7 +39,7 @@ def faults(*words):
 @pytest.mark.parametrize(
     "counts",
     [
-        {"run": 1, "suite": 0, "teacher": 0, "cache": 2, "sweep": 0, "journal": 0},
+        {"run": 1, "suite": 0, "teacher": 0, "cache": 0, "sweep": 0, "journal": 0},
         pytest.param(KILLS, marks=pytest.mark.slow),
     ],
     ids=["few", "many"],

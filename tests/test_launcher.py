@@ -89,7 +89,9 @@ def test_students_whose_stage_before_the_training_is_shorter_are_proved_as_they_
 TEACHING = 0  # the teacher's lane
 
 
-@pytest.mark.parametrize("ahead", [list, reversed], ids=["teacher first", "teacher last"])
+@pytest.mark.parametrize(
+    "ahead", [list, pytest.param(reversed, marks=pytest.mark.slow)], ids=["teacher first", "teacher last"]
+)
 def test_teacher_and_students_may_work_side_by_side(ahead):
     """Whoever runs ahead, each waits for what it reads: the students for the teacher, behind their own networks."""
     names, tapes = ("none", "kd", "at", "crd", "mlkd", "simkd", "aftkd", "ft"), Tapes(lambda: Tracks(ahead))

@@ -78,7 +78,7 @@ def checkpoints(output, label):
         (signal.SIGTERM, 143, 6),  # within an epoch
         (signal.SIGTERM, 143, 8),  # at its last step
         (signal.SIGTERM, 143, NUM_STEPS),
-        (signal.SIGINT, 130, 6),
+        pytest.param(signal.SIGINT, 130, 6, marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_at_a_step_and_continued(signum, status, step, distil, lines, output, uninterrupted, capsys):

@@ -167,7 +167,7 @@ def test_parts_are_of_the_kernels_that_compute(monkeypatch, compiles):
     assert seen == {("look", compiles), ("shows", compiles)}
 
 
-@pytest.mark.parametrize("compiles", ["false", "true"])
+@pytest.mark.parametrize("compiles", ["false", pytest.param("true", marks=pytest.mark.slow)])
 def test_a_student_whose_own_head_never_learns_is_measured_too(capsys, compiles):
     """SimKD's: its optimiser knows no momentum of it."""
     words = merge(WORDS, ["methods=[none,simkd]", f"train.compile={compiles}"])

@@ -128,7 +128,7 @@ def test_a_variable_that_wandb_refuses_ends_before_anything_is_spent(distil, tmp
     assert distil("method=none", "tracking.mode=disabled") == 0
 
 
-@pytest.mark.parametrize("teacher", ["there", "to be trained"])
+@pytest.mark.parametrize("teacher", [pytest.param("there", marks=pytest.mark.slow), "to be trained"])
 def test_online_without_login_ends_before_anything_is_spent(teacher, teacher_root, tmp_path):
     """In a process of its own, since W&B remembers a key that it has seen."""
     words = ["method=kd", "tracking.mode=online", f"output={tmp_path / 'runs'}"]
