@@ -20,7 +20,7 @@ Deviation: among predictions of the same rank, where only some are taken, the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +91,19 @@ def head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
+def wrong_of(term: str, default: float, what: str) -> Any:
+    """The field for the part of the teacher's wrong predictions, `what`, that a term learns from."""
+    return option(
+        default,
+        f"part of the teacher's wrong {what} that are learned from",
+        source=f"SSKD's authors' code: ratio_{term}",
+        search=Search(0.0, 1.0),
+        least=0,
+        most=1,
+        **acts_with(term),
+    )
+
+
 @dataclass(frozen=True)
 class SSKDConfig(DistillConfig):
     soft_terms: ClassVar = ("kd", "tf")
@@ -117,24 +130,8 @@ class SSKDConfig(DistillConfig):
         above=0,
         **acts_with("ss"),
     )
-    ss_wrong: float = option(
-        0.75,
-        "part of the teacher's wrong similarities that are learned from",
-        source="SSKD's authors' code: ratio_ss",
-        search=Search(0.0, 1.0),
-        least=0,
-        most=1,
-        **acts_with("ss"),
-    )
-    tf_wrong: float = option(
-        1.0,
-        "part of the teacher's wrong predictions of turned images that are learned from",
-        source="SSKD's authors' code: ratio_tf",
-        search=Search(0.0, 1.0),
-        least=0,
-        most=1,
-        **acts_with("tf"),
-    )
+    ss_wrong: float = wrong_of("ss", 0.75, "similarities")
+    tf_wrong: float = wrong_of("tf", 1.0, "predictions of turned images")
 
 
 @register(
