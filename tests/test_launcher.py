@@ -145,7 +145,7 @@ def test_looked_up_outputs_are_replayed_too():
     launch = launcher(tapes, table=table)
 
     def look_and_launch(members, draws, step):
-        for _ in teaching(table=table).look_ahead(draws[0]):
+        for _ in teaching(table=table).look_ahead(draws):
             pass
         launch(members, draws, step)
 

@@ -317,7 +317,7 @@ def test_a_step_that_looks_up_reads_nothing_back_and_leaves_the_teacher_alone():
     first, second, short = epoch_of(source, 0)
     shown = teaching().shows(needs, first)
     table = ViewTable({part: getattr(shown, part) for part in needs}, source)
-    for _ in teaching(table=table).look_ahead(source.draws(0)):
+    for _ in teaching(table=table).look_ahead([source.draws(0)]):
         pass
     plain, looking = member("crd"), member("crd")
     asked, blind = (teaching(), teaching()), (teaching(table=table), teaching(Unseeing(), table))

@@ -209,9 +209,8 @@ class Cohort:
         """These steps, behind the teacher's looks at what it has not seen of their views."""
         while ahead := list(islice(steps, STEPS_AHEAD)):
             for draws in zip(*ahead, strict=True):  # view by view
-                if draws[0].view.turns == 0:
-                    for _ in self.teaching.look_ahead(Draw.join(draws)):
-                        self._heed(interruption)
+                for _ in self.teaching.look_ahead(draws):
+                    self._heed(interruption)
             yield from ahead
 
     def _heed(self, interruption: Interruption) -> None:

@@ -60,8 +60,7 @@ class Loop:
             return
         ahead = list(itertools.islice(self.draws, num_steps))
         self.draws = itertools.chain(ahead, self.draws)
-        upright = Draw.join([draw for draws in ahead for draw in draws if draw.view.turns == 0])
-        for _ in self.teaching.look_ahead(upright):
+        for _ in self.teaching.look_ahead([draw for draws in ahead for draw in draws]):
             pass
 
     def run(self, num_steps: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +49,14 @@ class Teaching:
         """Whether these parts can be looked up, once it has looked ahead."""
         return self.table is not None and self.table.covers(needs)
 
-    def look_ahead(self, draw: Draw) -> Iterator[None]:
-        """Let the teacher look at what it has not seen of these views, for its table; yields behind each batch."""
+    def look_ahead(self, draws: Sequence[Draw]) -> Iterator[None]:
+        """Let the teacher look at what it has not seen of these, for its table; yields behind each batch.
+
+        A table is of upright views: those that are turned are left to the step.
+        """
         assert self.network is not None
         assert self.table is not None
-        for batch in self.table.unseen(draw):
+        upright = [draw for draw in draws if draw.view.turns == 0]
+        for batch in self.table.unseen(Draw.join(upright)) if upright else ():
             self.table.put(batch, self._look(self.network, self.table.parts, batch))
             yield
