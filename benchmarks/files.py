@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from benchmarks.errors import RunFailed, UserError
@@ -16,6 +17,9 @@ from benchmarks.errors import RunFailed, UserError
 RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
 CARD = "card.json"  # of a teacher, in its folder
 CHECKSUM = "checksum"  # in a record, the SHA-256 of what else is in it
+
+
+_asking = Lock()  # two threads at once would leave no mask
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -46,8 +50,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def _umask() -> int:
     """The process's mask for new files, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
+    with _asking:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -176,7 +176,7 @@ class Workbench:
             return self._measured[key]
         network = teacher.load(self.dataset.num_classes, self.device)
         evaluation = EvaluationBatches(self.dataset, self.device)
-        logits = logits_of(network, evaluation, autocast(train, self.device))
+        (logits,) = logits_of([network], evaluation, autocast(train, self.device))
         top1 = figures(logits, evaluation.split.targets)["top1"]
         self.console.print(f"teacher {teacher.network} from {teacher.source}: {top1:.2f} % {evaluation.name} top-1")
         teachers.check_accuracy(teacher, top1, evaluation.name)

@@ -17,7 +17,7 @@ from benchmarks import models
 from benchmarks.artifacts import evenly
 from benchmarks.config import DataConfig
 from benchmarks.data import EvaluationBatches, load
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.layout import place
 from methods.maps import magnitude
 
@@ -72,7 +72,8 @@ def test_the_teachers_arrays_are_the_stored_teachers(output, evaluation, teacher
     (stored,) = teacher_root.rglob("teacher.safetensors")
     teacher = network(safetensors.torch.load_file(stored))
     written = arrays(output, "kd")
-    top1 = evaluate(teacher, evaluation, torch.autocast("cpu", enabled=False))["top1"]
+    (logits,) = logits_of([teacher], evaluation, torch.autocast("cpu", enabled=False))
+    top1 = figures(logits, evaluation.split.targets)["top1"]
     hits = (written["teacher/logits"].argmax(dim=1) == written["targets"]).double().mean() * 100
     assert hits.item() == pytest.approx(top1)
     for name in ("teacher/logits", "teacher/embedding", "teacher/attention/1"):

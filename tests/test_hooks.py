@@ -28,7 +28,7 @@ from benchmarks.data import INFO, EvaluationBatches, TrainBatches, View, load
 from benchmarks.display import Display
 from benchmarks.stored import load_student
 from benchmarks.teachers import WEIGHTS
-from benchmarks.training.evaluate import evaluate, logits_of
+from benchmarks.training import evaluate
 from methods import Method
 
 
@@ -240,7 +240,8 @@ def figures(classifier, teacher):
     with few_digits():
         batches = EvaluationBatches(load(DataConfig("digits")), torch.device("cpu"))
     as_it_is = torch.autocast("cpu", enabled=False)
-    return evaluate(classifier, batches, as_it_is, logits_of(teacher, batches, as_it_is))
+    logits = evaluate.logits_of([classifier, teacher], batches, as_it_is)
+    return evaluate.figures(logits[0], batches.split.targets, logits[1])
 
 
 def stored_teacher(output, label):

@@ -21,7 +21,7 @@ from benchmarks.rounds import Throughput
 from benchmarks.training import examining, forward, stopwatch
 from benchmarks.training.build import build_member
 from benchmarks.training.device import seconds
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.kernels import Share, by_kind, kind_of
 from benchmarks.training.stopwatch import operations
 from benchmarks.training.teaching import Teaching
@@ -290,7 +290,9 @@ def test_the_plain_loop_keeps_to_the_protocol(bench):
 def test_the_plain_loop_evaluates_the_whole_split_without_augmentation(bench):
     loop = bench.plain["kd"]
     loop.run(2)
-    found = evaluate(loop.student, EvaluationBatches(bench.dataset, bench.device), bench.teaching.precision)
+    evaluation = EvaluationBatches(bench.dataset, bench.device)
+    (logits,) = logits_of([loop.student], evaluation, bench.teaching.precision)
+    found = figures(logits, evaluation.split.targets)
     assert loop.accuracy() == pytest.approx(found["top1"])
     assert loop.student.training
 

@@ -24,7 +24,7 @@ from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.meter import Meter
 from benchmarks.training.step import train_step, union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
@@ -129,9 +129,13 @@ def test_a_meter_costs_a_step_few_kernels():
 
 
 def test_evaluation_equals_a_plain_loop():
-    network = models.create("resnet8", CLASSES).train()
-    found = evaluate(network, EvaluationBatches(DATA, CPU, batch_size=10), autocast(TRAIN, CPU))  # 10, 10, 3
+    network, other = (models.create("resnet8", CLASSES).train(mode) for mode in (True, False))
+    batches = EvaluationBatches(DATA, CPU, batch_size=10)  # 10, 10, 3
+    logits, others = logits_of([network, other], batches, autocast(TRAIN, CPU))
+    found = figures(logits, DATA.evaluation.targets)
     assert network.training
+    assert not other.training
+    assert torch.equal(others, logits_of([other], batches, autocast(TRAIN, CPU))[0])
     network.eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (DATA.mean, DATA.std))
@@ -147,7 +151,7 @@ def test_evaluation_equals_a_plain_loop():
     expected = {"loss": loss / num_data, "top1": 100 * top1 / num_data, "top5": 100 * top5 / num_data}
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     assert 0 < top1 < top5 < num_data
-    evaluate(network, EvaluationBatches(DATA, CPU, batch_size=10), autocast(TRAIN, CPU))
+    logits_of([network], batches, autocast(TRAIN, CPU))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
@@ -455,9 +459,11 @@ def test_evaluation_between_epochs_leaves_the_student_in_training_mode(tmp_path)
     assert all(modes)
 
 
-@pytest.mark.parametrize(("took", "waited", "written"), [(0.1, 11, True), (1.0, 11, False), (1000.0, 301, True)])
+@pytest.mark.parametrize(
+    ("took", "waited", "written"), [(0.1, 11, True), (0.3, 11, False), (0.3, 31, True), (1000.0, 301, True)]
+)
 def test_checkpoints_that_are_dear_are_written_less_often(tmp_path, monkeypatch, took, waited, written):
-    """At most a fiftieth of the time goes into them, but for the one that is due every five minutes."""
+    """At most a hundredth of the time goes into them, but for the one that is due every five minutes."""
     students = cohort(["kd"], tmp_path)
     written_at = []
     monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: written_at.append(step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +19,7 @@ from benchmarks.data import Draw, EvaluationBatches, TrainBatches
 from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.device import begin_peak, peak_gib, wait_for
-from benchmarks.training.evaluate import evaluate
+from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member, Row
@@ -29,8 +30,8 @@ from benchmarks.training.teaching import Teaching
 
 SECONDS_BETWEEN_CHECKPOINTS = 10
 # Where writing one takes longer than this, the time between them grows as much, at most so many times: writing
-# takes a fiftieth of the training.
-SECONDS_OF_A_CHECKPOINT, DEAREST = 0.2, 30
+# takes a hundredth of the training.
+SECONDS_OF_A_CHECKPOINT, DEAREST = 0.1, 30
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 
 
@@ -254,23 +255,30 @@ class Cohort:
 
     def _rows(self, epoch: int) -> Iterator[tuple[Seat, Row]]:
         """An epoch's rows, but for those that leave: an epoch's last step leads to no other that would show it."""
-        for seat in self.learning(epoch):
-            row = self._row(seat.member, epoch)
+        seats = self.learning(epoch)
+        for seat, logits in zip(seats, self._looks([seat.member for seat in seats], epoch), strict=True):
+            row = self._row(seat.member, epoch, logits)
             if math.isfinite(row.get(metrics.evaluation(self.evaluation.name, "loss"), 0.0)):
                 yield seat, row
             else:
                 self._expel(seat, f"the {self.evaluation.name} loss is not finite after epoch {epoch + 1}")
 
-    def _row(self, member: Member, epoch: int) -> Row:
-        """An epoch's row; in the stage before the main training there is nothing to evaluate yet."""
-        if epoch < 0:
+    def _looks(self, members: Sequence[Member], epoch: int) -> Sequence[Tensor | None]:
+        """The students' logits; in the stage before the main training there is nothing to evaluate yet."""
+        if epoch < 0 or not members:
+            return [None] * len(members)
+        return logits_of([each.classifier for each in members], self.evaluation, members[0].precision)
+
+    def _row(self, member: Member, epoch: int, logits: Tensor | None) -> Row:
+        """An epoch's row; `logits` as of `_looks`."""
+        if logits is None:
             return {metrics.EPOCH: epoch + member.pretraining_epochs + 1} | member.end_epoch(epoch)
         row: Row = {metrics.EPOCH: epoch + 1} | member.end_epoch(epoch)
         terms = {term: row[metrics.train_term(term)] for term in member.method.terms}
         for name, value in member.method.diagnostics(terms).items():
             row[metrics.diagnostic(name)] = value
         taught = self.taught if member.has_teacher else None
-        for name, value in evaluate(member.classifier, self.evaluation, member.precision, taught).items():
+        for name, value in figures(logits, self.evaluation.split.targets, taught).items():
             row[metrics.evaluation(self.evaluation.name, name)] = value
         return row
 
@@ -286,8 +294,12 @@ class Cohort:
         started = time.monotonic()
         within = self.step % self.batches.steps_per_epoch > 0
         seconds = time.perf_counter() - self._began if within else 0.0
-        for seat in self.active:
+
+        def save(seat: Seat) -> None:
             seat.checkpoints.save(self.step, seat.member.state(self.step) | {"seconds": seconds})
+
+        with ThreadPoolExecutor() as pool:  # packing, hashing and writing let others go on
+            list(pool.map(save, self.active))
         for seat in self.active:
             seat.checkpoints.delete_older(self.step)
         self._committed = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,29 +13,25 @@ from benchmarks.data import EvaluationBatches
 BINS = 15  # of confidence, as usual (Guo et al. 2017)
 
 
-def evaluate(
-    network: nn.Module, batches: EvaluationBatches, precision: torch.autocast, taught: Tensor | None = None
-) -> dict[str, float]:
-    """The `figures` of a classifier, from images to logits.
+@torch.no_grad()
+def logits_of(networks: Sequence[nn.Module], batches: EvaluationBatches, precision: torch.autocast) -> list[Tensor]:
+    """Each classifier's logits for the evaluation images in their order, `[N, K]`, float32.
+
+    They look at a batch one after the other: it is made ready once, and nothing waits for the device.
 
     Args:
-        network: it is evaluated in eval mode; the mode is put back.
+        networks: from images to logits, in eval mode meanwhile; their modes are put back.
         batches: of the evaluation split.
-        precision: the network's autocast.
-        taught: the teacher's logits for the same images, `[N, K]`.
+        precision: the networks' autocast.
     """
-    return figures(logits_of(network, batches, precision), batches.split.targets, taught)
-
-
-@torch.no_grad()
-def logits_of(network: nn.Module, batches: EvaluationBatches, precision: torch.autocast) -> Tensor:
-    """A classifier's logits for the evaluation images in their order, `[N, K]`, float32."""
-    was_training = network.training
-    network.eval()
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
     with precision:
-        logits = [network(batch.images).float() for batch in batches]
-    network.train(was_training)
-    return torch.cat(logits)
+        logits = [[network(batch.images).float() for network in networks] for batch in batches]
+    for network, mode in zip(networks, modes, strict=True):
+        network.train(mode)
+    return [torch.cat(own) for own in zip(*logits, strict=True)]
 
 
 def figures(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> dict[str, float]:
