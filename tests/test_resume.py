@@ -259,7 +259,8 @@ def test_what_another_process_writes_is_not_cleared_away(distil, teacher_root, t
     """As where it has begun to replace the teacher that was found."""
     store = shutil.copytree(teacher_root, tmp_path / "store")
     (card,) = store.rglob("card.json")
-    theirs = [card.with_name(name) for name in ("checkpoint-00000004.pt", ".checkpoint-00000006.pt.half")]
+    halves = (".checkpoint-00000006.pt.half", ".tmpM9jgVY")  # of ours, and of safetensors'
+    theirs = [card.with_name(name) for name in ("checkpoint-00000004.pt", *halves)]
     for path in theirs:
         path.write_bytes(b"theirs")
     with locked(card.parent):

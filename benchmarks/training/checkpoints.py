@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return [*map(self._path, self.steps()), *self.folder.glob(".*.*")]
+        halves = (self.folder.glob(pattern) for pattern in (".*.*", ".tmp*"))  # ours, and safetensors' own
+        return [*map(self._path, self.steps()), *chain.from_iterable(halves)]
 
     def delete_leftovers(self) -> None:
         """Delete those of a complete run or teacher, unless another process is at work there.
