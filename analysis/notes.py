@@ -27,6 +27,8 @@ def notes_on(table: Table, scores: Scores, layout: Layout, marks: Sequence[Marks
         notes.append(f"one seed per cell{others}: no spread is known{spread}")
     if any(_are_of_other_seeds(scores, column) for column in scores.columns):
         notes.append("rows of a column have different seeds: part of their differences may be due to the seeds")
+    if any(scores.teacher(column).n for column in scores.columns):
+        notes.append("teacher ±: each seed has a teacher of its own, whose differences are in all spreads")
     if layout.epoch == Epoch.best:
         notes.append(
             "BEST epoch: chosen on the evaluation data itself, which flatters; what to report is the last epoch"

@@ -42,7 +42,8 @@ class Scores:
             self._values[place] = dict(zip(group["seed"], group["value"], strict=True))
             self._ids[place] = tuple(group["run_id"])
         self._configs = runs["config"]
-        self._teachers = runs["teacher_top1"].dropna()  # in the order in which the runs began
+        # In the order in which the runs began.
+        self._teachers = runs[["teacher_top1", "teacher_sha256"]].dropna(subset="teacher_top1")
 
     def of(self, row: str, column: Column) -> dict[int, float]:
         """A cell's values by seed; empty where nothing was run."""
@@ -171,10 +172,14 @@ class Scores:
         return {row: (self.measure.sign * float(each), freedom) for row, each in zip(rows, t, strict=True)}
 
     def teacher(self, column: Column) -> Cell:
-        """The teacher's accuracy as the latest of the column's runs measured it."""
+        """The teacher's accuracy as the latest of its runs measured it; of one for each seed, mean and spread."""
         ids = {run_id for (_, name), runs in self._ids.items() if name == column.name for run_id in runs}
-        measured = [run_id for run_id in self._teachers.index if run_id in ids]
-        return Cell(float(self._teachers[measured[-1]]), runs=(measured[-1],)) if measured else Cell()
+        measured = self._teachers[self._teachers.index.isin(ids)]
+        latest = measured.groupby("teacher_sha256", dropna=False)["teacher_top1"].tail(1)
+        if latest.empty:
+            return Cell()
+        several = len(latest) if len(latest) > 1 else 0
+        return Cell(float(latest.mean()), statistics.std(latest.to_numpy()), several, runs=tuple(latest.index))
 
 
 def _is_one(versions: Set[str | None]) -> bool:

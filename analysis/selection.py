@@ -4,7 +4,8 @@ Runs share a cell when nothing distinguishes them but seed, machine and version 
 protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
 for several settings, or for a method whose file was changed between runs, or a file of the student network or the
 data set was, each gets a row of its own that names them, but for the method as it is usual, which keeps its name;
-where a pair was run with several teachers or rates, each gets a column of its own.
+where a pair was run with several teachers or rates, each gets a column of its own, but not where the teachers
+differ as the seeds do: a seed stands for both then.
 """
 
 from __future__ import annotations
@@ -188,14 +189,24 @@ def _columns_of(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _under_each_teacher(runs: pd.DataFrame) -> pd.DataFrame:
-    teachers = list(runs["teacher_sha256"].dropna().unique())
-    if len(teachers) < 2:
+    taught = runs.dropna(subset="teacher_sha256")
+    teachers = list(taught["teacher_sha256"].unique())
+    if len(teachers) < 2 or _of_each_seed(taught):
         return runs
     parts = []
     for sha256 in teachers:
         under = runs[runs["teacher_sha256"].isna() | (runs["teacher_sha256"] == sha256)]
         parts.append(under.assign(column=under["column"] + f" teacher {sha256[:6]}"))
     return pd.concat(parts)
+
+
+def _of_each_seed(taught: pd.DataFrame) -> bool:
+    """Whether each seed has a teacher of its own, trained here under that seed and alike but for it."""
+    told = [get(config, "teacher") for config in taught["config"]]
+    own = all(get(each, "seed") == seed for each, seed in zip(told, taught["seed"], strict=True))
+    alike = len({get(each, "epochs") for each in told}) == 1
+    trained_here = all(get(each, "checkpoint") is None for each in told)
+    return own and alike and trained_here and taught.groupby("seed")["teacher_sha256"].nunique().max() == 1
 
 
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:

@@ -25,12 +25,14 @@ def logged(
     settings: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
     teacher: str | None = None,
+    taught_by: dict[str, Any] | None = None,
     attempt: int = 0,
     status: str | None = "complete",
     epochs: int = 2,
     id: str = "",
     created: float = 0.0,
     validation: float = 0.0,
+    teacher_top1: float = 74.0,
 ) -> LoggedRun:
     """A run with the configuration, history and summary that `benchmarks.run` logs."""
     networks = dict(zip(("teacher", "student"), PAIRS[pair], strict=True))
@@ -52,13 +54,15 @@ def logged(
         }
         | (train or {}),
         "loss": {"schedule": "fixed"},
-        "teacher": None if method == "none" else {"sha256": sha256, "network": networks["teacher"]},
+        "teacher": None
+        if method == "none"
+        else {"sha256": sha256, "network": networks["teacher"], **(taught_by or {})},
         "attempt": attempt,
         "code": {"commit": "f" * 40, "sources": "123456abcdef"},
         "environment": {"device": "a processor"},
     }
     summary = {f"{split}/top1_last": top1, f"{split}/top1_best": top1 + 0.5 if best is None else best}
-    summary |= {} if method == "none" else {"teacher/top1": 74.0}
+    summary |= {} if method == "none" else {"teacher/top1": teacher_top1}
     summary |= {} if status is None else {"status": status}
     history = {
         "epoch": np.arange(1.0, epochs + 1),

@@ -151,6 +151,37 @@ def test_labels_are_rows():
     assert {row for _, row in cells(runs)} == {"aftkd", "features only"}
 
 
+def under_its_own_teacher(number, **told):
+    told = {"seed": number, "epochs": 240, "checkpoint": None} | told
+    taught = logged(seed=number, teacher=str(number) * 64, taught_by=told, top1=70 + number)
+    return [taught, logged("none", seed=number)]
+
+
+def test_where_each_seed_has_a_teacher_of_its_own_seed_they_share_a_column():
+    runs = [run for seed in range(3) for run in under_its_own_teacher(seed)]
+    assert cells(runs) == {
+        ("vgg13_vgg8", "kd"): {0: 70, 1: 71, 2: 72},
+        ("vgg13_vgg8", "none"): {0: 70, 1: 70, 2: 70},
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        under_its_own_teacher(1, seed=0),
+        under_its_own_teacher(1, checkpoint="vgg13.pth"),
+        under_its_own_teacher(1, epochs=3),
+        [*under_its_own_teacher(1), logged("at", seed=1, teacher="0" * 64, taught_by={"seed": 0, "epochs": 240})],
+        [*under_its_own_teacher(1), logged("at", seed=1, teacher="4" * 64, taught_by={"seed": 1, "epochs": 240})],
+    ],
+    ids=["of another seed", "given", "of other epochs", "one for two seeds", "two for one seed"],
+)
+def test_teachers_that_differ_otherwise_than_the_seeds_are_columns(other):
+    columns = {column for column, _ in cells([*under_its_own_teacher(0), *other])}
+    assert len(columns) > 1
+    assert all(" teacher " in column for column in columns)
+
+
 def test_teachers_of_one_pair_are_columns_and_share_the_student_alone():
     runs = [logged(teacher="1" * 64, top1=71), logged(teacher="2" * 64, top1=72, id="b"), logged("none", top1=69)]
     assert cells(runs) == {

@@ -83,6 +83,22 @@ def test_references_stand_apart_and_are_not_marked():
     assert not [cell.mark for row in table.section("reference").rows for cell in row.cells if cell.mark]
 
 
+def test_teachers_of_their_own_seeds_have_a_spread_too_and_the_table_says_so():
+    accuracies = [74.0, 75.0, 76.0]
+    own = [{"taught_by": {"seed": seed}, "teacher": str(seed) * 64} for seed in range(3)]
+    runs = [
+        logged("kd", seed=seed, **own[seed], teacher_top1=top1, attempt=attempt, created=float(attempt))
+        for seed, top1 in enumerate(accuracies)
+        for attempt in (0, 1)  # which measured the same teacher
+    ]
+    table = only(runs)
+    (cell,) = row(table, "reference", "teacher").cells
+    assert (cell.value, cell.std, cell.n) == (75.0, pytest.approx(1.0), 3)
+    assert cell.runs == tuple(f"kd-{VGG}-{seed}-1" for seed in range(3))
+    assert any(note.startswith("teacher ±: each seed has a teacher of its own") for note in table.notes)
+    assert not any("of its own" in note for note in only(runs[:2]).notes)
+
+
 def test_gain_is_matched_by_seed():
     runs = [logged("none", seed=0, top1=60), logged("none", seed=1, top1=70), logged("none", seed=5, top1=10)]
     runs += [logged("kd", seed=1, top1=71), logged("kd", seed=0, top1=63), logged("kd", seed=7, top1=99)]
