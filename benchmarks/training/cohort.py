@@ -32,6 +32,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 10
 # Where writing one takes longer than this, the time between them grows as much, at most so many times: writing
 # takes a hundredth of the training.
 SECONDS_OF_A_CHECKPOINT, DEAREST = 0.1, 30
+SAVED_AT_ONCE = 4  # each checkpoint lies in memory while it is written
 STEPS_AHEAD = 64  # whose unseen views a teacher looks at together; few enough for an even progress
 
 
@@ -298,7 +299,7 @@ class Cohort:
         def save(seat: Seat) -> None:
             seat.checkpoints.save(self.step, seat.member.state(self.step) | {"seconds": seconds})
 
-        with ThreadPoolExecutor() as pool:  # packing, hashing and writing let others go on
+        with ThreadPoolExecutor(SAVED_AT_ONCE) as pool:  # packing, hashing and writing let others go on
             list(pool.map(save, self.active))
         for seat in self.active:
             seat.checkpoints.delete_older(self.step)
