@@ -98,7 +98,7 @@ def show(output, capsys):
 def test_a_grid_can_be_told_all_that_a_run_can():
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     assert fields - {"method", "methods", "pair", "seed"} == set(SHARED)
-    assert set(SHARED) | set(OF_LAUNCH) | {"methods", "pairs", "seeds"} == {
+    assert set(SHARED) | set(OF_LAUNCH) | {"methods", "pairs", "seeds", "own_teachers"} == {
         field.name for field in dataclasses.fields(SuiteConfig)
     }
 
@@ -118,7 +118,7 @@ def test_a_grid_is_trained_once_extended_alone_and_shown(suite, output, distil, 
     assert suite("methods=[none,kd,at]", "seeds=[0,1]") == 0
     assert trained[2:] == [["at"]] * 2
     assert {path: path.stat().st_mtime_ns for path in folders} == before
-    assert show(output, capsys).count("seed 0") == 1  # the larger grid stands for the smaller
+    assert show(output, capsys).count(f"{PAIR} seed 0") == 1  # the larger grid stands for the smaller
 
     no_training()
     assert suite("methods=[none,kd,at]", "seeds=[0,1]") == 0

@@ -60,6 +60,13 @@ def test_a_run_is_what_the_run_command_makes_of_the_same_settings() -> None:
     assert (cohort.run, list(cohort.variants)) == alone
 
 
+@pytest.mark.parametrize(("own", "seeds"), [("true", [3, 1]), ("false", [0, 0])])
+def test_each_seed_may_have_a_teacher_of_its_own(own: str, seeds: list[int]) -> None:
+    found = grid("methods=[kd]", "pairs=[vgg13_vgg8]", "seeds=[3,1]", f"own_teachers={own}")
+    assert [cohort.run.seed for cohort in found] == [3, 1]
+    assert [cohort.run.teacher.seed for cohort in found] == seeds
+
+
 def test_a_pair_may_have_seeds_and_training_of_its_own() -> None:
     other = "{name: vgg13_vgg8, seeds: [7], train: {epochs: 8, max_steps: 2}}"
     small, vgg = grid("methods=[kd]", f"pairs=[{SMALL},{other}]", "train.batch_size=16")
@@ -112,6 +119,11 @@ def test_a_method_that_cannot_serve_a_pair_is_left_out_there_and_said_why() -> N
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "seeds=[1,1]"], ["seed 1", "2 times"]),
         (["methods=[kd,{name: aftkd, degree: 2}]", "pairs=[vgg13_vgg8]"], ["degree=2", "[0, 1]"]),
         (["methods=[kd]", "pairs=[vgg13_vgg8]", "loss.start=0.5"], ["loss.start", "no effect"]),
+        (["methods=[kd]", "pairs=[vgg13_vgg8]", "own_teachers=true", "teacher.seed=1"], ["teacher.seed", "own_t"]),
+        (
+            ["methods=[kd]", "pairs=[vgg13_vgg8]", "own_teachers=true", "teacher.checkpoint=t"],
+            ["teacher.checkpoint"],
+        ),
         (
             ["methods=[kd]", "pairs=[{name: vgg13_vgg8, train: {schedule: cosine, milestones: [9]}}]"],
             ["train.milestones=[9]", "no effect"],

@@ -43,6 +43,11 @@ class SuiteConfig:
         "their own: {name: vgg13_vgg8, seeds: [0], train: {epochs: 1}}",
     )
     seeds: list[int] = option([0], "of the students")
+    own_teachers: bool = option(
+        False,
+        "train each seed's students under a teacher of that seed, so that spreads and tests take in the teachers'; "
+        "default: all under one",
+    )
     launcher: LauncherKind = option(LauncherKind.local, "where to train: local or ray", identity=False)
     workers: int = option(
         1,

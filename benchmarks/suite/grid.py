@@ -62,6 +62,11 @@ def cohorts(config: DictConfig, given: frozenset[str]) -> list[GridCohort]:
         UserError: a value that cannot work, or a method that fits none of the pairs.
     """
     methods = _entries(config, "methods", available())
+    for key in ("teacher.seed", "teacher.checkpoint"):
+        clash = (
+            f"{key} names one teacher for all seeds, own_teachers=true wants one for each: leave one of them out"
+        )
+        require(not (config.own_teachers and key in given), clash)
     found = []
     for entry in _entries(config, "pairs", tuple(PAIRS)):
         found += _of_pair(config, entry, methods, given)
@@ -94,7 +99,13 @@ def _of_pair(config: DictConfig, entry: Any, methods: list[Any], given: frozense
         isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds),
         f"pairs: {entry}: seeds={seeds} must be a list of integers of at least 0",
     )
-    return [GridCohort(dataclasses.replace(run, seed=seed), tuple(possible), impossible) for seed in seeds]
+    runs = (_of_seed(run, seed, config.own_teachers) for seed in seeds)
+    return [GridCohort(each, tuple(possible), impossible) for each in runs]
+
+
+def _of_seed(run: RunConfig, seed: int, own_teacher: bool) -> RunConfig:
+    teacher = dataclasses.replace(run.teacher, seed=seed) if own_teacher else run.teacher
+    return dataclasses.replace(run, seed=seed, teacher=teacher)
 
 
 def _run_config(config: DictConfig, settings: dict[str, Any], methods: list[Any]) -> DictConfig:

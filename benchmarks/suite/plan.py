@@ -226,4 +226,4 @@ class Plan:
 
 def task_of_teacher(plan: TeacherPlan) -> str:
     """Name of the task that trains a teacher."""
-    return file_name(f"teacher {plan.network} {plan.folder.name.rpartition('-')[2]}")
+    return file_name(f"teacher {plan.network} seed {plan.seed} {plan.folder.name.rpartition('-')[2]}")

@@ -42,7 +42,7 @@ def _teachers(plan: Plan) -> Iterator[dict[str, Any]]:
         task = task_of_teacher(teacher)
         entry = _entry(plan, TEACHER, folder.name, task if task in plan.teacher_tasks else None, folder)
         entry["failure"] = plan.failed_teachers.get(task)
-        yield {"name": f"teacher {teacher.network}", "teacher": True, "runs": [entry]}
+        yield {"name": f"teacher {teacher.network} seed {teacher.seed}", "teacher": True, "runs": [entry]}
 
 
 def _cohorts(plan: Plan) -> Iterator[dict[str, Any]]:
