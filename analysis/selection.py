@@ -201,12 +201,17 @@ def _under_each_teacher(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_each_seed(taught: pd.DataFrame) -> bool:
-    """Whether each seed has a teacher of its own, trained here under that seed and alike but for it."""
+    """Whether each seed has a teacher of its own, trained here and alike but for its seed."""
     told = [get(config, "teacher") for config in taught["config"]]
-    own = all(get(each, "seed") == seed for each, seed in zip(told, taught["seed"], strict=True))
-    alike = len({get(each, "epochs") for each in told}) == 1
-    trained_here = all(get(each, "checkpoint") is None for each in told)
-    return own and alike and trained_here and taught.groupby("seed")["teacher_sha256"].nunique().max() == 1
+    seeds = [get(each, "seed") for each in told]
+    if (
+        None in seeds
+        or any(get(each, "checkpoint") for each in told)
+        or len({get(each, "epochs") for each in told}) > 1
+    ):
+        return False
+    pairs = set(zip(taught["seed"], seeds, taught["teacher_sha256"], strict=True))
+    return all(len(set(each)) == len(pairs) for each in zip(*pairs, strict=True))
 
 
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:

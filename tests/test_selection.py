@@ -157,8 +157,9 @@ def under_its_own_teacher(number, **told):
     return [taught, logged("none", seed=number)]
 
 
-def test_where_each_seed_has_a_teacher_of_its_own_seed_they_share_a_column():
-    runs = [run for seed in range(3) for run in under_its_own_teacher(seed)]
+@pytest.mark.parametrize("ahead", [0, 10])
+def test_where_each_seed_has_a_teacher_of_its_own_they_share_a_column(ahead):
+    runs = [run for seed in range(3) for run in under_its_own_teacher(seed, seed=seed + ahead)]
     assert cells(runs) == {
         ("vgg13_vgg8", "kd"): {0: 70, 1: 71, 2: 72},
         ("vgg13_vgg8", "none"): {0: 70, 1: 70, 2: 70},
@@ -173,8 +174,9 @@ def test_where_each_seed_has_a_teacher_of_its_own_seed_they_share_a_column():
         under_its_own_teacher(1, epochs=3),
         [*under_its_own_teacher(1), logged("at", seed=1, teacher="0" * 64, taught_by={"seed": 0, "epochs": 240})],
         [*under_its_own_teacher(1), logged("at", seed=1, teacher="4" * 64, taught_by={"seed": 1, "epochs": 240})],
+        [logged(seed=1, teacher="1" * 64)],
     ],
-    ids=["of another seed", "given", "of other epochs", "one for two seeds", "two for one seed"],
+    ids=["of one seed", "given", "of other epochs", "one for two seeds", "two for one seed", "of older logs"],
 )
 def test_teachers_that_differ_otherwise_than_the_seeds_are_columns(other):
     columns = {column for column, _ in cells([*under_its_own_teacher(0), *other])}
