@@ -158,7 +158,7 @@ class Distillation:
         )
         for student in self.students:
             self.console.print(f"{student.label}: {_settings(student)}")
-        if self.needs_teacher and (remark := teachers.of_fewer_epochs(run)):
+        for remark in teachers.remarks(run) if self.needs_teacher else ():
             note(self.console, remark)
         if self.needs_teacher and self.teacher is None:
             self.console.print(

@@ -8,6 +8,7 @@ training set, never passes for another.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,15 +147,21 @@ def _protocol(train: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in identity(train).items() if name in PROTOCOL_FIELDS}
 
 
-def of_fewer_epochs(run: RunConfig) -> str | None:
-    """What to say of a run whose students train longer than their teacher did; None where they do not."""
+def remarks(run: RunConfig) -> Iterator[str]:
+    """What to say of the teacher that is trained here for a run: of fewer epochs, or its student's twin."""
+    if run.teacher.checkpoint is not None:
+        return
     taught, learn = run.teacher.epochs, run.train.epochs
-    if run.teacher.checkpoint is not None or taught >= learn:
-        return None
-    return (
-        f"the teacher is one of {counted(taught, 'epoch')}, its students train for {learn}; "
-        f"teacher.epochs={learn} takes one of as many"
-    )
+    if taught < learn:
+        yield (
+            f"the teacher is one of {counted(taught, 'epoch')}, its students train for {learn}; "
+            f"teacher.epochs={learn} takes one of as many"
+        )
+    if run.pair.teacher == run.pair.student and run.teacher.seed == run.seed:
+        yield (
+            f"teacher and students, of one network and seed {run.seed}, begin with the same weights and see the "
+            f"same batches; teacher.seed={run.seed + 1} takes another teacher"
+        )
 
 
 def of_run(run: RunConfig) -> Teacher | None:

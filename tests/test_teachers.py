@@ -142,14 +142,29 @@ def test_what_students_alone_notice_leaves_the_teacher_the_same(base: RunConfig,
 def test_a_teacher_of_fewer_epochs_than_its_students_is_said(
     words: list[str], numbers: tuple[int, int] | None
 ) -> None:
-    remark = teachers.of_fewer_epochs(run_of(*words))
+    found = list(teachers.remarks(run_of("seed=1", *words)))
     if numbers is None:
-        assert remark is None
+        assert not found
         return
-    assert remark is not None
+    (remark,) = found
     taught, learn = numbers
     for part in (f"of {taught} epoch", f"for {learn};", f"teacher.epochs={learn} "):
         assert part in remark
+
+
+@pytest.mark.parametrize(
+    ("words", "twins"),
+    [
+        (["pair.student=resnet20"], True),
+        (["pair.student=resnet20", "seed=3", "teacher.seed=3"], True),
+        (["pair.student=resnet20", "seed=3"], False),
+        (["pair.student=resnet20", "teacher.checkpoint=mine.pth"], False),
+        (["pair.student=resnet8"], False),
+    ],
+)
+def test_a_student_that_begins_as_its_teacher_did_is_said(words: list[str], twins: bool) -> None:
+    remarks = list(teachers.remarks(run_of("pair=custom", "pair.teacher=resnet20", *words)))
+    assert [("begin with the same weights" in remark) for remark in remarks] == [True] * twins
 
 
 def test_every_pair_that_names_a_network_shares_its_teacher() -> None:

@@ -49,8 +49,8 @@ def _remark(plan: Plan, console: Console) -> None:
         what = f"runs of this grid are complete with train.threads={threads}"
         why = "the number of threads can change a result in its last bits and belongs to a run's identity"
         note(console, f"{what}; {why}")
-    remarks = [teachers.of_fewer_epochs(cell.run) for cell in plan.all_cells() if cell.student.has_teacher]
-    for remark in dict.fromkeys(filter(None, remarks)):
+    remarks = (teachers.remarks(cell.run) for cell in plan.all_cells() if cell.student.has_teacher)
+    for remark in dict.fromkeys(itertools.chain.from_iterable(remarks)):
         note(console, remark)
 
 
