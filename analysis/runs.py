@@ -124,8 +124,9 @@ def frame_of_runs(runs: Sequence[LoggedRun]) -> pd.DataFrame:
 
 def typed(runs: pd.DataFrame) -> pd.DataFrame:
     """The columns of numbers as numbers, the others as text or None; configuration and summary as they are."""
+    # Not by `map`: where it returns texts, pandas makes NaN of the None beside them.
     text = {
-        name: runs[name].map(lambda value: None if value is None else str(value)).astype(object)
+        name: pd.Series([None if value is None else str(value) for value in runs[name]], runs.index, dtype=object)
         for name in runs.columns.difference([*INTEGERS, *FLOATS, *NESTED])
     }
     whole = {name: pd.to_numeric(runs[name], errors="coerce").astype("Int64") for name in INTEGERS}

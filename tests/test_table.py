@@ -830,6 +830,13 @@ def test_provenance_names_the_runs_behind_every_cell():
     assert all(cell["runs"] for cell in table["cells"] if cell["value"] is not None)
 
 
+def test_provenance_is_strict_json_where_one_machine_had_no_git():
+    runs = grid({("kd", VGG): [70.0, 71.0, 72.0]})
+    del runs[1].config["code"]["commit"]
+    account = json.loads(json.dumps(compare(logs_of(runs)).provenance(), allow_nan=False))
+    assert [run["commit"] for run in account["tables"][0]["cells"][-1]["runs"]] == ["f" * 40, None, "f" * 40]
+
+
 @pytest.mark.parametrize("train", [{"device": "cuda"}, {"threads": 8}, {"deterministic": True}])
 def test_cells_of_several_machines_are_named(train):
     runs = [logged("kd"), logged("kd", seed=1, train=train), logged("at"), logged("sp", seed=1, train=train)]
