@@ -14,6 +14,7 @@ from benchmarks import metrics
 
 STATES = ("complete", "stopped", "failed", "interrupted")
 UNFINISHED = "unfinished"
+LARGEST = 2**63  # whole numbers are below this
 EXACT = 2**53  # whole numbers up to here are floats, too
 
 INTEGERS = ("seed", "attempt", "epochs")
@@ -129,9 +130,15 @@ def typed(runs: pd.DataFrame) -> pd.DataFrame:
         name: pd.Series([None if value is None else str(value) for value in runs[name]], runs.index, dtype=object)
         for name in runs.columns.difference([*INTEGERS, *FLOATS, *NESTED])
     }
-    whole = {name: pd.to_numeric(runs[name], errors="coerce").astype("Int64") for name in INTEGERS}
+    whole = {name: pd.Series(map(_whole, runs[name]), runs.index, dtype="Int64") for name in INTEGERS}
     real = {name: pd.to_numeric(runs[name], errors="coerce").astype(np.float64) for name in FLOATS}
     return runs.assign(**text, **whole, **real)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number that the table can hold; None for what is none, as other programs may have logged."""
+    fits = isinstance(value, int | float) and abs(value) < LARGEST and value == int(value)
+    return int(value) if fits else None
 
 
 def frame_of_history(runs: Sequence[LoggedRun]) -> pd.DataFrame:

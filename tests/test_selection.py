@@ -256,6 +256,16 @@ def test_runs_of_other_programs_do_no_harm(config, summary):
     assert selection.excluded["run_id"].tolist() == ["foreign"]
 
 
+@pytest.mark.parametrize("seed", [0.5, float("inf"), float("nan"), 2**70, -(2**70), "first", [1], None])
+@pytest.mark.parametrize("other", [1, 2**60 + 1])
+def test_a_seed_that_is_no_whole_number_is_of_another_program(seed, other):
+    foreign = logged(seed=seed, id="foreign")
+    foreign.config["train"]["epochs"] = 0.5
+    selection = select(frame_of_runs([foreign, logged(seed=other)]))
+    assert selection.cells["seed"].tolist() == [other]
+    assert selection.excluded["run_id"].tolist() == ["foreign"]
+
+
 def test_runs_without_accuracy_are_listed():
     empty = logged(seed=1, id="empty")
     del empty.summary["test/top1_last"]
