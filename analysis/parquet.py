@@ -104,7 +104,7 @@ def read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
 
 def _runs(table: pa.Table, mark: dict[str, Any], run_id: pd.Series) -> pd.DataFrame:
     first = run_id.drop_duplicates().index
-    runs = table.select(mark["runs"]).take(first.to_numpy()).to_pandas()
+    runs = table.select(mark["runs"]).take(first.to_numpy()).to_pandas(integer_object_nulls=True)
     runs = runs.astype(object).where(runs.notna(), None)
     for name in NESTED:
         runs[name] = [json.loads(text) for text in runs[name]]

@@ -49,6 +49,13 @@ def test_a_file_holds_both_tables(tmp_path_factory, metrics, config, notes):
     assert back.notes == logs.notes
 
 
+def test_large_seeds_keep_their_digits_beside_a_run_without_one(tmp_path):
+    """Two that became one number would pass for one seed that was run twice."""
+    seeds = [2**60 + 1, 2**60 + 2]
+    parquet.save(logs_of([LoggedRun("foreign"), *(logged(seed=seed) for seed in seeds)]), tmp_path / "logs.parquet")
+    assert sorted(load(str(tmp_path / "logs.parquet")).runs["seed"].dropna()) == seeds
+
+
 def test_the_file_is_a_tidy_table_for_everybody(tmp_path):
     parquet.save(logs_of([*grid({("kd", VGG): [70.0, 71.0]}), LoggedRun("empty")]), tmp_path / "logs.parquet")
     table = pd.read_parquet(tmp_path / "logs.parquet")
