@@ -11,9 +11,11 @@ from benchmarks.config import KEPT, DataConfig, Optimizer, RunConfig, TrainConfi
 from benchmarks.errors import UserError, require
 from benchmarks.files import check_path
 from benchmarks.variants import Variant, refuse_dead
-from methods import InvalidSetting, dead_settings
+from methods import InvalidSetting, available, dead_settings
 from methods.config import check_numbers
 from methods.schedules import LossConfig
+
+REFERENCES = ("teacher", "student alone")  # rows that tables have beside those of methods
 
 
 def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> None:
@@ -31,6 +33,9 @@ def check(run: RunConfig, variants: list[Variant], given: frozenset[str]) -> Non
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"methods: two are called '{label}'; give variants a label")
+    for name, label in ((variant.method.name, variant.label) for variant in variants):
+        if label != name and label in (*available(), *REFERENCES):
+            raise UserError(f"methods: {name} has the label '{label}', that of other runs in tables: give another")
     check_bounds(run)
     for variant in variants:
         check_storable(plain(variant.method), "method")

@@ -264,6 +264,18 @@ def test_two_students_of_one_label_are_refused(methods: str) -> None:
     assert "'x'" in message or "'kd'" in message
 
 
+@pytest.mark.parametrize("label", ["none", "kd", "teacher", "student alone"])
+def test_a_label_by_which_tables_name_other_runs_is_refused(label: str) -> None:
+    """A student that was taught would stand there as the student alone, or as the baseline."""
+    message = refused(f"methods=[{{name: fitnet, label: {label}}}]", *SMALL)
+    assert f"fitnet has the label '{label}'" in message
+
+
+def test_a_label_may_be_the_methods_own_name() -> None:
+    _, (only,) = resolved("methods=[{name: kd, label: kd}]", *SMALL)
+    assert only.label == "kd"
+
+
 @pytest.mark.parametrize(
     ("methods", "parts"),
     [
