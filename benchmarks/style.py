@@ -38,6 +38,7 @@ FILLS = (
 )
 NOTE = 6.5  # points, the size of small print
 LEGEND_LINE = 0.15  # inches
+HANDLE = 7  # letters that line and marker beside a name in a legend are wide
 MANY = 300  # from the lowest to the highest number of a logarithmic axis: more, and only powers of ten have room
 HEAT = "cividis"  # even in lightness, and the same to those who see no red or green
 
@@ -164,7 +165,8 @@ def panels(groups: Sequence[int], height: float = 2.1, most: int = 3, **kwargs: 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend below all panels, each name once, in as many columns as fit; the teacher after all others.
 
-    For each line beyond the first the figure grows, so that panels keep their height.
+    Names that are wider than the figure are wrapped. For each line beyond the first the figure grows, so that
+    panels keep their height.
     """
     entries: dict[str, Any] = {}
     for each in axes:
@@ -173,10 +175,13 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if "teacher" in entries:
         entries["teacher"] = entries.pop("teacher")
     if entries:
-        fits = int(_letters(figure, 7) // (max(map(len, entries)) + 7))
-        lines = -(-len(entries) // max(1, fits))
+        most = int(_letters(figure, 7)) - HANDLE
+        names = [textwrap.fill(name, most) for name in entries]
+        fits = int(_letters(figure, 7) // (min(max(map(len, entries)), most) + HANDLE))
+        lines = -(-len(entries) // fits)
         columns = -(-len(entries) // lines)  # no more than fill as many lines
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        figure.legend(entries.values(), names, loc="outside lower center", ncols=columns)
+        lines += "".join(names).count("\n")
         figure.set_figheight(figure.get_figheight() + (lines - 1) * LEGEND_LINE)
 
 

@@ -839,6 +839,21 @@ def test_a_long_legend_leaves_a_panel_its_height(count):
     assert 0.95 * short < long < 1.1 * short
 
 
+def test_names_wider_than_the_figure_are_wrapped_in_the_legend():
+    """A row that its settings name can be; the panel keeps its height."""
+    short, long = (
+        drawn("curves", [logged(label=f"{name} {k}", top1=60.0 + k) for k in range(3)])
+        for name in ("kd", "kd (block_size=[2,4,8], content=features, loss.schedule=fixed, weights.afb=10.0)")
+    )
+    with style.applied():
+        for figure in (short, long):
+            figure.draw_without_rendering()
+    legend = long.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= long.bbox.width
+    heights = [figure.axes[0].get_window_extent().height for figure in (short, long)]
+    assert 0.95 * heights[0] < heights[1] < 1.1 * heights[0]
+
+
 @pytest.mark.parametrize("form", style.METADATA)
 def test_characters_that_the_font_lacks_are_named_once(form, tmp_path, capsys, recwarn):
     figure, (axis,) = style.panels([1])
