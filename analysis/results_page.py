@@ -47,16 +47,21 @@ def _facts(logs: Logs) -> str:
         "protocol": _listed(runs["protocol"]),
         "hardware": _listed(map(_hardware, runs["config"])),
         "software": _listed(map(_software, runs["config"])),
-        "code": _listed(f"commit {commit}" for commit in runs["commit"]),
+        "code": _listed(map(_code, runs["commit"], runs["sources"])),
         "teachers": _listed(_teacher(run) for _, run in taught.iterrows()),
     }
     if not math.isnan(seconds := seconds_spent(logs)):
         lines["time spent"] = duration(seconds)
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines.items())])
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines.items() if text)])
 
 
 def _listed(texts: Iterable[Any]) -> str:
     return "; ".join(dict.fromkeys(map(str, texts)))
+
+
+def _code(commit: str | None, sources: str | None) -> str:
+    """Which code computed a run; without git its sources, by their hash, tell."""
+    return f"commit {commit}" if commit else f"sources {sources}"
 
 
 def _hardware(config: dict[str, Any]) -> str:

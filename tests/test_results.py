@@ -65,6 +65,17 @@ def test_the_page_shows_tables_pictures_commands_and_what_it_ran_on(folder):
         assert said in page
 
 
+def test_the_page_names_the_sources_where_there_was_no_commit_and_no_teacher_where_none_taught(folder):
+    run = logged("none")
+    del run.config["code"]["commit"]
+    parquet.save(logs_of([run]), folder / LOGS)
+    (folder / ABOUT).write_text("title: Alone\nabout: ''\nmake: [analysis.table out=table.md]\n")
+    assert rebuild(folder) == 0
+    page = (folder / "README.md").read_text()
+    assert "| code | sources 123456abcdef |" in page
+    assert "| teachers |" not in page
+
+
 def test_the_page_shows_each_command_once_and_what_is_none_not_at_all(folder):
     """Quoted as they are today, however they were when they were logged."""
     runs = grid({("kd", "vgg13_vgg8"): [70, 71, 72, 73, 74]})
