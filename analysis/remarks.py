@@ -52,7 +52,7 @@ def _on_edited_methods(runs: pd.DataFrame) -> Iterator[str]:
     """Which methods were edited between their runs, if any were, oldest first; older logs may not say."""
     ordered = runs.sort_values("created", kind="stable")
     versions = ordered["config"].map(method_code_of).dropna()
-    for label, codes in versions.groupby(ordered["label"]):
+    for (label, _), codes in versions.groupby([ordered["label"], ordered["method"]]):
         if codes.nunique() > 1:
             every = ", ".join(codes.unique())
             yield (

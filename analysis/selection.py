@@ -2,10 +2,10 @@
 
 Runs share a cell when nothing distinguishes them but seed, machine and version of the code around the method: one
 protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
-for several settings, or for a method whose file was changed between runs, or a file of the student network or the
-data set was, each gets a row of its own that names them, but for the method as it is usual, which keeps its name;
-where a pair was run with several teachers or rates, each gets a column of its own, but not where the teachers
-differ as the seeds do: a seed stands for both then.
+for several methods or settings, or for a method whose file was changed between runs, or a file of the student
+network or the data set was, each gets a row of its own that names them, but for the method as it is usual, which
+keeps its name; where a pair was run with several teachers or rates, each gets a column of its own, but not where the
+teachers differ as the seeds do: a seed stands for both then.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ OPTIMIZER = "train.optimizer"  # the setting of another optimiser than everybody
 TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 # What stands for a version in a row's name: of a method's own file, and of the files of network and data set.
 CODE, NETWORK = "code", "network/data"
+METHOD = "method"  # what stands there for the method, where a label is of several
 CELL = ("protocol", "column", "row")
 # Columns of the runs that cells have too.
 KEPT = ("pair", "teacher", "student", "data", "split", "method", "label", "variant", "asked", "teacher_sha256")
@@ -215,8 +216,9 @@ def _of_each_seed(taught: pd.DataFrame) -> bool:
 
 
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each run with its variant, which is its label and the settings in which runs of that label differ within a
-    column, and with its row, which names the version of the code, too, where there are several.
+    """Each run with its variant, which is its label, the settings in which runs of that label differ within a
+    column, and the method where they are of several; and with its row, which names the version of the code, too,
+    where there are several.
 
     Those of a method as it is usual bear its name alone.
     """
@@ -232,13 +234,15 @@ def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
         named = set() if optimizer == SGD else {OPTIMIZER}
         varying = named.union(*(_differing(settings[cell.index]) for _, cell in group.groupby("column")))
         usual = _usual(group, settings)
-        edited = codes[group.index].nunique() > 1
+        several = group["method"].nunique() > 1
+        edited = codes[group.index].groupby(group["method"]).transform("nunique") > 1
         # Another column may be of another network, which is no other version of this one.
         changed = networks[group.index].groupby(group["column"]).transform("nunique") > 1
         for place in group.index:
             told = {key: settings[place].get(key) for key in sorted(named if place in usual else varying)}
+            told |= {METHOD: group["method"][place]} if several and place not in usual else {}
             variants[place] = _row_name(str(label), told)
-            told |= {CODE: codes[place]} if edited else {}
+            told |= {CODE: codes[place]} if edited[place] else {}
             told |= {NETWORK: networks[place]} if changed[place] else {}
             names[place] = _row_name(str(label), told)
     return runs.assign(variant=variants, row=names)

@@ -114,6 +114,21 @@ def test_settings_behind_one_label_become_rows_that_name_them():
     }
 
 
+@pytest.mark.parametrize("pair", ["vgg13_vgg8", "wrn40_2_wrn16_2"])
+def test_methods_behind_one_label_are_rows_of_their_own(pair):
+    """Be their settings the same, and on whatever pairs they were run."""
+    runs = [logged("kd", label="ours"), logged("at", pair, seed=1, label="ours"), logged("kd", seed=2)]
+    for run in runs:  # of each method one version
+        run.config["code"]["method_sources"] = run.config["method"]["name"] * 3
+    assert sorted(select(logs_of(runs).runs).cells["row"]) == ["kd", "ours (method=at)", "ours (method=kd)"]
+
+
+def test_a_method_as_it_is_usual_keeps_its_name_beside_another_that_has_it_for_a_label():
+    runs = [logged("kd"), logged("at", seed=1, label="kd")]
+    runs[0].config["unusual"] = []
+    assert sorted(select(logs_of(runs).runs).cells["row"]) == ["kd", "kd (method=at)"]
+
+
 def test_settings_that_the_networks_decide_do_not_split_a_row():
     runs = [
         logged("aftkd", "vgg13_vgg8", settings={"block_size": [4, 2]}),
