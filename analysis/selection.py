@@ -4,8 +4,8 @@ Runs share a cell when nothing distinguishes them but seed, machine and version 
 protocol, one pair under one teacher and learning rate, one method with one set of settings. Where a label stands
 for several methods or settings, or for a method whose file was changed between runs, or a file of the student
 network or the data set was, each gets a row of its own that names them, but for the method as it is usual, which
-keeps its name; where a pair was run with several teachers or rates, each gets a column of its own, but not where the
-teachers differ as the seeds do: a seed stands for both then.
+keeps its name; where a pair was run with several teachers or rates, each gets a column of its own, but not where
+the teachers differ as the seeds do: a seed stands for both then.
 """
 
 from __future__ import annotations
@@ -205,14 +205,10 @@ def _of_each_seed(taught: pd.DataFrame) -> bool:
     """Whether each seed has a teacher of its own, trained here and alike but for its seed."""
     told = [get(config, "teacher") for config in taught["config"]]
     seeds = [get(each, "seed") for each in told]
-    if (
-        None in seeds
-        or any(get(each, "checkpoint") for each in told)
-        or len({get(each, "epochs") for each in told}) > 1
-    ):
-        return False
-    pairs = set(zip(taught["seed"], seeds, taught["teacher_sha256"], strict=True))
-    return all(len(set(each)) == len(pairs) for each in zip(*pairs, strict=True))
+    known = None not in seeds and not any(get(each, "checkpoint") for each in told)
+    alike = len({get(each, "epochs") for each in told}) == 1
+    triples = set(zip(taught["seed"], seeds, taught["teacher_sha256"], strict=True))
+    return known and alike and all(len(set(each)) == len(triples) for each in zip(*triples, strict=True))
 
 
 def _with_rows(runs: pd.DataFrame) -> pd.DataFrame:
