@@ -12,7 +12,8 @@ from benchmarks import metrics
 from benchmarks.clock import Clock, duration
 from benchmarks.config import TrainConfig
 from benchmarks.training.cohort import Observer
-from benchmarks.training.member import Member, Row
+from benchmarks.training.member import Member
+from benchmarks.training.stage import Row
 
 # After so much training output that is no terminal is told the time left, unless an epoch's line came before. Steps
 # alone would not do: on a GPU so many are over at once, and the first take longest.

@@ -26,7 +26,8 @@ from benchmarks.tensors import write_tensors
 from benchmarks.tracking import NoServerError, Tracker, leave_server
 from benchmarks.training.build import specs_of
 from benchmarks.training.cohort import Observer, Seat
-from benchmarks.training.member import Member, Row
+from benchmarks.training.member import Member
+from benchmarks.training.stage import Row
 
 
 class Recorder(Observer):

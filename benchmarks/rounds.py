@@ -12,9 +12,10 @@ from benchmarks.distillation import Distillation
 from benchmarks.models import Network
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.training.build import build_cohort, build_network, frozen
+from benchmarks.training.device import seconds
 from benchmarks.training.launcher import WARM_UP
 from benchmarks.training.member import Member
-from benchmarks.training.stopwatch import Loop, seconds
+from benchmarks.training.stopwatch import Loop
 from benchmarks.views import empty_table
 from benchmarks.workbench import Workbench
 from methods import option

@@ -19,7 +19,8 @@ from benchmarks.distillation import Distillation
 from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
-from benchmarks.training.member import Member, Row
+from benchmarks.training.member import Member
+from benchmarks.training.stage import Row
 from benchmarks.variants import Variant
 from benchmarks.words import command_line, counted
 from benchmarks.workbench import Workbench

@@ -24,7 +24,8 @@ from benchmarks.results import RunFolder
 from benchmarks.suite.states import LOG, PROGRESS, is_locked
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.cohort import Observer
-from benchmarks.training.member import Member, Row
+from benchmarks.training.member import Member
+from benchmarks.training.stage import Row
 from benchmarks.variants import Variant
 from benchmarks.workbench import Workbench, open_workbench
 

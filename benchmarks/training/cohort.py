@@ -22,9 +22,10 @@ from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
-from benchmarks.training.member import Member, Row
+from benchmarks.training.member import Member
 from benchmarks.training.signals import Interruption
 from benchmarks.training.snapshot import changed_entry, copy_state
+from benchmarks.training.stage import Row
 from benchmarks.training.step import union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 

@@ -20,8 +20,6 @@ from benchmarks.training.stage import Row, Stage
 from methods import Features, Method
 from methods.schedules import LossConfig, LossWeights, Schedule
 
-__all__ = ["Classifier", "Member", "Row", "Taught"]
-
 # The teacher's features of a batch, None if no method of the cohort needs them. They are asked for as late as can
 # be: until then the teacher may be looking, beside the student.
 Taught = Callable[[], Features | None]
