@@ -22,7 +22,7 @@ from benchmarks.console import make_console
 from benchmarks.data import Batch, DataInfo
 from benchmarks.files import check_file, write_text
 from benchmarks.pairs import PAIRS
-from benchmarks.protocol import fill_data, fill_train
+from benchmarks.protocol import fill_data, fill_pair, fill_train
 from benchmarks.training.build import build_cohort, build_network, feature_spec, frozen, specs_of
 from benchmarks.training.device import device_name, seconds
 from benchmarks.training.member import Member
@@ -212,6 +212,7 @@ def configured(typed: DictConfig, given: frozenset[str]) -> MethodTableConfig:
     for key, value in USUAL.items():
         if f"train.{key}" not in given:
             typed.train[key] = value
+    fill_pair(typed.pair)
     fill_data(typed)
     fill_train(typed, typed.pair.student)
     config = OmegaConf.to_object(typed)
@@ -248,7 +249,7 @@ COMMAND = Command(
     summary="write the page of all methods, with what they cost on a pair and the pairs that they cannot serve",
     examples=("python -m benchmarks.method_table", "python -m benchmarks.method_table pair=vgg13_vgg8 out=page.md"),
     config=MethodTableConfig,
-    groups=lambda: {"pair": {name: PairConfig(name, *PAIRS[name]) for name in PAIRS}, "data": groups.data_sets()},
+    groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
     defaults={**groups.DEFAULTS, "pair": "vgg13_vgg8"},
     run=execute,
 )

@@ -58,17 +58,28 @@ def _require_choice(config: DictConfig) -> None:
         raise UserError("give method=… or methods=[…], not both")
     if config.pair is None:
         raise UserError("choose a pair=…; without arguments the command lists them")
+
+
+def _fill(config: DictConfig) -> None:
+    """Write the protocol's values where nothing was said."""
+    fill_pair(config.pair)
+    fill_data(config)
+    if config.train.compile is None and config.teacher.views in KEPT:
+        config.train.compile = False  # or they would be other views
+    fill_train(config, config.pair.student)
+    fill_store(config)
+    _default(config.teacher, "epochs", min(config.train.epochs, data.INFO[config.data.name].epochs))
+    if OmegaConf.is_missing(config.tracking, "mode"):
+        config.tracking.mode = _mode()
+
+
+def fill_pair(pair: DictConfig) -> None:
+    """What a pair is called, once both networks are known: a custom one by them, a known one always by its name."""
     for role in ("teacher", "student"):
-        if OmegaConf.is_missing(config.pair, role):
+        if OmegaConf.is_missing(pair, role):
             raise UserError(f"pair.{role}: name a network: {', '.join(models.available())}")
-        name = config.pair[role]
-        if name not in models.available():
-            raise UserError(unknown(f"network in pair.{role}", name, models.available()))
-    _name_pair(config.pair)
-
-
-def _name_pair(pair: DictConfig) -> None:
-    """A custom pair is called by its networks, a known one always by its name."""
+        if pair[role] not in models.available():
+            raise UserError(unknown(f"network in pair.{role}", pair[role], models.available()))
     networks = (pair.teacher, pair.student)
     known = {pair: name for name, pair in PAIRS.items()}
     if pair.name == "custom":
@@ -78,18 +89,6 @@ def _name_pair(pair: DictConfig) -> None:
         f"pair={pair.name} names both networks; for others: pair=custom pair.teacher={pair.teacher} "
         f"pair.student={pair.student}",
     )
-
-
-def _fill(config: DictConfig) -> None:
-    """Write the protocol's values where nothing was said."""
-    fill_data(config)
-    if config.train.compile is None and config.teacher.views in KEPT:
-        config.train.compile = False  # or they would be other views
-    fill_train(config, config.pair.student)
-    fill_store(config)
-    _default(config.teacher, "epochs", min(config.train.epochs, data.INFO[config.data.name].epochs))
-    if OmegaConf.is_missing(config.tracking, "mode"):
-        config.tracking.mode = _mode()
 
 
 def fill_data(config: DictConfig) -> None:

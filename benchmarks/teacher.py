@@ -148,6 +148,7 @@ def _network(config: DictConfig) -> str:
     if named == (config.pair is not None):
         raise UserError("name the teacher by network=… or by pair=…" + (", not both" if named else ""))
     if not named:
+        protocol.fill_pair(config.pair)
         config.network = config.pair.teacher
     if config.network not in models.available():
         raise UserError(unknown("network", config.network, models.available()))
