@@ -26,11 +26,9 @@ def one_by_one(tasks: Sequence[Task], place: Path) -> Iterator[tuple[Task, Outco
     Raises:
         Interrupted: by a signal; everything is saved.
     """
-    failed: dict[str | None, Outcome] = {}
+    ended: dict[str | None, Outcome] = {}
     for task in tasks:
-        outcome = behind(failed.get(task.after), task)(place)
-        if outcome.failures:
-            failed[task.name] = outcome
+        ended[task.name] = outcome = behind(ended.get(task.after), task)(place)
         yield task, outcome
 
 
@@ -110,11 +108,8 @@ class Pool:
                 reason = _last_words(worker.process.exitcode)
                 outcome = Outcome(dict.fromkeys(worker.task.labels, reason))
             if outcome is not None:
-                yield self._end(worker.task, outcome)
-
-    def _end(self, task: Task, outcome: Outcome) -> tuple[Task, Outcome]:
-        self.ended[task.name] = outcome
-        return task, outcome
+                self.ended[worker.task.name] = outcome
+                yield worker.task, outcome
 
 
 def _last_words(status: int | None) -> str:

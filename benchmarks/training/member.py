@@ -147,13 +147,7 @@ class Member:
         stage = self.stage(step)
         return id(stage), self.epoch if self.method.heeds_epochs else None
 
-    def step(
-        self,
-        batch: Batch,
-        taught: Taught,
-        step: int,
-        compiled: Compiled = NOTHING,
-    ) -> None:
+    def step(self, batch: Batch, taught: Taught, step: int, compiled: Compiled = NOTHING) -> None:
         """One training step, once `advance` was called; it reads no device value and is recorded as it is.
 
         Args:
@@ -168,11 +162,7 @@ class Member:
         stage.meter.update(losses.detach(), weights, logits, self.method.labelled(batch.targets))
 
     def losses(
-        self,
-        batch: Batch,
-        taught: Taught,
-        step: int = 0,
-        compiled: Compiled = NOTHING,
+        self, batch: Batch, taught: Taught, step: int = 0, compiled: Compiled = NOTHING
     ) -> tuple[Tensor, Tensor | None]:
         """The unweighted terms of a step's stage, in their order, and the logits that they judge, if any."""
         if step < 0:
