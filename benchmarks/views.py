@@ -43,7 +43,7 @@ from benchmarks.room import free_disk, free_memory
 from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.device import autocast
 from benchmarks.training.member import Member
-from benchmarks.training.snapshot import changed_entry, copy_state
+from benchmarks.training.snapshot import Snapshot
 from benchmarks.training.step import union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
@@ -92,7 +92,7 @@ def kept_views(
     known = min(1.0, sum(path.stat().st_size for path in folder.glob("*.safetensors")) / size)
     if not _fits(views, size, store, batches.device) or (views == Views.auto and gain(known) < WORTH):
         return None
-    return KeptViews(folder, card, ViewTable(like, batches), teacher, copy_state(teacher), console)
+    return KeptViews(folder, card, ViewTable(like, batches), Snapshot(teacher), console)
 
 
 def empty_table(run: RunConfig, teacher: Network, batches: TrainBatches) -> ViewTable | None:
@@ -148,16 +148,14 @@ class KeptViews:
         folder: of the files, in the teacher store.
         card: what they are of.
         table: what is known.
-        teacher: who fills it.
-        state: the teacher's, which must not change.
+        teacher: who fills it, and must not change.
         console: where to say what happens.
     """
 
     folder: Path
     card: dict[str, Any]
     table: ViewTable
-    teacher: Network
-    state: dict[str, Tensor]
+    teacher: Snapshot
     console: Console
 
     def __enter__(self) -> ViewTable:
@@ -184,7 +182,7 @@ class KeptViews:
 
     def save(self) -> None:
         """Keep what is new for later runs; nothing of a teacher that changed. A run does not fail with it."""
-        if changed_entry(self.teacher, self.state):
+        if self.teacher.changed_entry():
             return
         num_rows = FILE_BYTES // _row_bytes(self.table.tables)
         try:

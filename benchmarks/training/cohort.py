@@ -24,7 +24,7 @@ from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import Launcher
 from benchmarks.training.member import Member
 from benchmarks.training.signals import Interruption
-from benchmarks.training.snapshot import changed_entry, copy_state
+from benchmarks.training.snapshot import Snapshot
 from benchmarks.training.stage import Row
 from benchmarks.training.step import union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
@@ -112,7 +112,7 @@ class Cohort:
         pretraining = max(seat.member.pretraining_epochs for seat in self.seats)
         self.begins = -pretraining * batches.steps_per_epoch
         self.step = self.begins  # the next one
-        self._teacher_state = None if teaching.network is None else copy_state(teaching.network)
+        self._teacher = Snapshot(teaching.network)
         self._committed, self._commit_took = time.monotonic(), 0.0  # when it ended, and for how long
         self._began = 0.0  # the epoch in progress, by `time.perf_counter`
         self._spent = 0.0  # seconds on it in an earlier process
@@ -286,10 +286,7 @@ class Cohort:
 
     def _check_teacher(self) -> None:
         """The teacher must be what it was, bit for bit."""
-        if self.teaching.network is None:
-            return
-        assert self._teacher_state is not None
-        if name := changed_entry(self.teaching.network, self._teacher_state):
+        if name := self._teacher.changed_entry():
             raise RunFailed(f"the teacher's {name} changed during the epoch: a method modifies its teacher")
 
     def _commit(self) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import models
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
@@ -25,7 +24,7 @@ from benchmarks.training.device import seconds
 from benchmarks.training.graphs import graphs_of
 from benchmarks.training.launcher import WARM_UP, Launcher
 from benchmarks.training.member import Member
-from benchmarks.training.snapshot import changed_entry, copy_state
+from benchmarks.training.snapshot import Snapshot
 from benchmarks.training.step import views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.trial import global_draws, on_trial
@@ -112,8 +111,7 @@ def _check_stage(
     student: StudentConfig, member: Member, teaching: Teaching, batch: Batch, step: int
 ) -> list[set[Tensor]]:
     """Check the stage that `step` belongs to; for each of its terms what learns by it."""
-    teacher, size = teaching.network, batch.targets.numel()
-    before = None if teacher is None else copy_state(teacher)
+    teacher, size = Snapshot(teaching.network), batch.targets.numel()
     batch = Batch.join([batch] * len(member.views))
     shown = teaching.shows(member.stage(step).needs, batch)
     versions = [tensor._version for tensor in _tensors(shown)]
@@ -137,8 +135,7 @@ def _check_stage(
         )
     if [tensor._version for tensor in _tensors(shown)] != versions:
         raise RunFailed(f"{member.name} writes into the teacher's features, which other students read")
-    if teacher is not None and before is not None:
-        _check_frozen(member.name, teacher, before)
+    _check_frozen(member.name, teacher)
     return learning
 
 
@@ -171,10 +168,11 @@ def _check_optimised(member: Member, learning: set[Tensor], step: int) -> None:
         raise RunFailed(f"{member.name}: its parameter {name} is in no optimiser and would not learn")
 
 
-def _check_frozen(name: str, teacher: models.Network, before: dict[str, torch.Tensor]) -> None:
-    if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
+def _check_frozen(name: str, teacher: Snapshot) -> None:
+    network = teacher.network
+    if network and (network.training or any(parameter.requires_grad for parameter in network.parameters())):
         raise RunFailed(f"{name} takes the teacher out of its frozen eval mode")
-    if key := changed_entry(teacher, before):
+    if key := teacher.changed_entry():
         raise RunFailed(f"{name} changes the teacher's {key}")
 
 
