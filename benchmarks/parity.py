@@ -32,6 +32,7 @@ from benchmarks.protocol import resolve
 from benchmarks.results import COMPLETE, Job, locked
 from benchmarks.streams import global_stream
 from benchmarks.tracking import check_tracking
+from benchmarks.training.build import build_method
 from benchmarks.training.device import device_name
 from benchmarks.variants import Variant
 from benchmarks.words import counted, signed
@@ -189,9 +190,8 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     """The command, from its composed configuration."""
     config, variants = resolve(typed, given)
     assert isinstance(config, ParityConfig)
-    _check(config, variants)
     console = make_console()
-    Distillation(config, variants, console)  # refuses what cannot work, before anything is written
+    _check(Distillation(config, variants, console))  # which refuses what cannot work, before anything is written
     check_writable("output", Path(config.output))
     if config.out:
         check_file("out", Path(config.out))
@@ -208,14 +208,14 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     return 0
 
 
-def _check(config: ParityConfig, variants: Sequence[Variant]) -> None:
-    require(
-        config.train.optimizer == Optimizer.sgd, f"train.optimizer={config.train.optimizer}: the plain loop has sgd"
-    )
-    for variant in variants:
+def _check(asked: Distillation) -> None:
+    optimizer = asked.run.train.optimizer
+    require(optimizer == Optimizer.sgd, f"train.optimizer={optimizer}: the plain loop has sgd")
+    for student in asked.students:
+        method = build_method(student, asked.specs, torch.arange(asked.info.num_classes))
         require(
-            not hasattr(variant.method, "pretraining"),
-            f"method {variant.method.name} has a stage before the main training, which the plain loop lacks",
+            method.pretraining is None,
+            f"method {method.name} has a stage before the main training, which the plain loop lacks",
         )
 
 

@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
-from commands import TINY, few_digits, merge
+from commands import TINY, few_digits, injected, merge
 from scipy import integrate, stats
 
 from benchmarks import parity
@@ -17,6 +17,7 @@ from benchmarks.plain_loop import PlainLoop
 from benchmarks.protocol import resolve
 from benchmarks.words import signed
 from benchmarks.workbench import Workbench
+from methods import Method, Pretraining
 
 WORDS = (*TINY, "methods=[kd]", "repeats=2", "workers=0")
 
@@ -134,6 +135,23 @@ def test_what_cannot_be_compared_is_refused(compare, capsys, tmp_path, word, nam
     assert compare(word) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_is_refused_for_the_stage_that_it_has(compare, monkeypatch, capsys):
+    class Injected(Method):
+        needs = frozenset({"logits"})
+        pretraining = Pretraining(0.5, ("injected",), frozenset({"logits"}))
+
+    with injected(Injected):
+        assert compare("methods=[injected]") == 2
+    assert "method injected has a stage" in capsys.readouterr().err
+
+    def open_workbench(*_):
+        raise RunFailed("not refused")
+
+    monkeypatch.setattr(parity, "open_workbench", open_workbench)
+    assert compare("methods=[{name: sskd, weights: {ss: 0}}]") == 1
+    assert "not refused" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["file/raw.json", "folder"])
