@@ -126,7 +126,7 @@ def check_data(config: DataConfig) -> None:
     check_path("data.cache", config.cache)
 
 
-def check_train(train: TrainConfig, given: Collection[str] = ()) -> None:
+def check_train(train: TrainConfig, given: Collection[str]) -> None:
     """Refuse protocol values that cannot work together; `given` are the keys that the user set."""
     forbidden = forbids_compiling(train)
     require(not (train.compile and forbidden), f"train.compile=true: {forbidden}")

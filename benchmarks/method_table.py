@@ -218,7 +218,7 @@ def configured(typed: DictConfig, given: frozenset[str]) -> MethodTableConfig:
     config = OmegaConf.to_object(typed)
     assert isinstance(config, MethodTableConfig)
     check_bounds(config)
-    check_train(config.train)
+    check_train(config.train, given)
     return config
 
 

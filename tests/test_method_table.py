@@ -75,7 +75,9 @@ def test_where_the_page_cannot_be_written_nothing_is_measured(place, monkeypatch
     assert f"out={tmp_path}/{place[:4]}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["repeats=0", "train.batch_size=0", "pair=custom", "pair.teacher=resnet20"])
+@pytest.mark.parametrize(
+    "word", ["repeats=0", "train.batch_size=0", "pair=custom", "pair.teacher=resnet20", "train.delta=0.075"]
+)
 def test_settings_that_cannot_be_are_refused(word, capsys, tmp_path):
     words = [each for each in WORDS if each.split("=")[0] != word.split("=")[0]]
     assert main(method_table.COMMAND, [*words, word, f"out={tmp_path / 'page.md'}"]) == 2

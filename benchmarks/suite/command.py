@@ -15,7 +15,7 @@ from benchmarks.checks import check_bounds
 from benchmarks.cli import Command
 from benchmarks.config import RunConfig
 from benchmarks.console import make_console
-from benchmarks.errors import Interrupted, RunFailed, UserError, require
+from benchmarks.errors import Interrupted, RunFailed, require
 from benchmarks.files import check_writable
 from benchmarks.protocol import fill_threads
 from benchmarks.suite import named_grids, overview
@@ -30,8 +30,8 @@ from benchmarks.suite.states import PLAN, Reader
 from benchmarks.suite.tasks import CohortTask, Outcome, Task
 from benchmarks.tracking import check_tracking
 from benchmarks.training.checkpoints import delete_leftovers
+from benchmarks.variants import refuse_dead
 from benchmarks.words import counted
-from methods import dead_settings
 
 EXAMPLES = (
     "python -m benchmarks.suite suite=smoke",
@@ -68,8 +68,7 @@ def _settings(config: DictConfig, given: frozenset[str]) -> SuiteConfig:
     check_bounds(settings)
     gpus = settings.gpus or 0.0
     require(gpus <= 1 or gpus.is_integer(), f"gpus={gpus:g}: Ray gives a task a part of a GPU, or whole ones")
-    if complaints := dead_settings(settings, given):
-        raise UserError("\n".join(complaints))
+    refuse_dead(settings, given, "")
     fill_threads(config.train, settings.workers)
     return settings
 
