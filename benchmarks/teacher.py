@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import checks, data, groups, models, protocol, teachers
 from benchmarks.cli import Command, main
 from benchmarks.config import CheckpointConfig, Optimizer, StoreConfig, TrainConfig
-from benchmarks.console import make_console, make_table, note
+from benchmarks.console import make_console, make_table, note, warn
 from benchmarks.errors import UserError, require
 from benchmarks.files import CARD, check_path, check_writable
 from benchmarks.images import check_images, note_images
@@ -160,12 +160,15 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
     protocol.fill_store(config)
     check_path("teacher.root", config.teacher.root)
     root = Path(config.teacher.root)
-    table = make_table()
+    console, table = make_console(), make_table()
     for column in ("network", "data", "epochs", "seed", "top-1, %", "on", "sha256", "where"):
         table.add_column(column, overflow="fold")
-    cards = sorted(root.glob(f"*/*/{CARD}"))
-    for path in cards:
-        card = teachers.read_card(path)
+    for path in sorted(root.glob(f"*/*/{CARD}")):
+        try:
+            card = teachers.read_card(path)
+        except UserError as error:
+            warn(console, str(error))
+            continue
         table.add_row(
             card["network"],
             card["data"],
@@ -176,9 +179,8 @@ def show(config: DictConfig, given: frozenset[str]) -> int:
             card["sha256"][:12],
             f"{path.parent.name}, {card['source']}",
         )
-    console = make_console()
-    console.print(f"teachers in {root}: {len(cards)}")
-    if cards:
+    console.print(f"teachers in {root}: {table.row_count}")
+    if table.row_count:
         console.print(table)
     return 0
 

@@ -172,7 +172,7 @@ def test_a_teacher_that_another_process_trains_is_waited_for_and_not_overwritten
     assert card.read_bytes() == before
 
 
-def test_lists_the_store(command, published, capsys):
+def test_lists_the_store(command, published, tmp_path, capsys):
     assert command("list") == 0
     assert ": 0\n" in capsys.readouterr().out
     assert command("network=resnet8", "data=digits", f"checkpoint={published}") == 0
@@ -181,6 +181,11 @@ def test_lists_the_store(command, published, capsys):
     shown = capsys.readouterr().out
     assert re.search(r"^teachers in .*: 1$", shown, flags=re.M)
     assert "resnet8" in shown
+    other = tmp_path / "runs" / "teachers" / "resnet8" / "other" / "card.json"
+    other.parent.mkdir()
+    other.write_text("{}")
+    assert command("list") == 0
+    assert capsys.readouterr().out.endswith(shown)
 
 
 def test_what_else_it_does_has_its_help(command, capsys):
