@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks import data, groups
 from benchmarks.checks import check_bounds, check_train
 from benchmarks.cli import Command, main
-from benchmarks.config import DataConfig, PairConfig, TrainConfig
+from benchmarks.config import DataConfig, Optimizer, PairConfig, TrainConfig
 from benchmarks.console import make_console
 from benchmarks.data import Batch, DataInfo
+from benchmarks.errors import require
 from benchmarks.files import check_file, write_text
 from benchmarks.pairs import PAIRS
 from benchmarks.protocol import fill_data, fill_pair, fill_train
@@ -219,6 +220,10 @@ def configured(typed: DictConfig, given: frozenset[str]) -> MethodTableConfig:
     assert isinstance(config, MethodTableConfig)
     check_bounds(config)
     check_train(config.train, given)
+    optimizer = config.train.optimizer
+    require(
+        optimizer == Optimizer.sgd, f"train.optimizer={optimizer}: the student alone, and others, have sgd only"
+    )
     return config
 
 

@@ -76,7 +76,15 @@ def test_where_the_page_cannot_be_written_nothing_is_measured(place, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "word", ["repeats=0", "train.batch_size=0", "pair=custom", "pair.teacher=resnet20", "train.delta=0.075"]
+    "word",
+    [
+        "repeats=0",
+        "train.batch_size=0",
+        "pair=custom",
+        "pair.teacher=resnet20",
+        "train.delta=0.075",
+        "train.optimizer=dot",
+    ],
 )
 def test_settings_that_cannot_be_are_refused(word, capsys, tmp_path):
     words = [each for each in WORDS if each.split("=")[0] != word.split("=")[0]]
