@@ -61,7 +61,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         remedy = "pip install 'kd-benchmarks[studies]'"
         raise UserError(f"storage={hidden(url)}: {first_line(error)}; {remedy}") from None
     except (SQLAlchemyError, sqlite3.OperationalError, StorageInternalError, OSError, ValueError) as error:
-        raise UserError(f"storage={hidden(url)}: {first_line(error)}") from None
+        raise UserError(f"storage={hidden(url)}: {_said(error)}") from None
 
 
 def _quieten() -> None:
@@ -126,7 +126,7 @@ def _failures(url: str) -> tuple[type[Exception], ...]:
 
 def _said(error: BaseException) -> str:
     """What was wrong: Optuna hides it behind guesses, gRPC in a list of lines."""
-    cause = error.__cause__ or error
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     details = getattr(cause, "details", None)
     return details() if details else first_line(cause)
 

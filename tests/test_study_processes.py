@@ -176,6 +176,20 @@ def test_workers_share_a_study_on_postgresql_and_its_password_is_shown_nowhere(d
     check_secret(tmp_path, said.out + said.err)
 
 
+def test_what_postgresql_forbids_is_named(database, tmp_path, capsys):
+    """Optuna's own words are a guess at invalid data."""
+    from sqlalchemy import create_engine, text
+
+    open_storage(database)  # makes the tables
+    with create_engine(database.replace("postgresql:", "postgresql+psycopg:")).begin() as connection:
+        connection.execute(text("create role guest login password 'guest-secret'"))
+    url = database.replace(f"{postgres.USER}:{postgres.PASSWORD}", "guest:guest-secret")
+    assert study(*QUICK, "space=kd", f"storage={url}", f"output={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert "permission denied for table" in said
+    assert "guest-secret" not in said
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_study_on_postgresql(database, tmp_path):
     words = ["trials=8", "tracking.mode=offline", f"storage={database}", f"output={tmp_path}"]
