@@ -30,7 +30,7 @@ from sweeps.findings import Findings
 from sweeps.ledger import FINISHED
 from sweeps.objective import PRESET
 from sweeps.plan import Plan, prepare
-from sweeps.storage import open_storage
+from sweeps.storage import in_use, open_storage
 from sweeps.study import open_study
 
 EXAMPLES = (
@@ -52,7 +52,12 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     require(1 < len(methods) == len(set(methods)), f"methods={methods} must name at least two methods, each once")
     require(config.confirm > 0, "confirm=0: without fresh seeds there is nothing to compare")
     plans = {method: _plan(config, given, method) for method in methods}
-    console = make_console()
+    with in_use(plans[methods[0]].search.storage):
+        _compare(plans, make_console())
+    return 0
+
+
+def _compare(plans: Mapping[str, Plan], console: Console) -> None:
     _check_budgets(plans)
     for plan in plans.values():
         conduct(plan, console)
@@ -62,7 +67,6 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     gains = {method: _gain(plan, found[method]) for method, plan in plans.items()}
     _print(console, found, gains)
     _write(console, plans, found, gains)
-    return 0
 
 
 def _plan(config: DictConfig, given: frozenset[str], method: str) -> Plan:

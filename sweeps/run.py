@@ -17,7 +17,7 @@ from sweeps.conduct import conduct
 from sweeps.config import StorageConfig, StudyConfig
 from sweeps.plan import Plan, default_storage, prepare
 from sweeps.progress import shown
-from sweeps.storage import hidden
+from sweeps.storage import hidden, in_use
 from sweeps.study import score_of
 
 
@@ -28,7 +28,8 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     plan = prepare(config, given, spaces.find(config.space), config.study)
     console = make_console()
     conduct(plan, console)
-    _print_end(console, plan)
+    with in_use(plan.search.storage):
+        _print_end(console, plan)
     return 0
 
 

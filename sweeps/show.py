@@ -28,7 +28,7 @@ from sweeps.findings import Findings
 from sweeps.ledger import ORIGIN
 from sweeps.plan import fill_storage
 from sweeps.progress import shown
-from sweeps.storage import hidden
+from sweeps.storage import hidden, in_use
 from sweeps.study import score_of
 
 EXAMPLES = (
@@ -50,12 +50,18 @@ class ShowConfig(StorageConfig):
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
     """Show a study."""
-    from sweeps.plots import draw_all  # takes the time that matplotlib takes
-
     fill_storage(config)
     require(not OmegaConf.is_missing(config, "study"), "study=… names what to show; `list` lists what there is")
     require(config.top >= 1, f"top={config.top} must be at least 1")
-    found, console = findings.find(config.storage, config.study), make_console()
+    with in_use(config.storage, remedy=""):
+        _show(config, make_console())
+    return 0
+
+
+def _show(config: DictConfig, console: Console) -> None:
+    from sweeps.plots import draw_all  # takes the time that matplotlib takes
+
+    found = findings.find(config.storage, config.study)
     console.print(f"study {config.study} in {hidden(config.storage)}", style="bold")
     _print_settings(console, found)
     _print_trials(console, found, config.top)
@@ -67,7 +73,6 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
         console.print(f"wrote {path}")
     if config.export is not None:
         _export(console, found, Path(config.export))
-    return 0
 
 
 def _print_settings(console: Console, found: Findings) -> None:
@@ -153,7 +158,8 @@ def _export(console: Console, found: Findings, path: Path) -> None:
 def show_list(config: DictConfig, given: frozenset[str]) -> int:
     """List the studies of a storage."""
     fill_storage(config)
-    console, names = make_console(), findings.names(config.storage)
+    with in_use(config.storage, remedy=""):
+        console, names = make_console(), findings.names(config.storage)
     console.print(f"studies in {hidden(config.storage)}: {len(names)}")
     for name in names:
         console.print(f"  {name}")

@@ -91,7 +91,7 @@ def read_whole(url: str) -> Iterator[None]:
     except (UserError, ImportError, OSError):
         raise
     except Exception as error:  # there is nothing that Optuna would not make of a damaged file
-        if isinstance(error.__cause__ or error, OperationalError | sqlite3.OperationalError):
+        if isinstance(error.__cause__ or error, (OperationalError, sqlite3.OperationalError, *_failed_calls())):
             raise  # it is not to be had, or busy
         raise UserError(
             f"storage={hidden(url)} is damaged: {first_line(error)}\n  restore a copy of it, or start afresh with "
@@ -100,8 +100,12 @@ def read_whole(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_use(url: str) -> Iterator[None]:
-    """Within it a study is worked on; where its storage fails meanwhile, that is said.
+def in_use(url: str, remedy: str = "\n  the same command continues the study") -> Iterator[None]:
+    """Within it a study is worked on or read; where its storage fails meanwhile, that is said.
+
+    Args:
+        url: of the storage.
+        remedy: what is said behind it.
 
     Raises:
         RunFailed: it cannot be reached, read or written.
@@ -111,17 +115,19 @@ def in_use(url: str) -> Iterator[None]:
     except BrokenPipeError:  # the terminal's
         raise
     except _failures(url) as error:
-        raise RunFailed(f"storage={hidden(url)}: {_said(error)}\n  the same command continues the study") from None
+        raise RunFailed(f"storage={hidden(url)}: {_said(error)}{remedy}") from None
 
 
 def _failures(url: str) -> tuple[type[Exception], ...]:
     """What a storage raises where it fails."""
-    kinds: list[type[Exception]] = [StorageInternalError, SQLAlchemyError]
-    if url.startswith("journal:"):
-        kinds.append(OSError)  # all else that reads and writes files says which it was
-    if grpc := sys.modules.get("grpc"):  # of the extra `studies`, imported where there is a proxy
-        kinds.append(grpc.RpcError)
-    return tuple(kinds)
+    kinds = (StorageInternalError, SQLAlchemyError, *_failed_calls())
+    return (*kinds, OSError) if url.startswith("journal:") else kinds  # what else uses files says which it was
+
+
+def _failed_calls() -> tuple[type[Exception], ...]:
+    """What is raised where a proxy does not do what it is asked for."""
+    grpc = sys.modules.get("grpc")  # of the extra `studies`, imported where there is a proxy
+    return (grpc.RpcError,) if grpc else ()
 
 
 def _said(error: BaseException) -> str:

@@ -10,10 +10,13 @@ import optuna
 import postgres
 import pytest
 from commands import few_digits, files, merge, start
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 
+from benchmarks.cli import main
 from benchmarks.console import make_console
+from sweeps import fair
 from sweeps.conduct import conduct
 from sweeps.confirm import CONFIRMATION
 from sweeps.ledger import DEATHS, POINT, WORKER, origin
@@ -204,3 +207,45 @@ def test_two_processes_share_a_study_on_postgresql(database, tmp_path):
     trials = check_whole(database, 8)
     assert len({trial.user_attrs[WORKER] for trial in trials}) == 2
     check_secret(tmp_path, said)
+
+
+# --- Optuna's proxy
+
+
+@pytest.fixture
+def proxy():
+    """The URL of a proxy in front of a storage, and the class of that, to be broken."""
+    pytest.importorskip("grpc")
+    from optuna.storages._grpc.server import make_server
+
+    port = postgres.free_port()
+    server = make_server(InMemoryStorage(), "127.0.0.1", port)
+    server.start()
+    yield f"grpc://127.0.0.1:{port}", InMemoryStorage
+    server.stop(None).wait()
+
+
+def test_a_proxy_whose_database_is_gone_is_named_and_not_taken_for_damaged(proxy, tmp_path, monkeypatch, capsys):
+    url, behind = proxy
+    where = [f"storage={url}", f"output={tmp_path}"]
+    words = [*merge(QUICK, ["trials=1", "budget=2"]), *where]
+    with few_digits(), formula(lambda variant, seed: 50.0):
+        assert study(*words, "space=kd", "study=mine") == 0
+    capsys.readouterr()
+
+    def fail(*arguments, **settings):
+        raise RuntimeError("the database is gone")
+
+    def check(status):
+        said = capsys.readouterr().err.splitlines()
+        assert (status, said[0]) == (
+            1,
+            f"failed: storage={url}: Exception calling application: the database is gone",
+        )
+
+    monkeypatch.setattr(behind, "get_all_trials", fail)
+    check(study(*words, "space=kd", "study=mine"))
+    check(shown("study=mine", *where))
+    check(main(fair.COMMAND, ["methods=[kd,at]", *words]))
+    monkeypatch.setattr(behind, "get_all_studies", fail)
+    check(shown("list", *where))
