@@ -51,6 +51,8 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     if opener is None:
         raise UserError(f"storage={hidden(url)}: {parsed.get_backend_name()} is none of {FORMS}")
     is_file = opener in (_open_sqlite, _open_journal)
+    if not is_file and url.count("@") > 1:  # all but the last might be a password's, and be shown as a host's
+        raise UserError("storage=… has more than one @; in a user's name or password it is written %40")
     if is_file and (parsed.host or not parsed.database):
         raise UserError(f"storage={hidden(url)}: a file is named by {parsed.get_backend_name()}:///FILE")
     if is_file and not create:

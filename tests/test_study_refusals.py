@@ -37,6 +37,7 @@ IMPOSSIBLE = [
     (["space=crd", "method=crd", "method.num_negatives=512"], "method.num_negatives=512"),
     (["space=kd", "storage=sqlite:////proc/none/studies.db"], "storage=sqlite:////proc/none/studies.db"),
     (["space=kd", "storage=postgresql://kd:secret@127.0.0.1:9/none"], "storage=postgresql://kd:***@127.0.0.1:9"),
+    (["space=kd", "storage=postgresql://kd:my@secret@127.0.0.1:9/none"], "written %40"),
     (["space=kd", "storage=grpc://127.0.0.1:9"], "storage=grpc://127.0.0.1:9"),
     (["space=kd", "storage=studies.db"], "storage=studies.db is not a URL; one of sqlite:///FILE, "),
     (["space=kd", "storage=postgresql://kd:secret@host:port/studies"], "storage=… is not a URL"),
