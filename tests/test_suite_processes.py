@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ import safetensors.torch
 from commands import same, start, without_times
 
 from benchmarks.errors import UserError
-from benchmarks.suite.cluster import Cluster
+from benchmarks.suite.cluster import Cluster, _work
 from benchmarks.suite.config import LauncherKind, SuiteConfig
 from benchmarks.suite.local import Pool
 from benchmarks.suite.states import PROGRESS
@@ -48,6 +49,11 @@ class Fake:
 
     def fall(self, place):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def cancel(self, place):
+        """Be told to stop as Ray tells a task."""
+        _thread.interrupt_main()
+        return Outcome()
 
     def follow(self, place):
         raise AssertionError("its teacher has failed")
@@ -258,6 +264,16 @@ def test_ray_is_interrupted_with_checkpoints(undisturbed, tmp_path):
     returned, said = Suite(tmp_path).end()
     assert returned == 0, said
     check_equal(tmp_path, undisturbed)
+
+
+def test_a_task_is_cancelled_also_where_its_parents_ignore_ctrl_c(tmp_path):
+    """As all do that a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _work(Fake("cancelled", "cancel"), tmp_path, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])

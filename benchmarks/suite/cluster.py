@@ -7,6 +7,7 @@ machines see. A teacher's task is an argument of the tasks that wait for it: the
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,4 +120,6 @@ def _check_address(address: str | None) -> None:
 
 def _work(task: Task, place: Path, before: Outcome | None) -> Outcome:
     """What a worker does."""
+    # By SIGINT Ray cancels tasks; what a script starts in the background, and all below it, ignores that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return behind(before, task)(place)
