@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -50,7 +49,7 @@ def run(plan: Plan, bury: Callable[[int], None], console: Console) -> None:
 def _watch(
     workers: list[BaseProcess], bury: Callable[[int], None], interruption: Interruption, console: Console
 ) -> None:
-    """Wait for the workers; pass a signal on to them, and queue the trials of those that die."""
+    """Wait for the workers; at a signal, tell them to stop, and queue the trials of those that die."""
     living, told = list(workers), False
     while living:
         wait([worker.sentinel for worker in living], timeout=SECONDS_BETWEEN_LOOKS)
@@ -65,8 +64,7 @@ def _watch(
         if interruption.signum is not None and not told:
             told = True
             for worker in living:
-                assert worker.pid is not None
-                os.kill(worker.pid, interruption.signum)
+                worker.terminate()  # Ctrl-C's signal they ignore until they train
 
 
 def _begin(plan: Plan, slot: int) -> None:

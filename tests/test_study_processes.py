@@ -1,5 +1,6 @@
 """Studies in processes of their own: killed with all that they started, and shared on a real PostgreSQL server."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -16,7 +17,8 @@ from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 
 from benchmarks.cli import main
 from benchmarks.console import make_console
-from sweeps import fair
+from benchmarks.training.signals import Interruption
+from sweeps import fair, processes
 from sweeps.conduct import conduct
 from sweeps.confirm import CONFIRMATION
 from sweeps.ledger import DEATHS, POINT, WORKER, origin
@@ -70,6 +72,15 @@ def check_whole(url, number):
     assert len({str(sorted(trial.params.items())) for trial in trials}) == number
     assert not running(url)
     return trials
+
+
+def test_workers_that_are_just_starting_are_stopped_by_ctrl_c():
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(20,), daemon=True)
+    processes.start(worker)
+    interruption = Interruption()
+    interruption.signum = signal.SIGINT
+    processes._watch([worker], lambda pid: None, interruption, make_console())
+    assert worker.exitcode == -signal.SIGTERM
 
 
 @pytest.mark.slow
