@@ -111,7 +111,9 @@ def find(storage: str, name: str) -> Findings:
         UserError: the storage cannot be opened, is damaged, or has no such study; the message lists those it has.
     """
     opened = open_storage(storage, create=False)
-    if name not in (there := _names(opened)):
+    there = _names(opened)
+    require(bool(there), f"{hidden(storage)}: there is no study yet")
+    if name not in there:
         raise UserError(f"{hidden(storage)}: {unknown('study', name, there)}")
     with read_whole(storage):
         study = optuna.load_study(study_name=name, storage=opened)

@@ -115,6 +115,11 @@ def test_what_cannot_be_shown_is_refused(words, named, refused, tmp_path):
     assert named in refused(shown, *words, f"output={tmp_path}/nowhere")
 
 
+def test_a_storage_without_studies_is_said_to_have_none(refused, tmp_path):
+    storage.open_storage(f"sqlite:///{tmp_path}/studies.db")
+    assert refused(shown, "study=mine", f"output={tmp_path}").endswith("studies.db: there is no study yet\n")
+
+
 @pytest.mark.slow
 def test_the_studies_of_a_storage_are_listed(refused, tmp_path, capsys):
     with few_digits(), formula(lambda variant, seed: 50.0):
