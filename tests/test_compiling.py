@@ -51,10 +51,6 @@ def assert_compiles(network, bf16):
     assert same(network.state_dict(), before)
 
 
-def test_a_compiled_student_shows_and_learns_the_same():
-    assert_compiles(network(), bf16=False)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("name", FAMILIES)
@@ -172,7 +168,7 @@ def losses_of(name, **settings):
     return reason
 
 
-@pytest.mark.parametrize("name", ["none", "crd", "vid"])
+@pytest.mark.parametrize("name", ["none", "crd"])  # the latter with parameters and buffers of its own
 def test_compiled_losses_and_their_gradients_are_the_same(name):
     assert losses_of(name) is None
 
@@ -413,8 +409,10 @@ def test_a_run_with_compiled_kernels_learns_the_same(tmp_path, teacher_root):
         compiled, own = (weights(tmp_path / each, label) for each in ("true", "false"))
         for name, tensor in own.items():
             torch.testing.assert_close(compiled[name], tensor, rtol=0.02, atol=0.02)
-        history = [result(tmp_path / each, label)["history"][-1]["train/loss"] for each in ("true", "false")]
-        assert history[0] == pytest.approx(history[1], rel=0.02)
+        results = [result(tmp_path / each, label) for each in ("true", "false")]
+        losses = [each["history"][-1]["train/loss"] for each in results]
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
+        assert not any(each.get("notices") for each in results)  # the examined kernels were right, and used
 
 
 def test_a_result_says_what_it_did_without(tmp_path, teacher_root, monkeypatch):
