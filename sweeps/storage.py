@@ -28,6 +28,8 @@ FORMS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, journal:///FILE, grpc:
 SECONDS_FOR_A_LOCK = 60  # that a writer waits for another on SQLite
 CREATIONS = 3  # attempts, where several processes create the tables at once
 SECONDS_TO_CONNECT = 10
+PSYCOPG = "postgresql+psycopg"  # psycopg 3, the driver that the project installs
+CONNECTION = {"connect_timeout": SECONDS_TO_CONNECT}
 
 
 def open_storage(url: str, create: bool = True) -> BaseStorage:
@@ -37,7 +39,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
 
     Args:
         url: as typed.
-        create: its file where there is none.
+        create: its file or tables where there are none.
 
     Raises:
         UserError: it cannot be opened. No message shows the URL's password.
@@ -58,6 +60,8 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     if is_file and not create:
         require(Path(parsed.database or "").is_file(), f"storage={hidden(url)}: there is no such file")
     try:
+        if opener is _open_postgresql and not create:
+            require(_has_tables(parsed), f"storage={hidden(url)}: there is no study yet")
         return _open_file(url, lambda: opener(parsed)) if is_file else opener(parsed)
     except ImportError as error:
         remedy = "pip install 'kd-benchmarks[studies]'"
@@ -182,9 +186,17 @@ def _begin_with_lock(connection: sqlalchemy.Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> BaseStorage:
-    # psycopg 3 is the driver that the project installs; connections that a server dropped are replaced.
-    connection = {"connect_timeout": SECONDS_TO_CONNECT}
-    return _create(url.set(drivername="postgresql+psycopg"), {"pool_pre_ping": True, "connect_args": connection})
+    # Connections that a server dropped are replaced.
+    return _create(url.set(drivername=PSYCOPG), {"pool_pre_ping": True, "connect_args": CONNECTION})
+
+
+def _has_tables(url: URL) -> bool:
+    """Whether Optuna's are in a database: whoever only reads must not make them in one that was mistyped."""
+    engine = sqlalchemy.create_engine(url.set(drivername=PSYCOPG), connect_args=CONNECTION)
+    try:
+        return sqlalchemy.inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
 
 
 def _create(url: URL, engine: dict[str, Any]) -> RDBStorage:

@@ -190,6 +190,14 @@ def test_workers_share_a_study_on_postgresql_and_its_password_is_shown_nowhere(d
     check_secret(tmp_path, said.out + said.err)
 
 
+def test_who_looks_at_an_empty_database_leaves_it_empty(database, tmp_path, capsys):
+    from sqlalchemy import create_engine, inspect
+
+    assert shown("study=mine", f"storage={database}", f"output={tmp_path}") == 2
+    assert "there is no study yet" in capsys.readouterr().err
+    assert not inspect(create_engine(database.replace("postgresql:", "postgresql+psycopg:"))).get_table_names()
+
+
 def test_what_postgresql_forbids_is_named(database, tmp_path, capsys):
     """Optuna's own words are a guess at invalid data."""
     from sqlalchemy import create_engine, text
