@@ -38,6 +38,14 @@ PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@")  # in a URL; messages quote what w
 
 
 @dataclass(frozen=True)
+class Verb:
+    """Something else that a command does: `run` as of `Command`, and the keys that it goes by."""
+
+    run: Callable[[DictConfig, frozenset[str]], int]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Command:
     """A command of the suite.
 
@@ -64,7 +72,7 @@ class Command:
     groups: Callable[[], Groups] = dict
     defaults: Mapping[str, str] = field(default_factory=dict)
     overview: Callable[[Command], str] | None = None
-    verbs: Mapping[str, Callable[[DictConfig, frozenset[str]], int]] = field(default_factory=dict)
+    verbs: Mapping[str, Verb] = field(default_factory=dict)
     lists: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,13 +89,18 @@ def _run(command: Command, arguments: list[str]) -> int:
     if not arguments and command.overview:
         print(command.overview(command))
         return 0
-    verb = next((word for word in arguments if word in command.verbs), None)
-    words = [word for word in arguments if word != verb]
+    name = next((word for word in arguments if word in command.verbs), None)
+    words = [word for word in arguments if word != name]
     if {"--help", "-h", "help"} & set(words):
         print(_help(command, [word for word in words if word not in ("--help", "-h", "help")]))
         return 0
     config, given = compose_config(command, words)
-    return command.verbs.get(verb or "", command.run)(config, given)
+    if name is None:
+        return command.run(config, given)
+    verb = command.verbs[name]
+    for key in sorted(given - {*verb.keys}):
+        raise UserError(f"{key}= has no effect on {name}, which goes by {' and '.join(f'{k}=' for k in verb.keys)}")
+    return verb.run(config, given)
 
 
 def status_of(work: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 
 from benchmarks import checks, data, groups, models, protocol, teachers
-from benchmarks.cli import Command, main
+from benchmarks.cli import Command, Verb, main
 from benchmarks.config import CheckpointConfig, Optimizer, StoreConfig, TrainConfig
 from benchmarks.console import make_console, make_table, note, warn
 from benchmarks.errors import UserError, require
@@ -197,7 +197,7 @@ COMMAND = Command(
     groups=lambda: {"pair": groups.pairs(), "data": groups.data_sets()},
     defaults=groups.DEFAULTS,
     run=execute,
-    verbs={"list": show},
+    verbs={"list": Verb(show, ("teacher.root", "output"))},
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from benchmarks.cli import Command, main
+from benchmarks.cli import Command, Verb, main
 from benchmarks.config import PairConfig
 from benchmarks.console import make_console, make_table
 from benchmarks.errors import UserError, require
@@ -172,7 +172,7 @@ COMMAND = Command(
     examples=EXAMPLES,
     config=ShowConfig,
     run=execute,
-    verbs={"list": show_list},
+    verbs={"list": Verb(show_list, ("storage", "output"))},
 )
 
 if __name__ == "__main__":

@@ -188,6 +188,11 @@ def test_lists_the_store(command, published, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(shown)
 
 
+def test_what_a_list_does_not_go_by_is_refused(command, capsys):
+    assert command("list", "network=resnet8") == 2
+    assert "network= has no effect on list, which goes by teacher.root= and output=" in capsys.readouterr().err
+
+
 def test_what_else_it_does_has_its_help(command, capsys):
     assert command("list", "help") == 0
     assert "Settings:" in capsys.readouterr().out
