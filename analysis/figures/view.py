@@ -100,12 +100,15 @@ class View:
         """A metric by epoch and seed; empty where none of the cell's runs logged it."""
         if metric not in self.history:
             return pd.DataFrame()
-        seeds = {run_id: seed for seed, run_id in self.runs_of(row, column).items()}
-        inside = self.history[self.history["run_id"].isin(list(seeds))]
-        table = inside.assign(seed=inside["run_id"].map(seeds)).pivot(
-            index=metrics.EPOCH, columns="seed", values=metric
-        )
-        return table.astype(float).dropna(axis=1, how="all")
+        values, epochs = self.history[metric], self.history[metrics.EPOCH]
+        lines = {seed: self._lines.get(run_id, []) for seed, run_id in self.runs_of(row, column).items()}
+        found = {seed: pd.Series(values.to_numpy()[at], epochs.to_numpy()[at]) for seed, at in lines.items()}
+        return pd.DataFrame(found, dtype=float).dropna(axis=1, how="all")
+
+    @cached_property
+    def _lines(self) -> dict[Any, Any]:
+        """Where in the history the lines of each run are."""
+        return dict(self.history.groupby("run_id").indices)
 
     def since(self, epoch: int) -> View:
         """The view of the epochs from one on.
