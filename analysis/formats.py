@@ -157,7 +157,15 @@ def _ampersands(parts: Iterable[str]) -> str:
     return "{} " + " & ".join(parts) + r" \\"
 
 
+GREEK = (  # as LaTeX calls what it has of them
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+)
 LATEX = {
+    **{
+        letter: rf"$\{name}$"
+        for letter, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", GREEK.split(), strict=True)
+    },
     **{letter: "\\" + letter for letter in "{}$&#_%"},
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",

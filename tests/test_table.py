@@ -602,7 +602,7 @@ HOSTILE = [
     "[b]x[/b]",
     "“ü–é” 漢字 😀",
     "".join(map(chr, range(0xC0, 0x100))),  # accented letters, and others of Latin-1
-    "*x* `y`",
+    "*x* `y` τΩ",
 ]
 
 
@@ -746,6 +746,7 @@ def test_latex_compiles(tmp_path):
         assert "a|b" in text
         assert "<script>alert(1)</script>" in text
         assert "100 % $x" in text
+        assert "τ" in text
 
 
 @cache
