@@ -4,7 +4,8 @@ Optuna's own heartbeats exist for databases alone, and within `optimize`, which 
 holds several, so workers here sign the trials that they draw and renew the signature while they live, on any
 storage. A trial whose signature nobody renews is failed and queued again under its parameters, by the callback that
 Optuna's heartbeats use; only one worker can fail a trial, so it is queued once. Clocks of machines differ, so each
-worker measures by its own for how long a signature has been the same; it does not read the time in it.
+worker measures by its own for how long a signature has been the same; it does not read the time in it. Which
+workers of its own machine are dead it sees at once: after a kill the same command first trains what was lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 import optuna
@@ -118,7 +121,7 @@ class Ledger:
     def reclaim(self) -> None:
         """Queue the trials of dead workers again, and those that a worker failed for that and died over it."""
         latest = time.monotonic() - BEATS_MISSED * self.heartbeat  # from before the look, which may take long
-        self._requeue(lambda trial: self._signed_since(trial) < latest, death=True)
+        self._requeue(lambda trial: _is_dead(trial) or self._signed_since(trial) < latest, death=True)
         failed = self._trials((TrialState.FAIL,))
         queued = {k for trial in self._trials() for k in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
         for trial in failed:
@@ -173,7 +176,29 @@ class Ledger:
 
 def worker_name(pid: int) -> str:
     """The signature of a process of this machine."""
-    return f"{socket.gethostname()}:{pid}"
+    return f"{_here()}:{pid}"
+
+
+@cache
+def _here() -> str:
+    """Where a process's number is its own: on this machine since it was started, in this container."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):  # no Linux
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{name}/{boot}/{os.readlink('/proc/self/ns/pid')}"
+    return name
+
+
+def _is_dead(trial: FrozenTrial) -> bool:
+    """Whether it was signed by a process of this machine, as far as machines can be told apart, that is no more."""
+    where, _, pid = trial.user_attrs.get(WORKER, "").rpartition(":")
+    if where != _here() or "/" not in where:
+        return False
+    try:
+        os.kill(int(pid), 0)  # which does nothing but look
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    return False
 
 
 class Pulse:

@@ -1,6 +1,8 @@
 """Trials that many workers share: none lost, none doubled, on every storage."""
 
 import contextlib
+import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Semaphore
@@ -12,7 +14,7 @@ from optuna.trial import TrialState
 from postgres import free_port
 
 from sweeps import ledger as ledger_module
-from sweeps.ledger import Ledger, Pulse, origin
+from sweeps.ledger import Ledger, Pulse, origin, worker_name
 from sweeps.storage import open_storage
 
 POINTS = [{"x": 0.25}, {"x": 0.5}]
@@ -150,6 +152,19 @@ def test_a_trial_of_a_dead_worker_is_queued_once_and_keeps_what_it_is(url, ledge
         dead.study.tell(lost, 0.5)
 
 
+def test_workers_of_this_machine_that_are_no_more_are_found_at_once(sqlite, ledger_of):
+    """By whose loss the next trial to be drawn would be another, were theirs not trained first."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        other = ledger_of(sqlite, worker=worker_name(pid))
+        (lost,) = other.draw(1)
+        survivor = ledger_of(sqlite, worker=worker_name(os.getppid()))
+        survivor.reclaim()
+        (drawn,) = survivor.draw(1)
+        assert (origin(drawn) == lost.number) == (pid == gone.pid)
+
+
 def test_signatures_are_renewed_while_a_worker_lives(url, ledger_of, signed, later):
     ledger, other = ledger_of(url, heartbeat=0.05, worker="a:1"), ledger_of(url, worker="b:1")
     trials = draw(ledger)
@@ -246,7 +261,7 @@ def test_being_asked_to_stop_is_no_death(sqlite, ledger_of):
 
 
 def test_only_the_dead_workers_trials_are_queued_again(sqlite, ledger_of, monkeypatch):
-    monkeypatch.setattr(ledger_module.socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(ledger_module, "_here", lambda: "here")
     one, other, elsewhere = (ledger_of(sqlite, worker=each) for each in ("here:1", "here:2", "there:1"))
     for ledger in (one, other, elsewhere):
         draw(ledger)
