@@ -13,6 +13,7 @@ import pytest
 from commands import few_digits, files, merge, start
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, inspect, make_url, text
 from studies import QUICK, finished, formula, plan_of, shown, study, trials_of
 
 from benchmarks.cli import main
@@ -22,7 +23,7 @@ from sweeps import fair, processes
 from sweeps.conduct import conduct
 from sweeps.confirm import CONFIRMATION
 from sweeps.ledger import DEATHS, POINT, WORKER, origin
-from sweeps.storage import open_storage
+from sweeps.storage import PSYCOPG, open_storage
 
 WHOLE = ("space=aftkd_blocks", "budget=2", "cohort=2", "heartbeat=1", "train.max_steps=12")
 
@@ -152,13 +153,16 @@ def test_workers_that_fail_in_the_confirmation_end_the_study_with_status_1(tmp_p
 # --- PostgreSQL
 
 
+def engine_of(url, **settings):
+    """A database as it is, beside Optuna."""
+    return create_engine(make_url(url).set(drivername=PSYCOPG), **settings)
+
+
 @pytest.fixture
 def database(postgresql):
     """The URL of an empty database."""
-    from sqlalchemy import create_engine, text
-
     name = f"study_{time.monotonic_ns()}"
-    engine = create_engine(postgresql.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    engine = engine_of(postgresql, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"create database {name}"))
     engine.dispose()
@@ -191,19 +195,15 @@ def test_workers_share_a_study_on_postgresql_and_its_password_is_shown_nowhere(d
 
 
 def test_who_looks_at_an_empty_database_leaves_it_empty(database, tmp_path, capsys):
-    from sqlalchemy import create_engine, inspect
-
     assert shown("study=mine", f"storage={database}", f"output={tmp_path}") == 2
     assert "there is no study yet" in capsys.readouterr().err
-    assert not inspect(create_engine(database.replace("postgresql:", "postgresql+psycopg:"))).get_table_names()
+    assert not inspect(engine_of(database)).get_table_names()
 
 
 def test_what_postgresql_forbids_is_named(database, tmp_path, capsys):
     """Optuna's own words are a guess at invalid data."""
-    from sqlalchemy import create_engine, text
-
     open_storage(database)  # makes the tables
-    with create_engine(database.replace("postgresql:", "postgresql+psycopg:")).begin() as connection:
+    with engine_of(database).begin() as connection:
         connection.execute(text("create role guest login password 'guest-secret'"))
     url = database.replace(f"{postgres.USER}:{postgres.PASSWORD}", "guest:guest-secret")
     assert study(*QUICK, "space=kd", f"storage={url}", f"output={tmp_path}") == 2
