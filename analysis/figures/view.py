@@ -100,9 +100,9 @@ class View:
         """A metric by epoch and seed; empty where none of the cell's runs logged it."""
         if metric not in self.history:
             return pd.DataFrame()
-        values, epochs = self.history[metric], self.history[metrics.EPOCH]
+        values, epochs = (self.history[name].to_numpy() for name in (metric, metrics.EPOCH))
         lines = {seed: self._lines.get(run_id, []) for seed, run_id in self.runs_of(row, column).items()}
-        found = {seed: pd.Series(values.to_numpy()[at], epochs.to_numpy()[at]) for seed, at in lines.items()}
+        found = {seed: pd.Series(values[at], epochs[at]) for seed, at in lines.items()}
         return pd.DataFrame(found, dtype=float).dropna(axis=1, how="all")
 
     @cached_property

@@ -7,7 +7,6 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,8 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        halves = (self.folder.glob(pattern) for pattern in (".*.*", ".tmp*"))  # ours, and safetensors' own
-        return [*map(self._path, self.steps()), *chain.from_iterable(halves)]
+        ours, of_safetensors = self.folder.glob(".*.*"), self.folder.glob(".tmp*")
+        return [*map(self._path, self.steps()), *ours, *of_safetensors]
 
     def delete_leftovers(self) -> None:
         """Delete those of a complete run or teacher, unless another process is at work there.
