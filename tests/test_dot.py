@@ -116,6 +116,43 @@ def test_its_state_is_saved():
     assert same(dict(second.state_dict()), dict(whole.state_dict()))
 
 
+def convolved(layout):
+    """A convolution, laid out in a way, and the losses of a step on maps that lie channels last."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(4, 6, 3).to(memory_format=layout)
+
+    def losses(step):
+        maps = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(step))
+        made = convolution(maps.to(memory_format=torch.channels_last))
+        return torch.stack([made.square().mean(), made.abs().mean()])
+
+    return convolution, losses
+
+
+@pytest.mark.parametrize("kind", Optimizer)
+def test_parameters_may_lie_in_any_layout_and_change_it_where_a_state_is_continued(kind):
+    """Fused kernels pair a parameter, its gradient and its momentum in the order in which they lie."""
+
+    def trained(*layouts):
+        states = None
+        for k, layout in enumerate(layouts):
+            convolution, losses = convolved(layout)
+            optimizer = optimizer_of(convolution.parameters(), train(0.05, kind), ("ce", "size"))
+            if states is not None:
+                convolution.load_state_dict(states[0])
+                optimizer.load_state_dict(states[1])
+            for step in (2 * k, 2 * k + 1):
+                optimizer.descend(losses(step))
+            states = convolution.state_dict(), optimizer.state_dict()
+        return convolution.weight
+
+    last, first = torch.channels_last, torch.contiguous_format
+    expected = trained(last, last)
+    torch.testing.assert_close(trained(first, first), expected)
+    torch.testing.assert_close(trained(first, last), expected)
+    torch.testing.assert_close(trained(last, first), expected)
+
+
 # Commands
 
 DOT_WORDS = ("train.optimizer=dot", "train.epochs=2")

@@ -22,6 +22,11 @@ from benchmarks.config import Optimizer, TrainConfig
 Gradients = tuple[Tensor | None, ...]
 
 
+def laid_out_like(parameter: Tensor, values: Tensor) -> Tensor:
+    """Values in the memory layout of their parameter: fused kernels pair the two in the order in which they lie."""
+    return values if values.stride() == parameter.stride() else torch.empty_like(parameter).copy_(values)
+
+
 class Plain(torch.optim.Optimizer):
     """Torch imports its compiler, in seconds, just to keep it out of these methods, which nothing here compiles."""
 
@@ -30,12 +35,16 @@ class Plain(torch.optim.Optimizer):
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, but into the buffers that there are: recorded steps read and write them where they lie."""
+        """As torch's, but into the buffers that there are: recorded steps read and write them where they lie.
+
+        Where there are none yet, they lie as their parameters do, however they lay where the state was saved.
+        """
         own = {parameter: dict(buffers) for parameter, buffers in self.state.items()}
         inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
         for parameter, buffers in self.state.items():
-            for name in buffers.keys() & own.get(parameter, {}).keys():
-                buffers[name] = own[parameter][name].copy_(buffers[name])
+            there = own.get(parameter, {})
+            for name, saved in buffers.items():
+                buffers[name] = there[name].copy_(saved) if name in there else laid_out_like(parameter, saved)
 
 
 class SGD(Plain, torch.optim.SGD):
@@ -88,10 +97,10 @@ class DOT(Plain):
         task, distillation, alone = [], [], []
         for parameter, ours, theirs in zip(parameters, *self._gradients, strict=True):
             if ours is not None and theirs is not None:
-                task.append((parameter, ours))
-                distillation.append((parameter, theirs))
+                task.append((parameter, laid_out_like(parameter, ours)))
+                distillation.append((parameter, laid_out_like(parameter, theirs)))
             elif (only := theirs if ours is None else ours) is not None:
-                alone.append((parameter, only))
+                alone.append((parameter, laid_out_like(parameter, only)))
         self._move(task, "task", momentum - self.delta, weight_decay)
         self._move(distillation, "distillation", momentum + self.delta, 0.0)
         self._move(alone, "task", momentum, weight_decay)
