@@ -52,7 +52,7 @@ def test_a_folded_network_is_still_frozen():
     assert not any(parameter.requires_grad for parameter in folded.parameters())
 
 
-@pytest.mark.parametrize("name", ["vgg8", "wrn_16_1", "ShuffleV1"])
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "ShuffleV1"])
 def test_weights_kept_in_the_precision_of_the_training_show_the_same_to_the_bit(name):
     network = fold_batch_norms(trained(name).float(), info())
     ready = ready_to_teach(copy.deepcopy(network), TrainConfig(precision=Precision.bf16), info())
