@@ -103,6 +103,24 @@ def test_without_delta_it_is_plain_sgd(seed):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("momentum", [0.0, MOMENTUM])
+def test_plain_sgd_is_torchs_to_the_bit_and_goes_on_from_its_state(momentum):
+    ours, theirs = Toy(0), Toy(0)
+    settings = dataclasses.replace(train(0.0, Optimizer.sgd), momentum=momentum)
+    torchs = torch.optim.SGD(theirs.parameters(), lr=LR, momentum=momentum, weight_decay=DECAY, fused=True)
+    state = None
+    for step in range(4):
+        optimizer = optimizer_of(ours.parameters(), settings, ("hint", "ce", "size"))
+        if state is not None:
+            optimizer.load_state_dict(state)
+        optimizer.descend(ours.losses(*batch(step)))
+        state = optimizer.state_dict()
+        torchs.zero_grad()
+        theirs.losses(*batch(step)).sum().backward()
+        torchs.step()
+    assert same(dict(ours.state_dict()), dict(theirs.state_dict()))
+
+
 def test_its_state_is_saved():
     whole, first, second = Toy(0), Toy(0), Toy(1)
     optimizers = [

@@ -208,7 +208,7 @@ def test_optimiser_holds_every_parameter_once(name):
     assert sorted(held) == sorted(owned)
     assert len(set(held)) == len(held)
     for group in student.main.optimizer.param_groups:
-        assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 5e-4, False)
+        assert (group["momentum"], group["weight_decay"]) == (0.9, 5e-4)
 
 
 @pytest.mark.parametrize("name", ALL)

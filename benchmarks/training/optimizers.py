@@ -27,8 +27,19 @@ def laid_out_like(parameter: Tensor, values: Tensor) -> Tensor:
     return values if values.stride() == parameter.stride() else torch.empty_like(parameter).copy_(values)
 
 
+def _flat(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Tensors as they lie in memory, by which the fused kernels go; gradients in a layout they would copy first."""
+    return [each if each.is_contiguous() else each.as_strided((each.numel(),), (1,)) for each in tensors]
+
+
 class Plain(torch.optim.Optimizer):
-    """Torch imports its compiler, in seconds, just to keep it out of these methods, which nothing here compiles."""
+    """What both share: torch's fused steps.
+
+    Torch imports its compiler, in seconds, just to keep it out of the methods below, which nothing here compiles.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], train: TrainConfig) -> None:
+        super().__init__(parameters, {key: getattr(train, key) for key in ("lr", "momentum", "weight_decay")})
 
     state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
@@ -46,14 +57,43 @@ class Plain(torch.optim.Optimizer):
             for name, saved in buffers.items():
                 buffers[name] = there[name].copy_(saved) if name in there else laid_out_like(parameter, saved)
 
+    @torch.no_grad()
+    def move_by(
+        self, steps: Sequence[tuple[Tensor, Tensor]], buffer: str, momentum: float, weight_decay: float
+    ) -> None:
+        """Move parameters by a buffer of theirs, once it has taken in their gradients.
 
-class SGD(Plain, torch.optim.SGD):
-    """torch's, fused."""
-
-    def __init__(self, parameters: Iterable[Tensor], train: TrainConfig) -> None:
-        super().__init__(
-            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
+        Args:
+            steps: parameters with gradients.
+            buffer: its name.
+            momentum, weight_decay: of this movement.
+        """
+        if not steps:
+            return
+        parameters, gradients = map(list, zip(*steps, strict=True))
+        buffers = [self.state[parameter].get(buffer) for parameter in parameters]
+        given = [parameters, gradients, buffers]
+        if all(each is not None for each in buffers):  # else torch makes them, in the shape of what it is given
+            given = [*map(_flat, given)]
+        sgd(
+            given[0],
+            given[1],
+            given[2],
+            fused=True,
+            lr=self.param_groups[0]["lr"],
+            momentum=momentum,
+            weight_decay=weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
         )
+        if momentum:
+            for parameter, moved in zip(parameters, buffers, strict=True):
+                self.state[parameter][buffer] = moved
+
+
+class SGD(Plain):
+    """Torch's, with momentum and weight decay."""
 
     def descend(self, losses: Tensor) -> None:
         """One step down the sum of weighted losses, `[terms]`."""
@@ -61,10 +101,11 @@ class SGD(Plain, torch.optim.SGD):
         losses.sum().backward()
         self.move()
 
-    @torch.no_grad()
     def move(self) -> None:
         """Move by the gradients that the parameters have."""
-        inspect.unwrap(torch.optim.SGD.step)(self)
+        (group,) = self.param_groups
+        steps = [(parameter, parameter.grad) for parameter in group["params"] if parameter.grad is not None]
+        self.move_by(steps, "momentum_buffer", group["momentum"], group["weight_decay"])
 
 
 class DOT(Plain):
@@ -77,8 +118,7 @@ class DOT(Plain):
     """
 
     def __init__(self, parameters: Iterable[Tensor], train: TrainConfig, task: int) -> None:
-        defaults = {"lr": train.lr, "momentum": train.momentum, "weight_decay": train.weight_decay}
-        super().__init__(parameters, defaults)
+        super().__init__(parameters, train)
         self.task, self.delta = task, train.delta
         self._gradients: tuple[Gradients, Gradients] = ((), ())
 
@@ -101,39 +141,9 @@ class DOT(Plain):
                 distillation.append((parameter, laid_out_like(parameter, theirs)))
             elif (only := theirs if ours is None else ours) is not None:
                 alone.append((parameter, laid_out_like(parameter, only)))
-        self._move(task, "task", momentum - self.delta, weight_decay)
-        self._move(distillation, "distillation", momentum + self.delta, 0.0)
-        self._move(alone, "task", momentum, weight_decay)
-
-    @torch.no_grad()
-    def _move(
-        self, steps: Sequence[tuple[Tensor, Tensor]], buffer: str, momentum: float, weight_decay: float
-    ) -> None:
-        """Move parameters by a buffer of theirs, once it has taken in their gradients.
-
-        Args:
-            steps: parameters with gradients.
-            buffer: its name.
-            momentum, weight_decay: of this movement.
-        """
-        if not steps:
-            return
-        parameters, gradients = map(list, zip(*steps, strict=True))
-        buffers = [self.state[parameter].get(buffer) for parameter in parameters]
-        sgd(
-            parameters,
-            gradients,
-            buffers,
-            fused=True,
-            lr=self.param_groups[0]["lr"],
-            momentum=momentum,
-            weight_decay=weight_decay,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
-        for parameter, moved in zip(parameters, buffers, strict=True):
-            self.state[parameter][buffer] = moved
+        self.move_by(task, "task", momentum - self.delta, weight_decay)
+        self.move_by(distillation, "distillation", momentum + self.delta, 0.0)
+        self.move_by(alone, "task", momentum, weight_decay)
 
 
 def optimizer_of(parameters: Iterable[Tensor], train: TrainConfig, terms: Sequence[str]) -> SGD | DOT:
