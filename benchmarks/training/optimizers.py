@@ -28,7 +28,7 @@ def laid_out_like(parameter: Tensor, values: Tensor) -> Tensor:
 
 
 def _flat(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Tensors as they lie in memory, by which the fused kernels go; gradients in a layout they would copy first."""
+    """Tensors as they lie in memory: fused kernels go by that, but would copy gradients in other layouts first."""
     return [each if each.is_contiguous() else each.as_strided((each.numel(),), (1,)) for each in tensors]
 
 
