@@ -64,13 +64,14 @@ class Plain(torch.optim.Optimizer):
         """Move parameters by a buffer of theirs, once it has taken in their gradients.
 
         Args:
-            steps: parameters with gradients.
+            steps: parameters with gradients, in any layout.
             buffer: its name.
             momentum, weight_decay: of this movement.
         """
         if not steps:
             return
-        parameters, gradients = map(list, zip(*steps, strict=True))
+        parameters = [parameter for parameter, _ in steps]
+        gradients = [laid_out_like(*step) for step in steps]
         buffers = [self.state[parameter].get(buffer) for parameter in parameters]
         given = [parameters, gradients, buffers]
         if all(each is not None for each in buffers):  # else torch makes them, in the shape of what it is given
@@ -137,10 +138,10 @@ class DOT(Plain):
         task, distillation, alone = [], [], []
         for parameter, ours, theirs in zip(parameters, *self._gradients, strict=True):
             if ours is not None and theirs is not None:
-                task.append((parameter, laid_out_like(parameter, ours)))
-                distillation.append((parameter, laid_out_like(parameter, theirs)))
+                task.append((parameter, ours))
+                distillation.append((parameter, theirs))
             elif (only := theirs if ours is None else ours) is not None:
-                alone.append((parameter, laid_out_like(parameter, only)))
+                alone.append((parameter, only))
         self.move_by(task, "task", momentum - self.delta, weight_decay)
         self.move_by(distillation, "distillation", momentum + self.delta, 0.0)
         self.move_by(alone, "task", momentum, weight_decay)
