@@ -16,6 +16,7 @@ from benchmarks.errors import UserError, require
 from benchmarks.files import user_cache
 from benchmarks.pairs import PAIRS
 from benchmarks.training.compiling import has_gpu_compiler
+from benchmarks.training.device import has_bf16
 from benchmarks.variants import Variant, read_variants
 from methods import unknown
 
@@ -157,11 +158,7 @@ def _device(device: Device) -> Device:
 def _precision(precision: Precision, device: Device) -> Precision:
     if precision != Precision.auto:
         return precision
-    if device == Device.cuda:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return Precision.bf16 if native else Precision.fp32
+    return Precision.bf16 if has_bf16(torch.device(device)) else Precision.fp32
 
 
 def pays_to_compile(train: Any, num_data: int) -> bool:

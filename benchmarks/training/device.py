@@ -21,6 +21,13 @@ def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=train.precision == Precision.bf16)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself, without emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
 def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given: times measure work, not queues."""
     if device.type == "cuda":

@@ -11,6 +11,7 @@ from benchmarks.config import Precision, TrainConfig
 from benchmarks.data import DataInfo
 from benchmarks.models import Network
 from benchmarks.training import winograd
+from benchmarks.training.device import has_bf16
 
 
 def place(network: Network, device: torch.device) -> Network:
@@ -31,8 +32,8 @@ def suit(network: Network, train: TrainConfig, info: DataInfo) -> Network:
     It shows the same as before, but for rounding. A GPU's library chooses for itself.
     """
     precision = torch.bfloat16 if train.precision == Precision.bf16 else torch.float32
-    native = precision == torch.float32 or torch.cpu._is_avx512_bf16_supported()
-    if native and next(network.parameters()).device.type == "cpu":
+    device = next(network.parameters()).device
+    if device.type == "cpu" and (precision == torch.float32 or has_bf16(device)):
         for convolution, side in _convolutions(network, info.blank):
             if winograd.serves(convolution, side, precision):
                 winograd.install(convolution, side, precision)
