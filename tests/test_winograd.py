@@ -28,7 +28,7 @@ SERVED = {
     "ResNet50": 3 + 5 + 2,  # all of stages 2 to 4 but the first, of stride 2
     "resnet8x4": 1 + 1,  # the second of stages 2 and 3
     "resnet20": 0,
-    "wrn_16_2": 3 + 0,  # stage 3
+    "wrn_16_2": 3,  # stage 3
     "MobileNetV2": 0,
     "ShuffleV1": 0,
 }

@@ -54,16 +54,19 @@ class Tiling:
     """A map cut into tiles of m × m, and the transforms of one direction, in float64.
 
     Attributes:
-        points: m + 2.
         to_points: from positions to the points of each tile, `[points · tiles, S]`.
         to_positions: and back, `[S, points · tiles]`.
         of_kernels: from a kernel's positions to the points, `[points, 3]`.
     """
 
-    points: int
     to_points: Tensor
     to_positions: Tensor
     of_kernels: Tensor
+
+    @property
+    def points(self) -> int:
+        """m + 2, in one direction."""
+        return len(self.of_kernels)
 
     @classmethod
     def of(cls, side: int) -> Tiling:
@@ -79,7 +82,7 @@ class Tiling:
             to_points[:, k, first : first + points] = b
             to_positions[first : first + tile, :, k] = a.T
         unpadded = to_points[..., 1:-1]  # the zeros around a map need no product
-        return cls(points, unpadded.flatten(0, 1), to_positions.flatten(1), _values(points, KERNEL))
+        return cls(unpadded.flatten(0, 1), to_positions.flatten(1), _values(points, KERNEL))
 
 
 def convolve(
@@ -99,9 +102,8 @@ def convolve(
     Returns:
         `[B, D, S, S]`, channels last.
     """
-    if (
-        kernels is None and not torch.is_grad_enabled()
-    ):  # a student's figures are those of its weights in torch itself
+    # A student's figures are those of its weights in torch itself.
+    if kernels is None and not torch.is_grad_enabled():
         return F.conv2d(images, weight, bias, padding=1)
     precision = _precision(weight)
     with torch.autocast(images.device.type, enabled=False):
