@@ -46,6 +46,7 @@ every_method = pytest.mark.parametrize("name", NAMES)
 
 # Settings under which a method computes something else entirely.
 VARIANTS = {
+    "abkd": [{"alpha": 0.0}, {"beta": 0.0}, {"standardise": True}],
     "aftkd": [
         {"content": "features"},
         {"content": "attention"},
@@ -411,6 +412,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"ce": 1, "crd": 0.8},
         {"dim": 128, "num_negatives": 16384, "contrast_temperature": 0.07, "momentum": 0.5},
     ),
+    "mse": ({"mse": 1}, {}),
     "wsld": ({"ce": 1, "wsld": 2.25}, {"temperature": 4}),
     "ickd": ({"ce": 1, "ickd": 2.5}, {}),
     "itrd": ({"ce": 1, "corr": 2, "mi": 1}, {"alpha": 1.01}),
@@ -419,6 +421,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     "srrl": ({"ce": 1, "fm": 1, "sr": 1}, {"connects": "map"}),
     "dist": ({"ce": 1, "inter": 2, "intra": 2}, {"temperature": 4}),
     "dkd": ({"ce": 1, "tckd": 1, "nckd": 8}, {"temperature": 4, "warm_up": 20 / 240}),
+    "pefd": ({"ce": 1, "pefd": 25}, {"num_projectors": 3}),
     "simkd": ({"simkd": 1}, {"factor": 2}),
     "aftkd": ({"ce": 1, "kd": 1, "afb": 3}, {"degree": 0.5, "p": 1, "schedule": "adaptive"}),  # this project's
     "catkd": ({"ce": 1, "catkd": 40}, {"resolution": 2, "normalise": True}),
@@ -428,6 +431,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
         {"temperature": 4, "temperatures": [3, 5, 2, 6], "views": 2},
     ),
     "nkd": ({"ce": 1, "target": 1, "others": 3.5}, {"temperature": 3}),
+    "abkd": ({"ce": 1, "abkd": 32}, {"temperature": 4, "alpha": 0.8, "beta": 0.3}),
     "rld": (
         {"ce": 1, "scd": 1, "mcd": 8},
         {"temperature": 4, "confidence_temperature": 4, "warm_up": 20 / 240},

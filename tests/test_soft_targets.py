@@ -1,4 +1,4 @@
-"""What replaces or refines Hinton's KD (DKD, NKD, DIST, WSLD, z-scores) against its definition, class by class."""
+"""What replaces or refines Hinton's KD against its definition, class by class: DKD, NKD, DIST and others."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
-from methods import get
+from methods import InvalidSetting, get
+from methods.abkd import ab_divergence
 from methods.dist import pearson_distance
 from methods.dkd import nckd_loss, other_classes, tckd_loss
 from methods.kd import kd_loss, standardise
@@ -234,6 +235,94 @@ def test_standardising_a_constant_row_has_a_finite_gradient():
     row = torch.full((2, 5), 3.0, requires_grad=True)
     (standardise(row) * torch.arange(5.0)).sum().backward()
     assert row.grad.isfinite().all()
+
+
+# ABKD
+def ab_reference(student, teacher, temperature, alpha, beta):
+    total = 0.0
+    for s, t in samples(student, teacher):
+        for q, p in zip(softmax(s / temperature), softmax(t / temperature), strict=True):
+            both = alpha / (alpha + beta) * p ** (alpha + beta) + beta / (alpha + beta) * q ** (alpha + beta)
+            total += (both - p**alpha * q**beta) / (alpha * beta)
+    return total / len(student)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.8, 0.3), (1.2, 0.7), (0.1, 1.0)])
+def test_abkd_is_the_divergence_of_softened_probabilities(alpha, beta):
+    student, teacher = student_features(), teacher_features()
+    for temperature in (4.0, 2.0):
+        method = make("abkd", student, teacher, temperature=temperature, alpha=alpha, beta=beta)
+        expected = ab_reference(student.logits, teacher.logits, temperature, alpha, beta)
+        assert terms_of(method, student, teacher)["abkd"].item() == pytest.approx(expected, rel=1e-9)
+
+
+def log_probabilities(seed):
+    return random_logits(seed).log_softmax(dim=1)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.6])
+def test_abkds_limits_are_where_its_formula_tends(exponent):
+    ours, theirs = log_probabilities(0), log_probabilities(1)
+    for limit, near in (
+        ((exponent, 0.0), (exponent, 1e-6)),
+        ((0.0, exponent), (1e-6, exponent)),
+        ((0.0, 0.0), (1e-4, 1e-4)),
+    ):
+        found, tends = (ab_divergence(ours, theirs, *each).item() for each in (limit, near))
+        assert found == pytest.approx(tends, rel=2e-3)
+    forward, reverse = kd_loss(ours, theirs, 1.0), kd_loss(theirs, ours, 1.0)
+    torch.testing.assert_close(ab_divergence(ours, theirs, 1.0, 0.0), forward)
+    torch.testing.assert_close(ab_divergence(ours, theirs, 0.0, 1.0), reverse)
+
+
+powers = st.just(0.0) | st.floats(0.01, 1.5)
+
+
+@given(alpha=powers, beta=powers, seed=st.integers(0, 50))
+def test_abkd_is_a_divergence(alpha, beta, seed):
+    """Least where the probabilities are equal, and the other way round with α and β exchanged."""
+    ours, theirs = log_probabilities(seed), log_probabilities(seed + 99)
+    assert ab_divergence(ours, theirs, alpha, beta) > 0
+    assert ab_divergence(ours, ours, alpha, beta).item() == pytest.approx(0, abs=1e-9)
+    torch.testing.assert_close(
+        ab_divergence(ours, theirs, alpha, beta), ab_divergence(theirs, ours, beta, alpha), rtol=1e-4, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.8, 0.3), (0.0, 0.5), (0.7, 0.0), (0.0, 0.0)])
+def test_abkds_gradient_weighs_by_error_and_confidence(alpha, beta):
+    """The slope in log q is q^β (q^α − p^α) / α: α chooses among errors, β among confidences."""
+    ours, theirs = log_probabilities(0).requires_grad_(), log_probabilities(1)
+    ab_divergence(ours, theirs, alpha, beta).backward()
+    q, p = ours.detach().exp(), theirs.exp()
+    error = (q**alpha - p**alpha) / alpha if alpha else ours.detach() - theirs
+    torch.testing.assert_close(ours.grad, q**beta * error / len(q))
+
+
+@pytest.mark.parametrize("setting", ["alpha", "beta"])
+def test_abkd_refuses_powers_whose_divergence_is_rounding(setting):
+    with pytest.raises(InvalidSetting, match=f"{setting}=0.001: 0 or at least 0.01"):
+        make("abkd", student_features(), teacher_features(), **{setting: 0.001})
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.8, 0.3), (0.0, 1.0), (1.0, 0.0)])
+def test_abkd_stays_finite_for_certain_predictions(alpha, beta):
+    student = (1e4 * random_logits(0).sign()).float().requires_grad_()
+    teacher = (1e4 * random_logits(1).sign()).float()
+    loss = ab_divergence(student.log_softmax(dim=1), teacher.log_softmax(dim=1), alpha, beta)
+    loss.backward()
+    assert loss.isfinite()
+    assert student.grad.isfinite().all()
+
+
+# MSE
+def test_mse_is_where_kd_tends_at_high_temperature():
+    student, teacher = student_features(), teacher_features()
+    found = terms_of(make("mse", student, teacher), student, teacher)["mse"].item()
+    assert found == pytest.approx(np.mean((student.logits.numpy() - teacher.logits.numpy()) ** 2), rel=1e-12)
+    ours, theirs = (x.logits - x.logits.mean(dim=1, keepdim=True) for x in (student, teacher))
+    centred = ((ours - theirs) ** 2).mean().item()
+    assert kd_loss(student.logits, teacher.logits, 1e4).item() == pytest.approx(centred / 2, rel=1e-2)
 
 
 SOFT = [name for name in methods.available() if hasattr(get(name).config_class, "soft_terms")]
