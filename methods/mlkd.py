@@ -19,7 +19,8 @@ Deviations from that code in either form, the first of which settings undo:
 - The rate and the length, in its configurations by pair. From 0.025 over 240 epochs where this suite begins with
   0.05 (`train.lr=0.025`). Where it begins with 0.01, over 480 epochs with milestones at 150, 180 and 210 all the
   same (`train.epochs=480 train.milestones=[150,180,210]`), and for resnet32x4_shufflev1 and
-  resnet32x4_shufflev2 from 0.01 too, for the others from 0.0025 (`train.lr=0.0025`).
+  resnet32x4_shufflev2 from 0.01 too, for the others from 0.0025 (`train.lr=0.0025`). Users of that code tell that
+  it had 480 epochs for all until 2024, so also when the published numbers were made.
 - The second view is augmented more strongly (by two random operations and a cut-out), here like the first.
 - Each view is a forward pass, so that batch norms see 64 images at a time and update twice a step; here both
   views pass together, as a batch of 128.
