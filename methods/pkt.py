@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
@@ -22,14 +21,14 @@ from methods.config import DistillConfig, Search, option
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import gram
+from methods.relations import gram, unit_vectors
 
 EPS = 1e-7
 
 
 def neighbour_probabilities(embedding: Tensor) -> Tensor:
     """Each sample's distribution over the batch by cosine similarity: `[B, D]` to `[B, B]`, rows summing to 1."""
-    similarity = (gram(F.normalize(embedding, dim=1, eps=EPS)) + 1) / 2
+    similarity = (gram(unit_vectors(embedding)) + 1) / 2
     return similarity / similarity.sum(dim=1, keepdim=True)
 
 

@@ -87,8 +87,9 @@ def test_a_unit_vectors_gradient_is_at_most_the_reciprocal_of_the_norm(exponent,
         lambda ours, theirs: catkd_loss(ours, theirs, normalise=True),
         lambda ours, theirs: ft_loss(ours, theirs),
         lambda ours, theirs: information_loss(ours.flatten(1), theirs.flatten(1)),
+        lambda ours, theirs: pkt_loss(ours.flatten(1), theirs.flatten(1)),
     ],
-    ids=["sp", "cc", "catkd", "ft", "itrd"],
+    ids=["sp", "cc", "catkd", "ft", "itrd", "pkt"],
 )
 def test_a_sample_without_features_gets_no_gradient_out_of_proportion(loss):
     student, teacher = draw(0, 5, 3, 2, 2), draw(1, 5, 3, 2, 2)
