@@ -326,14 +326,17 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _store(command: Command, groups: Groups, overrides: Sequence[Override]) -> None:
-    """Register the command's schema with Hydra, and of each group what is chosen: all of them take long to make."""
+    """Register the command's schema with Hydra, and of each group what is chosen: all of them take long to make.
+
+    Its default, too: `_explain` composes the beginnings of a line, where it is not replaced yet.
+    """
     store = ConfigStore.instance()
     root = thawed(OmegaConf.structured(command.config))
     with open_dict(root):
         root["defaults"] = ["_self_", *({group: command.defaults.get(group)} for group in groups)]
     store.store(name=command.name, node=root)
     typed = {override.key_or_group: str(unquoted(override.value())) for override in overrides}
-    chosen = [(group, typed.get(group, command.defaults.get(group))) for group in groups]
+    chosen = [(group, options.get(group)) for options in (command.defaults, typed) for group in groups]
     for group, name in chosen:
         if name is None:
             continue

@@ -413,6 +413,12 @@ def test_order_of_words_does_not_matter():
     assert composed("method.temperature=2", "method=kd") == composed("method=kd", "method.temperature=2")
 
 
+def test_a_wrong_value_is_found_beside_another_data_set_than_the_usual():
+    for words in (["method=kd", "pair=vgg13_vgg8", "data=digits"], ["pair=custom", "data=digits"]):
+        with pytest.raises(UserError, match=r"train\.epochs=three: "):
+            composed(*words, "train.epochs=three")
+
+
 def preset(tmp_path, text):
     path = tmp_path / "preset.yaml"
     path.write_text(text)
