@@ -769,6 +769,7 @@ def test_another_package_has_a_data_set(tmp_path: Path, monkeypatch: pytest.Monk
     for point, said in (
         ("digits = mykd.mydata:INFO", "two data sets"),
         ("mine = mykd.mydata:INF", "mykd.mydata:INF"),
+        ("mine = mykd.mydata", "as MODULE:INFO"),
     ):
         (tmp_path / "mykd-1.0.dist-info" / "entry_points.txt").write_text(f"[kd_benchmarks.data]\n{point}\n")
         with pytest.raises(UserError, match=said):

@@ -43,9 +43,13 @@ def _info() -> dict[str, DataInfo]:
             entry.name not in known, f"two data sets are called {entry.name}: {entry.value} is another package's"
         )
         try:
-            known[entry.name] = entry.load()
+            info = entry.load()
         except (AttributeError, TypeError) as error:  # a `DataInfo` of an older version is made of less
             raise UserError(f"data set {entry.name} = {entry.value}: {error}") from None
+        require(
+            isinstance(info, DataInfo), f"data set {entry.name} = {entry.value}: name its DataInfo, as MODULE:INFO"
+        )
+        known[entry.name] = info
     return known
 
 
