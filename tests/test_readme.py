@@ -142,10 +142,15 @@ def test_the_example_method_passes_the_contract_tests(tmp_path):
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 20
 
 
+def test_the_example_reads_the_folders_that_the_first_run_prints():
+    student, teacher = re.findall(r'\("(runs/.*)"\)', READING)
+    assert f"\n    aftkd: {student}\n" in README
+    assert f" from {teacher}: " in README
+
+
 def test_the_example_reads_what_a_run_left(distil, output, teacher_root, capsys):
     assert distil("method=kd") == 0
     student, teacher = (next(root.rglob(name)).parent for root, name in ((output, RESULT), (teacher_root, CARD)))
-    assert READING.count('("runs/') == 2
     folders = iter((student, teacher))
     capsys.readouterr()
     exec(re.sub(r'\("runs/.*"\)', lambda _: f"({str(next(folders))!r})", READING), {})
