@@ -182,12 +182,13 @@ def _nested(key: str, value: str) -> str:
 def _check(command: Command, groups: Groups, override: Override) -> None:
     """Refuse an option that no group has and a key that no field has, with the closest ones."""
     key = override.key_or_group
+    valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}
     several = key if key in command.lists else f"{key}s"
-    if several in command.lists and isinstance(override.value(), list):
+    listed = several in command.lists or (key in groups and several in valid)
+    if listed and isinstance(override.value(), list):
         value = word_of(override).partition("=")[2]
-        raise UserError(
-            f"{key}={value}: one at a time; several: python -m {command.lists[several]} … '{several}={value}'"
-        )
+        elsewhere = f"python -m {command.lists[several]} … " if several in command.lists else ""
+        raise UserError(f"{key}={value}: one at a time; several: {elsewhere}'{several}={value}'")
     if key in groups:
         option = unquoted(override.value())
         if str(option) not in groups[key]:
@@ -197,7 +198,6 @@ def _check(command: Command, groups: Groups, override: Override) -> None:
             raise UserError(unknown(key, str(option), groups[key]) + any_two)
         return
     first, _, rest = key.partition(".")
-    valid = {field.name for field in dataclasses.fields(command.config)} | {"preset"}
     if first not in valid:
         sections = _sections_with(command, groups, key)
         meant = f"\n  within a section: {', '.join(sections)}" if sections else ""

@@ -224,6 +224,7 @@ WRONG = [
     (["methods=[at]"], ["method=", "methods=", "both"]),
     (["seed=[0,1]"], ["seed=[0,1]", "python -m benchmarks.suite … 'seeds=[0,1]'"]),
     (["seeds=[0,1]"], ["seeds=[0,1]", "python -m benchmarks.suite … 'seeds=[0,1]'"]),
+    (["method=[kd,at]"], ["method=[kd,at]", "several: 'methods=[kd,at]'"]),
     (["pair=[vgg13_vgg8]"], ["python -m benchmarks.suite … 'pairs=[vgg13_vgg8]'"]),
     (["preset={tmp}/missing.yaml"], ["preset", "missing.yaml", "No such file"]),
     (["preset={tmp}/no.yaml"], ["preset", "no.yaml", "YAML"]),
