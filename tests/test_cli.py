@@ -328,11 +328,13 @@ BROKEN_FILES = {
 
 @pytest.mark.parametrize(("content", "why"), BROKEN_FILES.items(), ids=BROKEN_FILES.values())
 def test_a_broken_file_of_a_method_is_named(content, why, tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.py").write_text(content)
+    (tmp_path / "broken_here.py").write_text(content)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     methods.registry.import_all.cache_clear()
     try:
-        check_refused(run("method=kd", *TINY), capsys, [f"{tmp_path / 'mine.py'}, line ", why], tmp_path / "runs")
+        check_refused(
+            run("method=kd", *TINY), capsys, [f"{tmp_path / 'broken_here.py'}, line ", why], tmp_path / "runs"
+        )
     finally:
         monkeypatch.undo()
         methods.available()
@@ -340,7 +342,7 @@ def test_a_broken_file_of_a_method_is_named(content, why, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("package", ["methods", "benchmarks.models", "benchmarks.data"])
 def test_a_broken_file_lets_no_command_fail_while_it_is_imported(package, tmp_path):
-    (tmp_path / "mine.py").write_text("import nothing_there")
+    (tmp_path / "broken_here.py").write_text("import nothing_there")
     code = (
         f"import {package}, runpy, sys; {package}.__path__.append({str(tmp_path)!r}); "
         "runpy.run_module('benchmarks.run', run_name='__main__')"
@@ -349,7 +351,7 @@ def test_a_broken_file_lets_no_command_fail_while_it_is_imported(package, tmp_pa
     done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "mine.py, line 1" in line
+    assert "broken_here.py, line 1" in line
 
 
 COMMANDS = ("benchmarks.run", "benchmarks.suite", "benchmarks.status", "sweeps.run", "analysis.table")

@@ -236,15 +236,15 @@ def add_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     models.available()
     monkeypatch.setattr(network, "_NETWORKS", dict(network._NETWORKS))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "benchmarks.models.mine", raising=False)
+    monkeypatch.delitem(sys.modules, "benchmarks.models.ones_own", raising=False)
 
     def write(content: str) -> Path:
-        (path := tmp_path / "mine.py").write_text(content)
+        (path := tmp_path / "ones_own.py").write_text(content)
         import_all.cache_clear()
         return path
 
     yield write
-    sys.modules.pop("benchmarks.models.mine", None)
+    sys.modules.pop("benchmarks.models.ones_own", None)
     monkeypatch.undo()
     import_all.cache_clear()
 
@@ -289,21 +289,21 @@ class Mine({base}):
     def features(self, {arguments}):
         return None
 
-register("mine", Mine)
+register("ones_own", Mine)
 """
 
 
 def test_a_network_of_ones_own_is_there(add_file: Callable[[str], Path]) -> None:
     add_file(MINE.format(base="Network", arguments="x, preacts=False"))
-    assert "mine" in models.available()
-    assert type(models.create("mine", 10)).__name__ == "Mine"
+    assert "ones_own" in models.available()
+    assert type(models.create("ones_own", 10)).__name__ == "Mine"
 
 
 @pytest.mark.parametrize(
     ("base", "arguments", "why"),
     [
-        ("Network", "x", r"network mine: features\(x\) lacks preacts=False"),
-        ("nn.Module", "x, preacts=False", "network mine: a Mine is no Network"),
+        ("Network", "x", r"network ones_own: features\(x\) lacks preacts=False"),
+        ("nn.Module", "x, preacts=False", "network ones_own: a Mine is no Network"),
     ],
 )
 def test_a_network_that_cannot_show_what_it_must_is_refused(
@@ -311,4 +311,4 @@ def test_a_network_that_cannot_show_what_it_must_is_refused(
 ) -> None:
     add_file(MINE.format(base=base, arguments=arguments))
     with pytest.raises(UserError, match=why):
-        models.create("mine", 10)
+        models.create("ones_own", 10)
