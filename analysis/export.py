@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from analysis.settings import ExportConfig, sources_of
 from benchmarks.cli import Command, main
 from benchmarks.errors import UserError
+from benchmarks.files import check_file
 
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
@@ -21,6 +22,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     sources, out = sources_of(settings.source), Path(settings.out)
     if out.suffix != ".parquet":
         raise UserError(f"out={out}: the file must end in .parquet")
+    check_file("out", out)
     from analysis import parquet
     from analysis.logs import load
     from analysis.places import without_places

@@ -14,6 +14,7 @@ from analysis.figures.settings import MEANING, FigureKind, PlotConfig
 from analysis.settings import sources_of
 from benchmarks.cli import Command, main
 from benchmarks.errors import UserError, require
+from benchmarks.files import check_file
 from methods import dead_settings, unknown
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     options = resolve(config, given)
     paths = paths_of(options.out, options.kind)
     sources = sources_of(options.source)
+    for path in paths:
+        check_file("out", path)
     from analysis.logs import load  # takes the time that pandas and matplotlib take
     from benchmarks.style import save
 

@@ -13,6 +13,7 @@ from analysis.figures.settings import MEANING, FigureKind
 from analysis.settings import SOURCE, Layout, sources_of
 from benchmarks.cli import Command, main
 from benchmarks.errors import require
+from benchmarks.files import check_file
 from methods import option
 
 
@@ -37,6 +38,7 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     out = Path(settings.out)
     require(out.suffix.lower() in (".html", ".htm"), f"out={out}: end the file in .html")
     sources = sources_of(settings.source)
+    check_file("out", out)
     from analysis.logs import load  # takes the time that pandas and matplotlib take
     from analysis.page import page
     from analysis.tables import compare

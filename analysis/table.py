@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.settings import TableConfig, format_of, sources_of
 from benchmarks.cli import Command, main
+from benchmarks.files import check_file
 
 
 def execute(config: DictConfig, given: frozenset[str]) -> int:
@@ -17,6 +18,8 @@ def execute(config: DictConfig, given: frozenset[str]) -> int:
     assert isinstance(settings, TableConfig)
     settings.check()
     sources, form = sources_of(settings.source), format_of(settings.format, settings.out)
+    if settings.out is not None:
+        check_file("out", Path(settings.out))
     from analysis.logs import load  # takes the time that pandas and scipy take
     from analysis.tables import compare
 

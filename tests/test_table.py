@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import html.parser
+import importlib
 import io
 import json
 import math
@@ -1107,6 +1108,19 @@ def test_mistakes_are_told_in_a_few_lines(words, said, exported, tmp_path, capsy
     assert len(shown.err.splitlines()) <= 6
     assert not shown.out
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("table", "taken.md"), ("export", "taken.parquet"), ("plot", "taken.png"), ("report", "taken.html")],
+)
+def test_where_no_file_can_be_written_commands_say_so_before_they_read(module, name, exported, tmp_path, capsys):
+    out = tmp_path / name
+    out.mkdir()
+    words = [f"source={exported}", f"out={out}", *(["kind=curves"] if module == "plot" else [])]
+    assert main(importlib.import_module(f"analysis.{module}").COMMAND, words) == 2
+    assert capsys.readouterr().err == f"error: out={out} is a folder, not a file\n"
+    assert {*tmp_path.iterdir()} == {out, exported}
 
 
 def test_no_complete_run_says_why(tmp_path, capsys):
