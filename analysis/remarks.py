@@ -11,13 +11,20 @@ from analysis.configs import machine_of, method_code_of, network_code_of, printa
 from analysis.logs import Logs
 from analysis.selection import CELL, CODE, NETWORK, Selection
 
-MOST_NAMED = 3  # cells in a remark
+MOST_NAMED = 3  # cells in a remark, or remarks in a message
 
 
 def remarks(logs: Logs, selection: Selection) -> list[str]:
     """What was lost in reading, what was left out, and `differences`."""
     left_out = _on_excluded(selection.excluded, logs.runs["label"])
     return [*logs.notes, *left_out, *differences(logs, selection)]
+
+
+def why_nothing(logs: Logs, selection: Selection) -> str:
+    """Why no run counts, to end a message with: the first of what was lost in reading, and what was left out."""
+    more = len(logs.notes) - MOST_NAMED
+    lines = [*logs.notes[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
+    return "".join(f"\n  {line}" for line in lines) + selection.why_excluded
 
 
 def differences(logs: Logs, selection: Selection) -> list[str]:

@@ -17,7 +17,7 @@ from analysis.comparison import comparison_tables
 from analysis.grid import Grid, of_table, renamed
 from analysis.logs import Logs
 from analysis.provenance import provenance
-from analysis.remarks import differences, remarks
+from analysis.remarks import differences, remarks, why_nothing
 from analysis.scores import Scores
 from analysis.selection import Selection, select
 from analysis.settings import Format, Layout
@@ -138,7 +138,7 @@ def compare(logs: Logs, layout: Layout | None = None, sources: Sequence[str] = (
         protocol=layout.protocol,
     )
     if selection.cells.empty:
-        raise UserError(f"none of {counted(len(logs.runs), 'run')} can be shown{selection.why_excluded}")
+        raise UserError(f"none of {counted(len(logs.runs), 'run')} can be shown{why_nothing(logs, selection)}")
     _check_rows(selection, layout)
     comparisons = _comparisons(selection, logs, layout)
     made = comparison_tables(selection, logs.runs, layout)

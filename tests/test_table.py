@@ -1133,6 +1133,17 @@ def test_no_complete_run_says_why(tmp_path, capsys):
     assert "1 run: unfinished" in shown
 
 
+def test_where_no_log_can_be_read_tables_and_figures_say_why(tmp_path, capsys):
+    for k in range(5):
+        (tmp_path / f"run-{k}.wandb").write_bytes(b"torn")
+    for module, words in (("table", []), ("plot", ["kind=curves", f"out={tmp_path}/a.pdf"])):
+        assert main(importlib.import_module(f"analysis.{module}").COMMAND, [f"source={tmp_path}", *words]) == 2
+        first, *lost = capsys.readouterr().err.splitlines()
+        assert first in ("error: none of 0 runs can be shown", "error: no complete run to draw")
+        assert [line.split("/")[-1].split(" ")[0] for line in lost[:3]] == [f"run-{k}.wandb" for k in range(3)]
+        assert lost[3:] == ["  2 more"]
+
+
 def test_help_and_mistakes_need_no_heavy_imports():
     lines = ["from benchmarks.cli import main"]
     for module in ("table", "export"):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.cells import Column, shown
 from analysis.logs import Logs
-from analysis.remarks import remarks
+from analysis.remarks import remarks, why_nothing
 from analysis.scores import Scores
 from analysis.selection import select
 from analysis.settings import Epoch
@@ -147,7 +147,7 @@ def one_protocol(
     """
     selection = select(logs.runs, epoch=epoch, methods=methods, variants=variants, pairs=pairs, protocol=protocol)
     if selection.cells.empty:
-        raise NothingToDraw(f"no complete run to draw{selection.why_excluded}")
+        raise NothingToDraw(f"no complete run to draw{why_nothing(logs, selection)}")
     counts = selection.cells.groupby("protocol")["run_id"].nunique()
     if len(counts) > 1:
         told = "\n".join(f"  {name} ({counted(count, 'run')})" for name, count in counts.items())
