@@ -132,17 +132,53 @@ def test_weights_show_each_term_and_what_multiplies_it():
         drawn("weights", [logged("none", VGG)])
 
 
+def titles_apart(figure):
+    """Whether the titles touch neither each other, nor the note, nor the figure's edges."""
+    figure.draw_without_rendering()
+    (width, height), dpi = figure.get_size_inches(), figure.dpi
+    boxes = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
+    boxes += [figure._suptitle.get_window_extent()]
+    assert all(box.x0 >= 0 and box.x1 <= width * dpi and box.y1 <= height * dpi for box in boxes)
+    return not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
 def test_titles_of_long_names_do_not_touch():
     run = logged("aftkd", VGG, label="aftkd (loss.schedule=fixed, weights.afb=10.0)")
     runs = [run, *(logged("aftkd", VGG, label=f"{run.config['label']} {k}") for k in range(2))]
     for each in runs:
         for term in ("ce", "afb"):
             each.history |= {f"train/loss/{term}": np.ones(2), f"train/weight/{term}": np.ones(2)}
-    figure = drawn("weights", runs)
-    figure.draw_without_rendering()
-    boxes = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
-    assert len(boxes) == 3
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert titles_apart(drawn("weights", runs))
+
+
+@pytest.mark.parametrize("kind", ["curves", "gain", "sensitivity", "blocks"])
+def test_titles_of_pairs_under_several_teachers_and_rates_do_not_touch(kind):
+    runs = [
+        logged(
+            "aftkd", "resnet32x4_shufflev2", teacher=sha * 64, train={"lr": lr}, label=f"v{k}", id=f"{sha}{lr}{k}"
+        )
+        for sha, lr, k in itertools.product("ab", (0.01, 0.05), range(3))
+    ]
+    for k, each in enumerate(runs):
+        each.config["method"] |= {"degree": k % 3} if kind == "sensitivity" else {"block_size": [2 ** (k % 3)] * 3}
+    figure = drawn(kind, runs, **({"reference": "v0"} if kind == "gain" else {}))
+    assert sum("teacher" in axis.get_title() for axis in figure.axes) == 4
+    assert titles_apart(figure)
+
+
+@pytest.mark.parametrize("kind", ["correlation", "tsne"])
+def test_titles_of_long_names_do_not_touch_above_what_runs_hold_inside(kind, tmp_path):
+    random = np.random.default_rng(0)
+    shapes = {"logits": (12, 3), "embedding": (12, 4)}
+    arrays = {
+        f"{role}/{name}": random.normal(size=shapes[name]) for role in ("teacher", "student") for name in shapes
+    }
+    arrays |= {"targets": np.arange(12) % 3, "embedded": np.arange(12)}
+    safetensors.numpy.save_file(arrays, tmp_path / "artifacts.safetensors")
+    runs = [logged("kd", VGG, label=f"a method whose name is as long as a sentence, no. {k}") for k in range(4)]
+    for each in runs:
+        each.summary[metrics.ARTIFACTS] = str(tmp_path / "artifacts.safetensors")
+    assert titles_apart(drawn(kind, runs))
 
 
 # Paired differences

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.cells import Cell, Column
 from analysis.configs import get
 from analysis.figures.alike import alike, check_versions
+from analysis.figures.differences import wrapped
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import style
@@ -51,7 +52,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
     for (left, right), column in zip(grid, columns, strict=True):
         _list(left, found[column.name], view.accuracy)
         _stages(right, found[column.name], view.accuracy)
-        left.set_title(f"{column.name}: block sizes by stage")
+        left.set_title(f"{wrapped(column.name)}: block sizes by stage")
         right.set_title("mean over the settings with a stage's size")
     counts = [setting.cell.n for column in columns for setting in found[column.name]]
     why = "as they differ in more than block sizes, or in nothing"

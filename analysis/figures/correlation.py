@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.cells import shown
+from analysis.figures.differences import LINE, wrapped
 from analysis.figures.inside import Inside, by_column, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
@@ -27,11 +28,12 @@ def draw(view: View, options: PlotConfig) -> Figure:
         )
     matrices = [by_seed(cell) for cell in cells]
     top = max(float(each.max()) for matrix in matrices for each in matrix.values())
-    figure, axes = style.panels(by_column(cells), height=2.1, most=MOST)
-    for axis, cell, found in zip(axes, cells, matrices, strict=True):
+    titles = [_title(view, *each) for each in zip(cells, matrices, strict=True)]
+    height = 2.1 + LINE * max(title.count("\n") - 1 for title in titles)
+    figure, axes = style.panels(by_column(cells), height=height, most=MOST)
+    for axis, title, found in zip(axes, titles, matrices, strict=True):
         image = axis.imshow(next(iter(found.values())), vmin=0, vmax=top, cmap=style.HEAT, interpolation="nearest")
-        where = f"\n{cell.column.name}" if len(view.columns) > 1 else ""
-        axis.set_title(f"{shown(cell.row)}{where}\nmean {_mean(found)}")
+        axis.set_title(title)
         axis.set(xticks=[], yticks=[])
         axis.grid(visible=False)
         for spine in axis.spines.values():
@@ -45,6 +47,11 @@ def draw(view: View, options: PlotConfig) -> Figure:
         *left_out(view, cells),
     )
     return figure
+
+
+def _title(view: View, cell: Inside, found: dict[int, np.ndarray]) -> str:
+    where = f"\n{cell.column.name}" if len(view.columns) > 1 else ""
+    return wrapped(f"{shown(cell.row)}{where}\nmean {_mean(found)}")
 
 
 def _pairs_of(view: View) -> str:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.cells import Column, shown
+from analysis.figures.differences import TITLE, wrapped
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import metrics, style
@@ -36,7 +37,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
                 line(axis, lines[row, column.name], shown(row), looks[row], banded)
         if metric == view.top1:
             _teacher(axis, view, column)
-        axis.set(title=column.name, xlabel="epoch")
+        axis.set(title=wrapped(column.name, TITLE), xlabel="epoch")
         style.whole_numbers(axis.xaxis)
     axes[0].set_ylabel(f"{view.scores.split} top-1, %" if metric == view.top1 else metric)
     style.legend(figure, axes)

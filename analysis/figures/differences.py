@@ -19,6 +19,7 @@ from benchmarks import style
 
 LINE = 0.12  # inches that a line of a row's name is high
 LETTERS = 24  # in such a line: of a figure a column wide, the names then leave half to the panel
+TITLE = 32  # in a line of a title above one of three panels
 AMPLE = 5.0  # inches, more than any notes and legend take
 
 
@@ -87,7 +88,7 @@ def draw(
     for axis, (column, each) in zip(axes, lines.items(), strict=True):
         _forest(axis, each, heights, alpha)
         _seeds(axis, each, heights, looks)
-        axis.set(title=column, xlabel="difference, points", ylim=(-0.6, len(ticks) - 0.4))
+        axis.set(title=wrapped(column, TITLE), xlabel="difference, points", ylim=(-0.6, len(ticks) - 0.4))
         axis.set_yticks(range(len(ticks)), [ticks[row] for row in heights])
         axis.grid(visible=False, axis="y")
     style.legend(figure, axes)
@@ -96,10 +97,10 @@ def draw(
     return figure
 
 
-def wrapped(name: str) -> str:
-    """A name in lines of at most `LETTERS`; only a word that is longer is broken, on lines of its own."""
-    words = (line for part in name.split("\n") for line in textwrap.wrap(part, LETTERS, break_long_words=False))
-    return "\n".join(line for word in words for line in textwrap.wrap(word, LETTERS))
+def wrapped(name: str, most: int = LETTERS) -> str:
+    """A name in lines of at most so many letters; only a word that is longer is broken, on lines of its own."""
+    words = (line for part in name.split("\n") for line in textwrap.wrap(part, most, break_long_words=False))
+    return "\n".join(line for word in words for line in textwrap.wrap(word, most))
 
 
 def _make_room(figure: Figure, axes: Sequence[Axes], num_lines: int) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.cells import Column, shown
 from analysis.configs import settings_of
 from analysis.figures.alike import alike, check_versions
+from analysis.figures.differences import TITLE, wrapped
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import style
@@ -132,7 +133,7 @@ def _draw(axis: Axes, view: View, line: Line) -> None:
         if view.runs_of(row, line.column):
             alone = view.scores.cell(row, line.column).value
             axis.axhline(alone, label=shown(row), **view.looks([row])[row] | {"marker": ""})
-    axis.set(title=f"{line.method}: {line.column.name}", xlabel=line.setting)
+    axis.set(title=wrapped(f"{line.method}: {line.column.name}", TITLE), xlabel=line.setting)
     _scale(axis, values)
 
 

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.artifacts import Arrays
 from analysis.cells import shown
+from analysis.figures.differences import wrapped
 from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View
@@ -41,7 +42,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         where = panel.title.replace("\n", ", ")
         print(f"    t-SNE {place}/{len(axes)}  {where}", file=sys.stderr)  # it can take a minute
         _scatter(axis, plane(panel.embedding), panel.targets)
-        axis.set_title(panel.title)
+        axis.set_title(wrapped(panel.title))
     style.legend(figure, axes)
     seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
     targets = panels[0][0].targets

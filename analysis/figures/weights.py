@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.cells import Column, shown
 from analysis.figures.curves import line
-from analysis.figures.differences import wrapped
+from analysis.figures.differences import TITLE, wrapped
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import metrics, style
@@ -29,7 +29,7 @@ def draw(view: View, options: PlotConfig) -> Figure:
         for term in found[row, column.name]:
             for axis, metric in ((top, metrics.train_term(term)), (bottom, metrics.train_weight(term))):
                 line(axis, view.over_epochs(metric, row, column), term, looks[term])
-        top.set(title=f"{wrapped(shown(row))}\n{column.name}", ylabel="unweighted term")
+        top.set(title=f"{wrapped(shown(row))}\n{wrapped(column.name, TITLE)}", ylabel="unweighted term")
         if not any((np.asarray(each.get_ydata()) <= 0).any() for each in top.lines):  # as terms of vid can be
             top.set_yscale("log")
             style.plain_numbers(top.yaxis)
