@@ -28,6 +28,7 @@ from analysis.plot import COMMAND, draw
 from benchmarks import metrics, style
 from benchmarks.cli import main
 from benchmarks.errors import UserError
+from benchmarks.pairs import PAIRS
 
 VGG, WRN, RES = "vgg13_vgg8", "wrn40_2_wrn16_2", "resnet56_resnet20"
 NEED_MORE = {FigureKind.ranks, FigureKind.sensitivity}  # than the real runs here: pairs, or values of a setting
@@ -582,6 +583,21 @@ def test_students_of_equal_cost_stand_side_by_side_where_no_scale_makes_them_cos
         assert np.diff(sorted(places)).min(initial=1) == 1
     ends = [end for span in found.values() for end in span]
     assert ends == sorted(set(ends))  # no two strips touch
+
+
+def test_names_of_networks_do_not_touch_beside_many_methods():
+    runs = [costly(f"method {k}", 70.0, 3, ["one"]) for k in range(40)]
+    pairs = [pair for pair in PAIRS if pair.startswith("resnet")]
+    runs += [logged(f"method {k}", pair) for pair in pairs for k in range(30)]
+    for each in runs:
+        teacher, student = PAIRS[each.config["pair"]["name"]]
+        costs = {role: {"macs": 10**6 * len(name)} for role, name in (("teacher", teacher), ("student", student))}
+        each.config["costs"] = costs
+    figure = drawn("pareto", runs, x=Cost.macs)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) > 8
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
 def test_the_step_leads_over_what_nothing_cheaper_beats():

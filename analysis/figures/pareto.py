@@ -21,6 +21,7 @@ SMALL = 6  # points, of the networks' names
 MANY = 30  # lanes, that a column of a paper has no room for
 MOST_UPRIGHT = 2  # names of networks: of more, those of teachers would touch
 NAME = 0.7  # inches, the length of a name
+NAMES = 40  # of networks that find room beside each other
 STRIP = "#F0F0F0"
 Lane = tuple[float, str, str]  # cost, network and row
 LABELS = {
@@ -145,14 +146,20 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _lanes(points: Sequence[Point]) -> dict[Lane, int]:
+def _lanes(points: Sequence[Point]) -> dict[Lane, float]:
     """Abscissas by network, the cheapest first, and in each by row, with a gap between networks.
 
-    Students of one network cost the same: on a scale of costs they would hide each other.
+    Students of one network cost the same: on a scale of costs they would hide each other. Beside many of them a
+    network of one row, as a teacher, has gaps that its name needs.
     """
-    lanes: dict[Lane, int] = {}
-    for place, ((cost, network), inside) in enumerate(_strips(point.lane for point in points).items()):
-        lanes |= {(cost, network, row): len(lanes) + place + k for k, row in enumerate(inside)}
+    strips = _strips(point.lane for point in points)
+    least = sum(map(len, strips.values())) / NAMES
+    lanes: dict[Lane, float] = {}
+    start = 0.0
+    for (cost, network), inside in strips.items():
+        free = max(least - len(inside) - 1, 0)
+        lanes |= {(cost, network, row): start + free / 2 + k for k, row in enumerate(inside)}
+        start += len(inside) + 1 + free
     return lanes
 
 
@@ -164,7 +171,7 @@ def _strips(lanes: Iterable[Lane]) -> dict[tuple[float, str], list[str]]:
     return dict(sorted(strips.items()))
 
 
-def _name_strips(figure: Figure, axis: Axes, lanes: Mapping[Lane, int]) -> None:
+def _name_strips(figure: Figure, axis: Axes, lanes: Mapping[Lane, float]) -> None:
     """A strip behind each network's lanes, with its name and cost below."""
     ticks = {}
     for (cost, network), rows in _strips(lanes).items():
