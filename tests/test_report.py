@@ -213,6 +213,18 @@ def test_a_click_on_a_number_shows_its_runs_and_their_commands(opened):
     assert not find(opened, "dialog[open]")
 
 
+def test_a_telephone_shows_numbers_beside_the_names(opened):
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        for table in find(opened, "section table.sortable:has(caption)"):
+            number = table.find_element("css selector", "button.number")
+            assert number.location["x"] + number.size["width"] < 400
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_what_was_left_out_is_listed_with_its_reason(opened):
     (line,) = [row.text for row in find(opened, "#excluded tbody tr")]
     assert line.startswith(f"kd-{VGG}-9-0")
