@@ -103,13 +103,20 @@ def latex(grids: Sequence[Grid]) -> str:
 
 
 def _pages(grid: Grid) -> Iterable[Grid]:
-    """A grid in parts of at most `ROWS` rows, the notes below the last; a block is divided only if it is longer."""
+    """A grid in parts of at most `ROWS` rows, the notes below the last.
+
+    A block that does not fit into the rest of a part begins the next, but not where this would leave the part less
+    than half full, as by teacher and student alone above many methods: there it is divided.
+    """
     parts: list[list[tuple[str, tuple[tuple[Entry, ...], ...]]]] = [[]]
     for title, rows in grid.blocks:
-        for piece in (rows[first : first + ROWS] for first in range(0, len(rows), ROWS)):
-            if sum(len(others) for _, others in parts[-1]) + len(piece) > ROWS:
+        while rows:
+            room = ROWS - sum(len(others) for _, others in parts[-1])
+            if len(rows) > room and 2 * room <= ROWS:
                 parts.append([])
-            parts[-1].append((title, piece))
+            else:
+                parts[-1].append((title, rows[:room]))
+                rows = rows[room:]
     for place, blocks in enumerate(parts, 1):
         title = grid.title if place == 1 else f"{grid.title} (continued)"
         notes = grid.notes if place == len(parts) else ("continued; notes are below the last part",)
