@@ -137,7 +137,8 @@ def titles_apart(figure):
     """Whether the titles touch neither each other, nor the note, nor the figure's edges."""
     figure.draw_without_rendering()
     (width, height), dpi = figure.get_size_inches(), figure.dpi
-    boxes = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
+    titles = [title for axis in figure.axes for title in (axis.title, axis._left_title) if title.get_text()]
+    boxes = [title.get_window_extent() for title in titles]
     boxes += [figure._suptitle.get_window_extent()]
     assert all(box.x0 >= 0 and box.x1 <= width * dpi and box.y1 <= height * dpi for box in boxes)
     return not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
@@ -167,16 +168,19 @@ def test_titles_of_pairs_under_several_teachers_and_rates_do_not_touch(kind):
     assert titles_apart(figure)
 
 
-@pytest.mark.parametrize("kind", ["correlation", "tsne"])
-def test_titles_of_long_names_do_not_touch_above_what_runs_hold_inside(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "times"), [("correlation", 1), ("tsne", 1), ("attention", 4)])
+def test_titles_of_long_names_do_not_touch_above_what_runs_hold_inside(kind, times, tmp_path):
     random = np.random.default_rng(0)
     shapes = {"logits": (12, 3), "embedding": (12, 4)}
     arrays = {
         f"{role}/{name}": random.normal(size=shapes[name]) for role in ("teacher", "student") for name in shapes
     }
-    arrays |= {"targets": np.arange(12) % 3, "embedded": np.arange(12)}
+    arrays |= {"targets": np.arange(12) % 3, "embedded": np.arange(12), "images": np.ones((1, 3, 8, 8))}
+    arrays |= {f"{role}/attention/1": np.ones((1, 4, 4)) for role in ("teacher", "student")}
     safetensors.numpy.save_file(arrays, tmp_path / "artifacts.safetensors")
-    runs = [logged("kd", VGG, label=f"a method whose name is as long as a sentence, no. {k}") for k in range(4)]
+    runs = [
+        logged("kd", VGG, label=f"{k}: " + "a name as long as a sentence of many words, " * times) for k in range(4)
+    ]
     for each in runs:
         each.summary[metrics.ARTIFACTS] = str(tmp_path / "artifacts.safetensors")
     assert titles_apart(drawn(kind, runs))

@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from analysis.artifacts import Arrays
 from analysis.cells import shown
+from analysis.figures.differences import LINE, wrapped
 from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import View
 from benchmarks import style
 
 TILE, GAP = 0.46, 0.1  # side of a picture in inches, and the gap between two as a part of it
+WIDE = 90  # letters in a line of a title
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ def draw(view: View, options: PlotConfig) -> Figure:
     rows = min(options.samples, len(blocks[0][0].pictures))
     most = max(map(len, blocks))
     tile = min(TILE, style.TEXT / (most * (1 + GAP)))
-    figure = Figure(figsize=(style.TEXT, (rows * tile * (1 + GAP) + 0.48) * len(cells) + 0.3))
+    titles = [wrapped(f"{shown(cell.row)}, {cell.column.name}, seed {cell.seed}", WIDE) for cell in cells]
+    height = rows * tile * (1 + GAP) + 0.48 + LINE * max(title.count("\n") for title in titles)
+    figure = Figure(figsize=(style.TEXT, height * len(cells) + 0.3))
     axes = figure.subplots(len(cells), 1, squeeze=False).ravel()
-    for axis, cell, strips in zip(axes, cells, blocks, strict=True):
+    for axis, title, strips in zip(axes, titles, blocks, strict=True):
         _mosaic(axis, strips, rows, most)
-        axis.set_title(f"{shown(cell.row)}, {cell.column.name}, seed {cell.seed}", loc="left", pad=15)
+        axis.set_title(title, loc="left", pad=15)
     style.note(
         figure,
         "T: teacher, S: student, with the number of the stage; every map is scaled to its own maximum",
@@ -88,6 +92,7 @@ def _mosaic(axis: Axes, strips: list[Strip], rows: int, most: int) -> None:
             canvas[place] = _tile(strip.pictures[sample], side)
     axis.imshow(canvas, interpolation="nearest")
     axis.set_axis_off()
+    axis.set_anchor("W")  # a title to the right of the middle would have half the room
 
 
 def _tile(picture: np.ndarray, side: int) -> np.ndarray:
