@@ -683,7 +683,7 @@ def test_ranks_are_over_the_pairs_that_all_methods_share():
 
 
 @pytest.mark.parametrize("letters", [4, 28, 60])
-@pytest.mark.parametrize("count", [3, 9])
+@pytest.mark.parametrize("count", [3, 9, 36])
 def test_names_of_ranks_lie_within_the_figure_and_apart(letters, count):
     names = [f"{k} " + "degree=0.5 " * 9 for k in range(count)]
     scores = {(name[:letters], pair): [70.0 + k] for k, name in enumerate(names) for pair in (VGG, WRN)}

@@ -17,6 +17,7 @@ from benchmarks import style
 from benchmarks.words import counted
 
 FEW = 5  # pairs, below which ranks say little
+CLOSE = 15  # ranks, of more of which only every fifth has room for its number
 SHORT = 12  # letters of names that leave room between them in a column
 
 
@@ -91,7 +92,8 @@ def _scale(axis: Axes, num_methods: int, difference: float) -> None:
     axis.plot([1, num_methods], [0, 0], color="black", linewidth=0.8)
     for rank in range(1, num_methods + 1):
         axis.plot([rank, rank], [0, -0.12], color="black", linewidth=0.8)
-        axis.text(rank, -0.2, str(rank), ha="center", va="bottom", fontsize=7)
+        if num_methods <= CLOSE or rank in (1, num_methods) or (rank % 5 == 0 and rank < num_methods - 1):
+            axis.text(rank, -0.2, str(rank), ha="center", va="bottom", fontsize=7)
     wide = min(difference, num_methods - 1)
     axis.annotate(
         "",
