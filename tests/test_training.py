@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import signal
 import time
 from functools import partial
 
@@ -19,6 +20,7 @@ import methods
 from benchmarks import metrics, models
 from benchmarks.config import Precision
 from benchmarks.data import UPRIGHT, Batch, EvaluationBatches
+from benchmarks.errors import Interrupted
 from benchmarks.tensors import tensors_sha256
 from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
@@ -505,6 +507,19 @@ def test_a_cohort_whose_students_are_all_stopped_ends(tmp_path):
     students.run()
     assert students.step == 3
     assert students.active == []
+
+
+def test_a_signal_counts_in_the_epoch_after_which_nobody_trains(tmp_path):
+    """As where a study's trials are pruned: who called the cohort would go on with the next ones."""
+
+    class Told(Stops):
+        def on_stop(self, member):
+            signal.raise_signal(signal.SIGTERM)
+
+    students = cohort(["kd"], tmp_path, observers=[Told("kd", epoch=1)])
+    with pytest.raises(Interrupted):
+        students.run()
+    assert not list((tmp_path / "kd").glob("*"))
 
 
 def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch):

@@ -175,9 +175,9 @@ class Cohort:
                 wait_for(self.batches.device)
                 trained = time.perf_counter() - started
                 self._end_epoch(epoch, trained, self.step - done_before)
+                self._heed(interruption)
                 if not self.active:
                     return
-                self._heed(interruption)
 
     def _notice(self, notice: str) -> None:
         for observer in self.observers:
