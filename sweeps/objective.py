@@ -20,6 +20,7 @@ from benchmarks.repeat import beyond_usual, repeat
 from benchmarks.results import Job
 from benchmarks.training.cohort import Observer
 from benchmarks.training.member import Member
+from benchmarks.training.signals import Interruption
 from benchmarks.training.stage import Row
 from benchmarks.variants import Variant
 from benchmarks.words import command_line, counted
@@ -46,9 +47,13 @@ def train(
     """Train variants under a seed as one cohort, as `benchmarks.run` would.
 
     A run that another process is training, which was taken for dead and is not, is waited for.
+
+    Raises:
+        Interrupted: by a signal; everything is saved.
     """
     jobs: dict[str, Job] = {}
     while left := [variant for variant in variants if variant.label not in jobs]:
+        Interruption.heed()
         distillation = Distillation(plan.of_seed(seed), left, bench.console, leave_taken=True)
         jobs |= {job.config.label: job for job in distillation.train(bench, observers) if not job.taken}
         if len(jobs) < len(variants):

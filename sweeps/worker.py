@@ -67,7 +67,6 @@ class Worker:
 
     def __init__(self, plan: Plan, storage: BaseStorage, bench: Workbench, console: Console) -> None:
         self.plan, self.storage, self.bench, self.console = plan, storage, bench, console
-        self.interruption = Interruption()
 
     def run(self) -> None:
         """Work until the study is done and its best is confirmed.
@@ -75,7 +74,7 @@ class Worker:
         Raises:
             Interrupted: by a signal; its trials are queued again and continue from their checkpoints.
         """
-        with self.interruption:
+        with Interruption():
             study = open_study(self.plan, self.storage)
             objective = Objective(self.plan, study, self.bench, self.console)
             self._work(search_ledger(self.plan, study), self.plan.search.cohort, objective.enter, objective)
@@ -94,8 +93,7 @@ class Worker:
     ) -> None:
         """Train until enough trials are finished, and wait for those of other workers, which may die."""
         while ledger.finished() < ledger.target:
-            if self.interruption.signum is not None:
-                raise Interrupted(self.interruption.signum)
+            Interruption.heed()
             ledger.reclaim()
             if ledger.has_more():
                 self._train(ledger, most, enter, train)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -27,9 +28,10 @@ from analysis.logs import load
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
 from benchmarks.data import EvaluationBatches, cifar100
-from benchmarks.errors import RunFailed
+from benchmarks.errors import Interrupted, RunFailed
 from benchmarks.files import read_record
-from sweeps import fair, findings, plots, processes, show
+from benchmarks.training.signals import Interruption
+from sweeps import fair, findings, objective, plots, processes, show
 from sweeps import study as study_module
 from sweeps.conduct import conduct
 from sweeps.confirm import Gain
@@ -270,6 +272,25 @@ def test_sigterm_stops_a_study_and_the_same_command_continues_it(tmp_path, capsy
     capsys.readouterr()
     assert study(*line) == 0
     assert "complete already: 3 finished trials" in capsys.readouterr().out
+
+
+def test_a_signal_ends_the_wait_for_a_run_that_another_process_trains(monkeypatch):
+    class Taken:
+        """What is to be trained has another process."""
+
+        def __init__(self, *_, **__):
+            pass
+
+        def train(self, *_):
+            return [SimpleNamespace(taken=True)]
+
+    looks = iter([lambda: signal.raise_signal(signal.SIGTERM), lambda: pytest.fail("it waits on")])
+    monkeypatch.setattr(objective, "Distillation", Taken)
+    monkeypatch.setattr(objective.time, "sleep", lambda seconds: next(looks)())
+    plan = plan_of(*STUDY)
+    bench = SimpleNamespace(console=None)
+    with Interruption(), pytest.raises(Interrupted):
+        objective.train(plan, 0, [plan.base.variant], bench)
 
 
 class Away:

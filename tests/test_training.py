@@ -28,6 +28,7 @@ from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast
 from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.meter import Meter
+from benchmarks.training.signals import Interruption
 from benchmarks.training.step import train_step, union_of_needs, views_of
 from benchmarks.training.teaching import Teaching
 from benchmarks.training.view_table import ViewTable
@@ -520,6 +521,18 @@ def test_a_signal_counts_in_the_epoch_after_which_nobody_trains(tmp_path):
     with pytest.raises(Interrupted):
         students.run()
     assert not list((tmp_path / "kd").glob("*"))
+
+
+def test_no_training_goes_on_under_a_signal_that_was_noted_before(tmp_path):
+    students = cohort(["kd"], tmp_path)
+    with Interruption():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            students.run()
+    assert students.step == 1
+    assert Checkpoints(tmp_path / "kd").steps() == {1}
+    students.run()
+    assert students.step == 12
 
 
 def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch):
