@@ -1,5 +1,6 @@
 """Runs that are interrupted or killed, and what the same command makes of what they left."""
 
+import os
 import shutil
 import signal
 import time
@@ -10,7 +11,6 @@ import torch
 from commands import (
     TINY,
     at_step,
-    bare_teacher,
     few_digits,
     files,
     interrupted_at,
@@ -471,47 +471,41 @@ def test_what_another_process_completed_meanwhile_is_not_trained_again(distil, o
     assert distil("method=none") == 0
 
 
-def signalled_within_an_epoch(words, signum):
-    """The command in a process that gets a signal shortly after its first epoch; its status and what it said."""
-    process, said = start("benchmarks.run", words), []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("epoch "):
-            break
-    time.sleep(0.2)
-    process.send_signal(signum)
-    out, _ = process.communicate(timeout=60)
-    return process.returncode, "".join(said) + out
+@pytest.fixture
+def signalled(teacher_root, output):
+    """Runs kd in a process that gets a signal while it is held at step 4 of 6; its status and what it said."""
+    words = [*TINY, "method=kd", f"output={output}", f"teacher.root={teacher_root}"]
 
+    def run_and_signal(signum, *more):
+        process = start("tests.held", ["4", *merge(words, more)])
+        os.waitpid(process.pid, os.WUNTRACED)
+        process.send_signal(signum)
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, out
 
-LONG = ("method=kd", "train.epochs=2", "train.max_steps=40")  # of 90
+    return run_and_signal
 
 
 @pytest.mark.parametrize(
     ("signum", "status"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, teacher_root, tmp_path, output, capsys):
-    path = bare_teacher(teacher_root, tmp_path)
-    words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}"])
-    returned, said = signalled_within_an_epoch(words, signum)
+def test_a_signal_ends_a_process_with_a_checkpoint(signum, status, signalled, distil, output, capsys):
+    returned, said = signalled(signum)
     assert returned == status, said
     assert "Traceback" not in said
-    assert "interrupted at step" in said
-    checkpoint = checkpoints(output, "kd")[-1]
-    step = int(checkpoint.stem.partition("-")[2])
-    assert 40 < step < 80
-    assert run(*words) == 0
-    assert f"continued at step {step} of 80" in capsys.readouterr().out
+    assert "interrupted at step 4" in said
+    assert [path.name for path in checkpoints(output, "kd")] == ["checkpoint-00000004.pt"]
+    assert distil("method=kd") == 0
+    assert "continued at step 4 of 6" in capsys.readouterr().out
     assert len(result(output, "kd")["history"]) == 2
 
 
 @pytest.mark.slow
-def test_sigkill_leaves_nothing_that_breaks_the_next_start(teacher_root, tmp_path, output):
-    path = bare_teacher(teacher_root, tmp_path)
-    words = merge(TINY, [*LONG, f"teacher.checkpoint={path}", f"output={output}", "tracking.mode=offline"])
-    returned, said = signalled_within_an_epoch(words, signal.SIGKILL)
+def test_sigkill_leaves_nothing_that_breaks_the_next_start(signalled, distil, output):
+    returned, said = signalled(signal.SIGKILL, "tracking.mode=offline")
     assert returned == -signal.SIGKILL, said
-    assert run(*words) == 0
+    assert distil("method=kd", "tracking.mode=offline") == 0
     assert len(result(output, "kd")["history"]) == 2
     assert not [name for name in files(run_folder(output, "kd")) if "checkpoint" in name]
