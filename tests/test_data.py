@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pickle
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -865,6 +866,22 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(
         assert part in str(caught.value)
     assert root.exists() == existing
     assert not existing or list(root.iterdir()) == []
+
+
+def test_what_another_process_has_downloaded_meanwhile_is_taken(
+    tmp_path: Path, cache: Path, copy: Copy, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that begin at once on a machine without data download it each."""
+    serve(monkeypatch, archive)
+    rename = Path.rename
+
+    def second(self: Path, target: Path) -> Path:
+        shutil.copytree(self, target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    assert_is(load(tmp_path / "root", cache), copy)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-100-python"]
 
 
 # --- the real data set

@@ -108,7 +108,7 @@ def _download(root: Path, part: Part) -> Source:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
             _from_torchvision(Path(folder), "train", download=True)
-            (Path(folder) / TORCHVISION).rename(root / TORCHVISION)
+            _move(Path(folder) / TORCHVISION, root / TORCHVISION)
         return _torchvision_source(root, part)
     except (OSError, HTTPException, UserError, RecursionError) as error:  # no network, space or permission
         for made in missing:
@@ -121,6 +121,15 @@ def _download(root: Path, part: Part) -> Source:
             "  cifar-100-python/, Hugging Face's parquet files or class folders.\n"
             "  Without any download: data=digits"
         ) from None
+
+
+def _move(made: Path, place: Path) -> None:
+    """Put a folder in its place, unless another process has done so by now."""
+    try:
+        made.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
 
 
 INFO = DataInfo(
