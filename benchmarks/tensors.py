@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors
@@ -53,15 +54,31 @@ def read_tensors(path: Path, advice: str = "") -> dict[str, Tensor]:
     Raises:
         UserError: it is damaged.
     """
-    try:
+    with _readable(path, advice):
         tensors, metadata = safetensors.torch.load_file(path), read_metadata(path)
         stated = metadata.pop(CHECKSUM, None)
         if stated is not None and stated != _checksum(tensors, metadata):
             raise ValueError("its checksum does not match")
+    return tensors
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """One tensor of a safetensors file, of which nothing else is read, nor the checksum looked at.
+
+    Raises:
+        UserError: it is damaged, or has no such tensor.
+    """
+    with _readable(path), safetensors.safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
+
+
+@contextmanager
+def _readable(path: Path, advice: str = "") -> Iterator[None]:
+    try:
+        yield
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         hint = f"; {advice}" if advice else ""
         raise UserError(f"{path} is not a readable safetensors file ({error}){hint}") from None
-    return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -20,8 +20,8 @@ without it.)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import environment
 from benchmarks.models import Network
 from benchmarks.room import free_disk, free_memory
-from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
+from benchmarks.tensors import read_tensor, read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.device import autocast
 from benchmarks.training.member import Member
 from benchmarks.training.snapshot import Snapshot
@@ -150,6 +150,7 @@ class KeptViews:
         table: what is known.
         teacher: who fills it, and must not change.
         console: where to say what happens.
+        read: files that the table has.
     """
 
     folder: Path
@@ -157,6 +158,7 @@ class KeptViews:
     table: ViewTable
     teacher: Snapshot
     console: Console
+    read: set[Path] = field(default_factory=set)
 
     def __enter__(self) -> ViewTable:
         self.load()
@@ -176,21 +178,31 @@ class KeptViews:
                     path.unlink()
             else:
                 self.table.restore(parts.pop("rows"), parts)
+                self.read.add(path)
         self.console.print(
             f"teacher.views={self.card['keeps']}: in {self.folder}, {100 * self.table.seen:.1f} % of the views seen"
         )
 
     def save(self) -> None:
-        """Keep what is new for later runs; nothing of a teacher that changed. A run does not fail with it."""
+        """Keep what is new for later runs; nothing of a teacher that changed. A run does not fail with it.
+
+        What runs beside this one have kept meanwhile is not new: many would fill a disk with the same.
+        """
         if self.teacher.changed_entry():
             return
         num_rows = FILE_BYTES // _row_bytes(self.table.tables)
         try:
-            for rows, parts in self.table.news(num_rows):
+            for rows, parts in self.table.news(num_rows, list(self._kept_meanwhile())):
                 write_record(self.folder / VIEWS, self.card)
                 write_tensors(self.folder / f"{uuid4().hex}.safetensors", parts | {"rows": rows})
         except (RunFailed, UserError) as error:
             warn(self.console, f"the teacher's views are not kept: {error}")
+
+    def _kept_meanwhile(self) -> Iterator[Tensor]:
+        """Rows of the table that others have kept since it was loaded."""
+        for path in {*self.folder.glob("*.safetensors")} - self.read:
+            with contextlib.suppress(UserError):  # damaged, or deleted for that
+                yield read_tensor(path, "rows")
 
 
 def _draws(run: RunConfig, members: Sequence[Member], batches: TrainBatches) -> float:

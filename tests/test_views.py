@@ -18,6 +18,7 @@ from benchmarks import room, views
 from benchmarks.config import Views
 from benchmarks.console import make_console
 from benchmarks.data import Augmentation, DataSet, Draw, Split, TrainBatches, View
+from benchmarks.tensors import read_tensors
 from benchmarks.training.snapshot import Snapshot
 from benchmarks.training.view_table import ViewTable
 from benchmarks.views import KeptViews, choose, spared, steady
@@ -386,6 +387,36 @@ def test_views_that_cannot_be_kept_are_refused(train, tmp_path, store, monkeypat
     assert "neighbours" in capsys.readouterr().err
     assert not list(tmp_path.glob("runs/**/result.json"))
     assert not parts(store)
+
+
+def test_what_runs_at_once_keep_is_kept_once(tmp_path):
+    """Also where one of their files is damaged by now."""
+    source, folder = batches(), tmp_path / "views"
+
+    def kept():
+        return KeptViews(folder, {"keeps": "logits"}, table(source), Snapshot(None), make_console())
+
+    def look(at, epochs):
+        for batch in (batch for epoch in epochs for batch in at.table.unseen(source.draws(epoch))):
+            at.table.put(batch, show(batch))
+
+    one, other, third = kept(), kept(), kept()
+    for each in (one, other, third):
+        each.load()
+    look(one, [0])
+    one.save()
+    (folder / "damaged.safetensors").write_bytes(b"")
+    look(other, [0, 1])
+    other.save()
+    (folder / "damaged.safetensors").unlink()
+    look(third, [0, 1])
+    third.save()
+    rows = torch.cat([read_tensors(path)["rows"] for path in folder.glob("*.safetensors")])
+    assert len(rows) == len(rows.unique())
+    again = kept()
+    again.load()
+    for name, each in again.table.tables.items():
+        assert torch.equal(each.nan_to_num(7), other.table.tables[name].nan_to_num(7))
 
 
 def test_nothing_is_kept_of_a_teacher_that_changed(tmp_path):

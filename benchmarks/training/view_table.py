@@ -6,7 +6,7 @@ Legend: N images, B batch; a view is an image in one of the augmentation's crops
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,11 +71,14 @@ class ViewTable:
         for name, table in self.tables.items():
             table[rows.to(table.device)] = parts[name].to(table)
 
-    def news(self, num_rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """What was put, as `restore` takes it, in pieces of so many rows."""
+    def news(self, num_rows: int, known: Sequence[Tensor] = ()) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """What was put, as `restore` takes it, in pieces of so many rows; less the rows that are `known`."""
         if self._looks:
-            for rows in torch.cat(self._looks).unique().split(num_rows):
-                yield rows, {name: table[rows] for name, table in self.tables.items()}
+            rows = torch.cat(self._looks).unique()
+            for each in known:
+                rows = rows[~torch.isin(rows, each.to(rows.device))]
+            for some in rows.split(num_rows) if len(rows) else ():
+                yield some, {name: table[some] for name, table in self.tables.items()}
 
     @property
     def seen(self) -> float:
