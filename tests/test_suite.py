@@ -37,6 +37,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.suite import tasks
 from benchmarks.suite.command import COMMAND
 from benchmarks.suite.config import OF_LAUNCH, SHARED, SuiteConfig
+from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Cohort
 from benchmarks.workbench import Workbench
 from methods import Method
@@ -366,6 +367,19 @@ def test_interrupted_and_continued_it_ends_the_same(signum, exit_status, suite, 
     (log,) = output.rglob("suites/*/*.log")
     assert "continued at step 4" in log.read_text()
     check_unharmed(output, quiet, "kd", "crd")
+
+
+def test_whose_checkpoint_is_foreign_fails_alone(suite, output, quiet, capsys):
+    """As another version of a method may leave it."""
+    with interrupted_at(4):
+        assert suite("methods=[kd,crd]") == 143
+    Checkpoints(run_folder(output, "kd")).save(4, {"hello": torch.zeros(1)})
+    capsys.readouterr()
+    assert suite("methods=[kd,crd]") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "1 run" in shown
+    assert "cannot be continued from" in shown
+    check_unharmed(output, quiet, "crd")
 
 
 def test_an_interrupted_rerun_says_what_the_same_command_does(suite, output, trained, capsys):

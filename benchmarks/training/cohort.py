@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import metrics
 from benchmarks.config import LrSchedule, TrainConfig
 from benchmarks.data import Draw, EvaluationBatches, TrainBatches
-from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.device import begin_peak, peak_gib, wait_for
 from benchmarks.training.evaluate import figures, logits_of
@@ -143,7 +143,11 @@ class Cohort:
             return
         step = max(shared)
         for seat in self.seats:
-            seat.checkpoints.restore(step, self.batches.device, partial(self._restore, seat.member, step))
+            try:
+                seat.checkpoints.restore(step, self.batches.device, partial(self._restore, seat.member, step))
+            except UserError as error:
+                error.student = seat.member.name
+                raise
         self.step = max(step, self.begins)  # where they only waited for another's pre-training, they begin
 
     def _restore(self, member: Member, step: int, state: dict[str, Any]) -> None:
