@@ -63,10 +63,10 @@ def _notes_on_marks(marks: Sequence[Marks], alpha: float) -> list[str]:
     notes = []
     if BEST in given:
         notes.append(
-            f"bold: the best method and all that a test cannot tell apart from it at nominal level {alpha:g}, up "
-            "to about twice that where methods vary unequally (studentised range, stepwise from the worst, blocked "
-            "by the seeds that both have; error: of the difference itself or pooled over the methods with those "
-            "seeds, whichever is larger)"
+            f"bold: the best method and all that a test cannot tell apart from it at nominal level {alpha:g}, two "
+            "to five times that where methods vary very unequally (studentised range, stepwise from the worst, "
+            "blocked by the seeds that both have; error: of the difference itself or pooled over the methods with "
+            "those seeds, whichever is larger)"
         )
     if SECOND in given:
         notes.append("underlined: the second-best mean, where only one method is bold")
