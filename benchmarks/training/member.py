@@ -123,7 +123,8 @@ class Member:
 
         Where no loss reaches, torch's own give no gradient, but compiled ones zeros, and weight decay acts.
         """
-        return self.method.active("ce") and not self.method.predicts
+        to_logits = self.method.active("ce") or self.own_needs == {"logits"}
+        return to_logits and not self.method.predicts
 
     def begin_epoch(self, epoch: int, lr: float) -> None:
         """Begin or continue an epoch at a learning rate."""
