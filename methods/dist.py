@@ -21,7 +21,7 @@ from methods.config import DistillConfig, Search, option, standardise_of, temper
 from methods.features import Features
 from methods.kd import compared_logits
 from methods.registry import register
-from methods.relations import centred, unit_vectors
+from methods.relations import centred, cosine_distance
 
 TERMS = ("inter", "intra")
 
@@ -31,8 +31,7 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     A row of equal values correlates with nothing, and gets no gradient.
     """
-    student, teacher = (unit_vectors(centred(x)) for x in (student, teacher))
-    return 1 - (student * teacher).sum(dim=1).mean()
+    return cosine_distance(centred(student), centred(teacher))
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,7 @@ from methods.config import DistillConfig, Search, acts_with, option
 from methods.features import Features
 from methods.kd import kd_term
 from methods.registry import register
-from methods.relations import unit_vectors
-
-
-def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 − cosine of each sample's vectors, of two `[B, D]`, averaged over the batch: a scalar in [0, 2]."""
-    return 1 - (unit_vectors(student) * unit_vectors(teacher)).sum(dim=1).mean()
+from methods.relations import cosine_distance
 
 
 @dataclass(frozen=True)

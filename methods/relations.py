@@ -43,6 +43,11 @@ def unit_vectors(vectors: Tensor, dim: int = 1) -> Tensor:
     return F.normalize(torch.where(vectors.any(dim=dim, keepdim=True), vectors, 0.0), dim=dim)
 
 
+def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
+    """1 − cosine of each row of `[N, M]` and `[N, M]`, averaged: a scalar in [0, 2]; a row of zeros counts 1."""
+    return 1 - (unit_vectors(first) * unit_vectors(second)).sum(dim=1).mean()
+
+
 def centred(vectors: Tensor, dim: int = 1) -> Tensor:
     """Vectors along `dim` less their means; one of equal values is 0, whatever its mean was rounded to."""
     difference = vectors - vectors.mean(dim=dim, keepdim=True)

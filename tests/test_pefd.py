@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import InvalidSetting
-from methods.pefd import cosine_distance
+from methods.relations import cosine_distance
 
 
 @pytest.mark.parametrize("num_projectors", [1, 3, 4])
