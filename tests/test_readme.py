@@ -1,4 +1,4 @@
-"""What README says can be typed, and its examples in Python work."""
+"""What README and the pages beside the code say can be typed, and their examples in Python work."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from benchmarks.protocol import resolve
 from methods import registry
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "benchmarks/README.md")}
+FURTHER = "methods/EXTENDING.md"
+PATHS = ("README.md", "analysis/README.md", "benchmarks/README.md", FURTHER, "sweeps/README.md")
+PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in PATHS}
+README = PAGES["README.md"]
 # Where a command is that is not in the module that is typed.
 HOMES = {"benchmarks.pairs": "benchmarks.pairs.__main__", "benchmarks.suite": "benchmarks.suite.command"}
 
@@ -90,8 +92,7 @@ def test_a_table_is_what_its_command_prints(command, shown, capsys, monkeypatch)
     assert re.sub("^    ", "", shown, flags=re.M).strip("\n") in printed
 
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-METHOD, LOOP, READING = EXAMPLES
+METHOD, LOOP, READING = re.findall(r"```python\n(.*?)```", README + PAGES[FURTHER], flags=re.S)
 # Under another name: README's may lie in the clone of who has followed it.
 METHOD = METHOD.replace('"l1"', '"own"')
 
