@@ -423,6 +423,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], dict[str, object]]] = {
     "dkd": ({"ce": 1, "tckd": 1, "nckd": 8}, {"temperature": 4, "warm_up": 20 / 240}),
     "pefd": ({"ce": 1, "pefd": 25}, {"num_projectors": 3}),
     "simkd": ({"simkd": 1}, {"factor": 2}),
+    "mgd": ({"ce": 1, "mgd": 7e-5}, {"ratio": 0.15}),
     "aftkd": ({"ce": 1, "kd": 1, "afb": 3}, {"degree": 0.5, "p": 1, "schedule": "adaptive"}),  # this project's
     "catkd": ({"ce": 1, "catkd": 40}, {"resolution": 2, "normalise": True}),
     "ctkd": ({"ce": 0.1, "ctkd": 0.9}, {"lowest": 1, "span": 20, "growth": 10}),
