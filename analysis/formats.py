@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from io import StringIO
 
@@ -46,8 +46,13 @@ def terminal(grids: Sequence[Grid], console: Console) -> None:
 
 def _styled(entry: Entry, console: Console) -> Text:
     if console.is_terminal:
-        return Text(entry.text, style={BEST: "bold", SECOND: "underline"}.get(entry.mark, ""))
-    return Text({BEST: "*{}*", SECOND: "_{}_"}.get(entry.mark, "{}").format(entry.text))
+        return Text(entry.text, style={BEST: "bold", SECOND: "underline"}.get(entry.cell.mark, ""))
+    return Text(_marked(entry, str, "*%s*", "_%s_"))
+
+
+def _marked(entry: Entry, escape: Callable[[str], str], best: str, second: str) -> str:
+    """An entry's text as a format has it, set as its mark says."""
+    return {BEST: best, SECOND: second}.get(entry.cell.mark, "%s") % escape(entry.text)
 
 
 def text(grids: Sequence[Grid]) -> str:
@@ -71,10 +76,7 @@ def _markdown(grid: Grid) -> Iterable[str]:
         if title:
             yield _bars([f"*{escape_markdown(title)}*", *[""] * (len(heads) - 1)])
         for row in rows:
-            yield _bars(
-                {BEST: "**{}**", SECOND: "<u>{}</u>"}.get(entry.mark, "{}").format(escape_markdown(entry.text))
-                for entry in row
-            )
+            yield _bars(_marked(entry, escape_markdown, "**%s**", "<u>%s</u>") for entry in row)
     yield ""
     yield from (f"- {escape_markdown(note)}" for note in grid.notes)
     yield ""
@@ -148,10 +150,7 @@ def _latex(grid: Grid, label: str) -> Iterable[str]:
         if title:
             yield rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape_latex(title)}}}}} \\"
         for row in rows:
-            yield _ampersands(
-                {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}.get(entry.mark, "%s") % escape_latex(entry.text)
-                for entry in row
-            )
+            yield _ampersands(_marked(entry, escape_latex, r"\textbf{%s}", r"\underline{%s}") for entry in row)
     yield from (r"\bottomrule", r"\end{tabular}}%")
     yield r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
     yield r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize"
@@ -238,10 +237,7 @@ def html_table(grid: Grid) -> str:
 
 def _html_block(title: str, rows: Sequence[Line], width: int) -> str:
     lines = [f'<tr class="title"><th colspan="{width}">{html.escape(title)}</th></tr>'] if title else []
-    lines += [f"<tr>{''.join(map(_html_entry, row))}</tr>" for row in rows]
+    for row in rows:
+        entries = (_marked(entry, html.escape, "<strong>%s</strong>", "<u>%s</u>") for entry in row)
+        lines.append(f"<tr>{''.join(f'<td>{entry}</td>' for entry in entries)}</tr>")
     return f"<tbody>{''.join(lines)}</tbody>"
-
-
-def _html_entry(entry: Entry) -> str:
-    tag = {BEST: "<strong>{}</strong>", SECOND: "<u>{}</u>"}.get(entry.mark, "{}")
-    return f"<td>{tag.format(html.escape(entry.text))}</td>"

@@ -21,11 +21,6 @@ class Entry:
     text: str
     cell: Cell = Cell()
 
-    @property
-    def mark(self) -> str:
-        """As in `analysis.cells.Cell`."""
-        return self.cell.mark
-
 
 @dataclass(frozen=True)
 class Grid:
