@@ -139,7 +139,7 @@ def _words(grid: Grid) -> Sequence[str]:
 def _latex(grid: Grid, label: str) -> Iterable[str]:
     width = len(grid.head[0])
     environment = "table" if width <= NARROW else "table*"
-    caption = f"{grid.title} ({' '.join(_words(grid))})" if grid.protocol else grid.title
+    caption = f"{grid.title} ({' '.join(_words(grid))})"
     yield from (rf"\begin{{{environment}}}[tp]", r"\centering\small\setlength{\tabcolsep}{4pt}")
     yield from (rf"\caption{{{escape_latex(caption)}}}", rf"\label{{{label}}}")
     # How wide a line is, only the paper knows: what is wider than that is made smaller there.

@@ -37,13 +37,13 @@ class Grid:
     title: str
     head: tuple[tuple[str, ...], ...]
     blocks: tuple[tuple[str, tuple[tuple[Entry, ...], ...]], ...]
-    notes: tuple[str, ...] = ()
-    protocol: str = ""
+    notes: tuple[str, ...]
+    protocol: str
 
     @property
     def heading(self) -> str:
         """Title and protocol."""
-        return f"{self.title} ({self.protocol})" if self.protocol else self.title
+        return f"{self.title} ({self.protocol})"
 
 
 def renamed(grid: Grid, names: Mapping[str, str]) -> Grid:

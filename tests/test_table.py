@@ -615,7 +615,7 @@ def hostile_grid(names=HOSTILE):
         (Entry(name), Entry("−1.00 ± 0.10", Cell(mark=mark)))
         for name, mark in zip(names, [BEST, SECOND] * 4, strict=False)
     )
-    return Grid("; ".join(names), (("", *names[:1]),), ((names[-1], rows),), tuple(names))
+    return Grid("; ".join(names), (("", *names[:1]),), ((names[-1], rows),), tuple(names), "a protocol")
 
 
 class Texts(html.parser.HTMLParser):
@@ -679,7 +679,7 @@ def test_terminal_cuts_no_number_off():
     pairs = [f"pair {k}" for k in range(30)]
     row = (Entry("kd"), *(Entry(f"7{k}.00 ± 0.10") for k in range(30)))
     out = io.StringIO()
-    formats.terminal([Grid("t", (("", *pairs),), (("", (row,)),))], Console(file=out, width=80))
+    formats.terminal([Grid("t", (("", *pairs),), (("", (row,)),), (), "a protocol")], Console(file=out, width=80))
     assert all(entry.text in out.getvalue() for entry in row)
     assert "…" not in out.getvalue()
 
@@ -713,7 +713,7 @@ def test_latex_floats_are_as_wide_as_a_column_where_that_is_enough(pairs, wide):
 @given(st.lists(st.integers(1, 2 * formats.ROWS + 1), min_size=1, max_size=5))
 def test_latex_floats_hold_every_row_once_and_are_no_longer_than_a_page(sizes):
     blocks = [(f"part {b}", tuple((Entry(f"row {b} {k}"),) for k in range(size))) for b, size in enumerate(sizes)]
-    text = formats.latex([Grid("t", (("",),), tuple(blocks), ("a note",))])
+    text = formats.latex([Grid("t", (("",),), tuple(blocks), ("a note",), "a protocol")])
     pages = [re.findall(r"row (\d+) (\d+)", page) for page in text.split(r"\end{table}")[:-1]]
     assert [row for page in pages for row in page] == [
         (str(b), str(k)) for b, size in enumerate(sizes) for k in range(size)
