@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,8 +25,8 @@ class Marks:
         untested: why rows have no part in them, where any have none.
     """
 
-    by_row: Mapping[str, str] = field(default_factory=dict)
-    untested: tuple[str, ...] = ()
+    by_row: Mapping[str, str]
+    untested: tuple[str, ...]
 
 
 def marks_of(scores: Scores, column: Column, alpha: float) -> Marks:
@@ -40,7 +40,7 @@ def marks_of(scores: Scores, column: Column, alpha: float) -> Marks:
     seeds = {row: scores.of(row, column).keys() for row in scores.methods if scores.of(row, column)}
     enough = [row for row in seeds if len(seeds[row]) >= statistics.MIN_SEEDS]
     if not enough:
-        return Marks(untested=(FEW_SEEDS,) if seeds else ())
+        return Marks({}, (FEW_SEEDS,) if seeds else ())
     first = max(enough, key=lambda row: scores.worth(row, column))
     behind = scores.behind(first, column)
     tested = {row: found for row, found in behind.items() if not math.isnan(found[0])}
