@@ -29,7 +29,7 @@ class Difference:
 
     Attributes:
         n: matched values.
-        mean, std: of the difference; NaN where there are too few.
+        mean, std: of the difference; the latter NaN for one value.
         interval_t: of the mean, by Student's t.
         interval_bootstrap: of the mean, by percentiles of resamples.
         p: of the two-sided paired t test; NaN where there is none.
@@ -78,12 +78,12 @@ def paired_difference(difference: Array, generator: np.random.Generator) -> Diff
     """What the differences of two methods, one for each seed, tell.
 
     Args:
-        difference: `[n]`.
+        difference: `[n]`, at least one.
         generator: for the bootstrap.
     """
     return Difference(
         len(difference),
-        float(np.mean(difference)) if len(difference) else np.nan,
+        float(np.mean(difference)),
         std(difference),
         interval_t(difference),
         interval_bootstrap(difference, generator),
@@ -159,7 +159,7 @@ def holm(p: Array) -> Array:
     tested = np.flatnonzero(~np.isnan(p))
     order = tested[np.argsort(p[tested], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
 
 
