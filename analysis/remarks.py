@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.configs import machine_of, method_code_of, network_code_of, printable, torch_of, versions_of
 from analysis.logs import Logs
 from analysis.selection import CELL, CODE, NETWORK, Selection
+from benchmarks.words import counted
 
 MOST_NAMED = 3  # cells in a remark, or remarks in a message
 
@@ -24,7 +25,9 @@ def why_nothing(logs: Logs, selection: Selection) -> str:
     """Why no run counts, to end a message with: the first of what was lost in reading, and what was left out."""
     more = len(logs.notes) - MOST_NAMED
     lines = [*logs.notes[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
-    return "".join(f"\n  {line}" for line in lines) + selection.why_excluded
+    counts = selection.excluded["reason"].value_counts()
+    lines += [f"{counted(count, 'run')}: {reason}" for reason, count in counts.items()]
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def differences(logs: Logs, selection: Selection) -> list[str]:

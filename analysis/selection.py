@@ -19,7 +19,6 @@ import pandas as pd
 from analysis.configs import SGD, get, method_code_of, network_code_of, printable, settings_of, unusual_of
 from benchmarks import metrics
 from benchmarks.errors import UserError
-from benchmarks.words import counted
 from methods import unknown
 
 OPTIMIZER = "train.optimizer"  # the setting of another optimiser than everybody's
@@ -47,12 +46,6 @@ class Selection:
 
     cells: pd.DataFrame
     excluded: pd.DataFrame
-
-    @property
-    def why_excluded(self) -> str:
-        """A line for each reason, to end a message with."""
-        counts = self.excluded["reason"].value_counts()
-        return "".join(f"\n  {counted(count, 'run')}: {reason}" for reason, count in counts.items())
 
 
 def select(
