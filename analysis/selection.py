@@ -22,7 +22,6 @@ from benchmarks.errors import UserError
 from methods import unknown
 
 OPTIMIZER = "train.optimizer"  # the setting of another optimiser than everybody's
-TOP1 = {"last": "top1_last", "best": "top1_best"}  # epoch: column of the runs
 # What stands for a version in a row's name: of a method's own file, and of the files of network and data set.
 CODE, NETWORK = "code", "network/data"
 METHOD = "method"  # what stands there for the method, where a label is of several
@@ -75,8 +74,8 @@ def select(
         UserError: a name that no run has, or a protocol that none or several of the complete runs are.
     """
     runs = _asked(runs, methods, pairs, variants)
-    what, values = (TOP1[epoch], runs[TOP1[epoch]]) if measure == "top1" else (measure, _last(runs, measure))
-    runs = runs.assign(value=values)
+    what = f"top1_{epoch}" if measure == "top1" else measure
+    runs = runs.assign(value=runs[what] if measure == "top1" else _last(runs, measure))
     rows = zip(runs.index, runs.to_dict("records"), strict=True)
     reasons = {run_id: reason for run_id, run in rows if (reason := _unfit(run, what))}
     fit = runs.drop(index=list(reasons))
