@@ -82,19 +82,16 @@ def merge(logs: Sequence[Logs]) -> Logs:
     """Several sources as one. Of a run that more than one holds the complete record counts, else the last begun."""
     if len(logs) == 1:
         return logs[0]
-    candidates = pd.concat([each.runs.assign(_of=k, _rank=_rank(each.runs)) for k, each in enumerate(logs)])
-    candidates = candidates.sort_values(["_rank", "created", "_of"], ascending=[True, True, False], kind="stable")
+    candidates = pd.concat([each.runs.assign(_of=k) for k, each in enumerate(logs)])
+    candidates["_whole"] = candidates["state"] == "complete"
+    candidates = candidates.sort_values(["_whole", "created", "_of"], ascending=[True, True, False], kind="stable")
     runs = candidates[~candidates.index.duplicated(keep="last")]
     kept = [each.history[each.history["run_id"].isin(runs.index[runs["_of"] == k])] for k, each in enumerate(logs)]
     history = pd.concat(kept).sort_values(["run_id", metrics.EPOCH], ignore_index=True)
-    runs = runs.drop(columns=["_of", "_rank"]).sort_values(["created", "run_id"])
+    runs = runs.drop(columns=["_of", "_whole"]).sort_values(["created", "run_id"])
     runs.index = runs.index.astype(object)
     doubles = len(candidates) - len(runs)
     notes = [note for each in logs for note in each.notes]
     return Logs(
         runs, history, (*notes, *([f"runs in several sources, which count once: {doubles}"] if doubles else []))
     )
-
-
-def _rank(runs: pd.DataFrame) -> pd.Series:
-    return (runs["state"] == "complete").astype(int)
