@@ -5,12 +5,14 @@ Correlation: of two classes' logits over all evaluation images. Shown: the absol
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.cells import shown
 from analysis.figures.differences import LINE, wrapped
-from analysis.figures.inside import Inside, by_column, insides, left_out
+from analysis.figures.inside import Inside, insides, left_out
 from analysis.figures.settings import PlotConfig
 from analysis.figures.view import NothingToDraw, View
 from analysis.statistics import std
@@ -30,7 +32,8 @@ def draw(view: View, options: PlotConfig) -> Figure:
     top = max(float(each.max()) for matrix in matrices for each in matrix.values())
     titles = [_title(view, *each) for each in zip(cells, matrices, strict=True)]
     height = 2.1 + LINE * max(title.count("\n") - 1 for title in titles)
-    figure, axes = style.panels(by_column(cells), height=height, most=MOST)
+    counts = Counter(cell.column.name for cell in cells)
+    figure, axes = style.panels(list(counts.values()), height=height, most=MOST)
     for axis, title, found in zip(axes, titles, matrices, strict=True):
         image = axis.imshow(next(iter(found.values())), vmin=0, vmax=top, cmap=style.HEAT, interpolation="nearest")
         axis.set_title(title)

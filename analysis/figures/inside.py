@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,11 +65,6 @@ def insides(view: View, seed: int | None) -> list[Inside]:
 def left_out(view: View, cells: Sequence[Inside]) -> list[str]:
     """A note on cells whose runs wrote no arrays, where there are any."""
     return view.not_drawn({(cell.row, cell.column) for cell in cells}, view.rows, "for want of arrays")
-
-
-def by_column(cells: Sequence[Inside]) -> list[int]:
-    """How many of the cells, which come column by column, each column has."""
-    return list(Counter(cell.column.name for cell in cells).values())
 
 
 def _by_seed(view: View, row: str, column: Column, seed: int | None) -> dict[int, Arrays]:
