@@ -19,15 +19,13 @@ from analysis.figures.view import NothingToDraw, View, spread
 from benchmarks import style
 from benchmarks.errors import UserError
 
-Sizes = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class Setting:
     """Block sizes of all matched stages, and what was measured with them in a row of the view."""
 
     row: str
-    sizes: Sizes
+    sizes: tuple[int, ...]
     cell: Cell
 
 

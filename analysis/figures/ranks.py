@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -115,7 +114,7 @@ def _methods(axis: Axes, ranked: Sequence[tuple[float, str]], below: float) -> N
         (rank, name, len(ranked) + 0.1, "left", below + 0.5 * k)
         for k, (rank, name) in enumerate(reversed(ranked[half:]))
     ]
-    for rank, name, edge, side, y in itertools.chain(left, right):
+    for rank, name, edge, side, y in left + right:
         axis.plot([rank, rank, edge], [0, y, y], color="black", linewidth=0.7)
         gap = -0.05 if side == "right" else 0.05
         axis.text(
