@@ -51,10 +51,10 @@ def train(
     Raises:
         Interrupted: by a signal; everything is saved.
     """
-    jobs: dict[str, Job] = {}
+    run, jobs = dataclasses.replace(plan.run, seed=seed), dict[str, Job]()
     while left := [variant for variant in variants if variant.label not in jobs]:
         Interruption.heed()
-        distillation = Distillation(plan.of_seed(seed), left, bench.console, leave_taken=True)
+        distillation = Distillation(run, left, bench.console, leave_taken=True)
         jobs |= {job.config.label: job for job in distillation.train(bench, observers) if not job.taken}
         if len(jobs) < len(variants):
             time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -77,10 +77,6 @@ class Plan:
         """A variant by what `pick` decides."""
         return self.space.draft(self.base, pick)
 
-    def of_seed(self, seed: int) -> RunConfig:
-        """The trials' configuration with another seed."""
-        return dataclasses.replace(self.run, seed=seed)
-
     def settings(self) -> dict[str, Any]:
         """What all who join the study must agree on: it decides what a score means."""
         base = self.base.resolve(self.base.variant)
