@@ -88,11 +88,6 @@ class Draft:
                     if self._is_open(key, search, index):
                         self._pick(key, name, search, index)
 
-    def search_all(self) -> None:
-        """Pick every field of the method that has a range."""
-        fields = dataclasses.fields(self.variant.method)
-        self.search(*(field.name for field in fields if field.metadata["search"] is not None))
-
     def choose(self, key: str, *choices: Any) -> None:
         """Pick a field from choices of the space's own."""
         if self._acts(key):

@@ -6,6 +6,7 @@ it, that is `aftkd_own`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,8 @@ def own_of(method: str) -> Space:
 
 def own(draft: Draft) -> None:
     """The method's own hyper-parameters."""
-    draft.search_all()
+    fields = dataclasses.fields(draft.variant.method)
+    draft.search(*(field.name for field in fields if field.metadata["search"] is not None))
 
 
 @_space(method="aftkd")
