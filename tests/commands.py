@@ -51,10 +51,10 @@ def first_digits(part: Part, size: int) -> Split:
 
 
 @contextlib.contextmanager
-def few_digits(train: int = 400, test: int = 70) -> Iterator[None]:
+def few_digits(train: int = 400) -> Iterator[None]:
     """Within it the data set has some of its images only, for speed."""
     whole = digits.load
-    few = {part: first_digits(part, size) for part, size in (("train", train), ("test", test))}
+    few = {part: first_digits(part, size) for part, size in (("train", train), ("test", 70))}
     digits.load = few.__getitem__
     try:
         yield
