@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -163,13 +162,11 @@ class InjectedConfig(MethodConfig):
 
 
 @contextlib.contextmanager
-def injected(cls: type[Method[Any]], name: str = "injected") -> Iterator[None]:
+def injected(cls: type[Method[Any]]) -> Iterator[None]:
     """Within it `cls` is a registered method."""
     methods.available()
-    fields = [("name", str, option(name, "a method of the tests"))]
-    config = dataclasses.make_dataclass("Config", fields, bases=(InjectedConfig,), frozen=True)
-    methods.register(name, config, summary="of the tests", reference=None)(cls)
+    methods.register("injected", InjectedConfig, summary="of the tests", reference=None)(cls)
     try:
         yield
     finally:
-        registry._METHODS.pop(name)
+        registry._METHODS.pop("injected")
