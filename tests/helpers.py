@@ -38,9 +38,9 @@ OF_UNEQUAL_WIDTH = {
 IMPOSSIBLE = {"kdsvd": (OF_UNEQUAL_WIDTH, "equal width"), "fsp": (OF_UNEQUAL_WIDTH, "equally many channels")}
 
 
-def info(num_classes: int = 10, side: int = 32) -> DataInfo:
-    """A data set of so many classes, of images of so many pixels a side."""
-    return dataclasses.replace(INFO["digits"], num_classes=num_classes, side=side)
+def info(num_classes: int = 10) -> DataInfo:
+    """A data set of so many classes."""
+    return dataclasses.replace(INFO["digits"], num_classes=num_classes)
 
 
 def random_features(
