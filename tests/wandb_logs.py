@@ -52,11 +52,8 @@ def log(
     folder: Path,
     rows: Sequence[Mapping[str, Any]] = (),
     *,
-    id: str = "run1",
     config: Mapping[str, Any] | None = None,
     summary: Mapping[str, Any] | None = None,
-    mode: str = "offline",
-    project: str = "tests",
     define: Mapping[str, str] | None = None,
 ) -> Path:
     """Log a run as `benchmarks.tracking` does; returns its folder.
@@ -64,19 +61,19 @@ def log(
     Args:
         folder: where W&B's files go.
         rows: of the history.
-        id, config, summary, mode, project: of the run.
+        config, summary: of the run.
         define: metrics whose summary is not their last value, as {"loss": "min"}.
     """
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_machine_info=True
     )
     run = wandb.init(
-        project=project,
-        id=id,
-        name=f"name of {id}",
+        project="tests",
+        id="run1",
+        name="name of run1",
         group="a group",
         dir=folder,
-        mode=mode,  # type: ignore[arg-type]
+        mode="offline",
         config=dict(config or {}),
         reinit="create_new",
         settings=settings,
