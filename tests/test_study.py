@@ -614,7 +614,8 @@ def test_figures_are_the_same_bytes_each_time_whatever_a_study_is_called(tmp_pat
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
 
 
-def test_importances_need_trials_and_say_what_their_deviation_is(capsys):
+def test_importances_need_trials_and_say_what_their_deviation_is(monkeypatch, capsys):
+    monkeypatch.setattr(findings, "NUM_FORESTS", 2)  # each takes a fifth of a second
     few, enough = tried(findings.LEAST_TRIALS - 1), tried(findings.LEAST_TRIALS)
     console = make_console()
     assert few.importances() == {}
