@@ -56,7 +56,8 @@ class Against:
         unit: of the differences.
         on_pairs: over the seeds of each pair.
         over_pairs: over pairs.
-        ranked, ranks: the methods that are ranked, and their ranks; None for fewer than two.
+        ranks: the test of these ranks; None for fewer than two methods.
+        mean_ranks: of each method that is ranked.
     """
 
     protocol: str
@@ -64,8 +65,8 @@ class Against:
     unit: str
     on_pairs: tuple[OnPair, ...]
     over_pairs: tuple[OverPairs, ...]
-    ranked: tuple[str, ...]
     ranks: RankTest | None
+    mean_ranks: Mapping[str, float]
 
 
 def against(
@@ -82,13 +83,16 @@ def against(
     others = [row for row in scores.rows if row != reference]
     over_pairs = [_over_pairs(scores, row, reference) for row in others]
     adjusted = statistics.holm(np.array([each.p for each in over_pairs]))
+    worth = scores.worth_on_pairs()
+    ranks = statistics.rank_test(worth.to_numpy(), alpha) if len(worth.columns) > 1 else None
     return Against(
         protocol,
         reference,
         scores.measure.unit,
         tuple(_on_pairs(scores, others, reference, generator)),
         tuple(replace(each, p=float(p)) for each, p in zip(over_pairs, adjusted, strict=True)),
-        *_ranks(scores, alpha),
+        ranks,
+        dict(zip(worth.columns, ranks.mean_ranks, strict=True)) if ranks else {},
     )
 
 
@@ -121,13 +125,6 @@ def _over_pairs(scores: Scores, row: str, reference: str) -> OverPairs:
         statistics.improvement(*worth),
         statistics.improvement_interval(*worth),
     )
-
-
-def _ranks(scores: Scores, alpha: float) -> tuple[tuple[str, ...], RankTest | None]:
-    worth = scores.worth_on_pairs()
-    if len(worth.columns) < 2:
-        return (), None
-    return tuple(scores.on_every_pair), statistics.rank_test(worth.to_numpy(), alpha)
 
 
 def grids(result: Against, names: Mapping[str, str]) -> list[Grid]:
@@ -176,19 +173,13 @@ def _grid_over_pairs(result: Against, called: Called) -> Grid:
             _p(each.p, "too few pairs"),
             number(each.improvement),
             _interval(each.interval),
-            number(_rank(result, each.row), digits=1),
+            number(result.mean_ranks.get(each.row, math.nan), digits=1),
         )
         for each in result.over_pairs
     )
     head = ("method", "pairs", "difference", "p", "P(better)", f"{CONFIDENCE:.0%}, Wilson", "mean rank")
     title = f"against {called(result.reference)} over all pairs"
     return Grid(title, (head,), (("", rows),), _notes_over_pairs(result, called), result.protocol)
-
-
-def _rank(result: Against, row: str) -> float:
-    if result.ranks is None or row not in result.ranked:
-        return math.nan
-    return float(result.ranks.mean_ranks[result.ranked.index(row)])
 
 
 def _notes_over_pairs(result: Against, called: Called) -> tuple[str, ...]:
@@ -203,9 +194,10 @@ def _notes_over_pairs(result: Against, called: Called) -> tuple[str, ...]:
     if result.ranks is None or math.isnan(result.ranks.friedman_p):
         notes.append("too few methods or pairs to test the ranks")
     else:
-        own = f", {reference} {_rank(result, result.reference):.1f}" if result.reference in result.ranked else ""
+        rank = result.mean_ranks.get(result.reference)
+        own = "" if rank is None else f", {reference} {rank:.1f}"
         notes.append(
-            f"mean rank: among {len(result.ranked)} methods with a value on every pair{own}; "
+            f"mean rank: among {len(result.mean_ranks)} methods with a value on every pair{own}; "
             f"Friedman p = {result.ranks.friedman_p:.2g}; "
             f"critical difference {result.ranks.critical_difference:.2f} (Nemenyi)"
         )
