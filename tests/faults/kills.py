@@ -7,12 +7,13 @@ killed with all that it started; then the same command goes on, to be killed aga
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def try_kills(workload: Workload, folder: Path, kills: int, seed: int) -> Record
     """Kill a workload at random moments, as often as `kills` says."""
     expected, seconds = undisturbed(workload, folder / "undisturbed")
     draw, record = random.Random(seed), Record()
-    for place in _folders(folder):
+    for number in itertools.count():
+        place = folder / f"killed{number}"
         _fresh(workload, place)
         most = min(workload.most, kills - record.tried)
         killed = _kill_until_done(workload, place, draw, seconds, most)
@@ -124,15 +126,8 @@ def try_kills(workload: Workload, folder: Path, kills: int, seed: int) -> Record
             record.lost += 1
             record.notes.append(f"{place}: status {status}, or another outcome than undisturbed; see log.txt there")
         if record.tried >= kills:
-            return record
-    raise AssertionError("never")
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    number = 0
-    while True:
-        yield folder / f"killed{number}"
-        number += 1
+            break
+    return record
 
 
 def _kill_until_done(workload: Workload, folder: Path, draw: random.Random, seconds: float, most: int) -> int:

@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import wandb.sdk.launch.inputs.internal  # noqa: F401  every run loads it, which takes as long as a short training
 from commands import TINY, merge, without_times
 from faults import searches
@@ -64,10 +63,7 @@ def _decode(folder: Path) -> int:
 
 
 def _data(folder: Path) -> None:
-    (folder / "data").mkdir()
-    copy = Copy()
-    for part in PARTS:
-        pq.write_table(copy.table(part), folder / "data" / f"{part}.parquet")
+    Copy().parquet(folder / "data")
 
 
 def results(folder: Path) -> dict[str, Any]:
