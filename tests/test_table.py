@@ -36,7 +36,6 @@ from analysis.table import COMMAND
 from analysis.tables import compare
 from benchmarks.cli import main
 from benchmarks.config import DataConfig, TrainConfig
-from benchmarks.errors import UserError
 
 VGG, WRN, MOBILE = "vgg13_vgg8", "wrn40_2_wrn16_2", "vgg13_mobilenetv2"
 SCORES = {
@@ -591,11 +590,6 @@ def test_statistics_are_reproducible_and_follow_the_seed():
     assert one != other
 
 
-def test_an_unknown_reference_is_refused():
-    with pytest.raises(UserError, match=r"(?s)compare: .*'dk'.*closest: kd"):
-        compare(logs_of(grid(SCORES)), Layout(compare="dk"))
-
-
 # Formats
 
 HOSTILE = [
@@ -1090,7 +1084,7 @@ def test_command_writes_the_format_of_the_suffix_and_the_provenance(name, begins
         (["measure=ece"], "no ece in its summary"),
         (["published=some"], "published"),
         (["methods=[dk]"], "closest: kd"),
-        (["compare=dk"], "closest: kd"),
+        (["compare=dk"], "compare: unknown row in these tables 'dk'\n  closest: kd"),
         (["baseline=dk"], "closest: kd"),
         (["protocol=imagenet"], "cifar100 test 2 epochs"),
         (["metod=kd"], "methods"),
