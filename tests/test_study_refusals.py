@@ -34,7 +34,6 @@ IMPOSSIBLE = [
     (["space=kd", "trials=0"], "trials=0 must be at least 1"),
     (["space=kd", "seeds=0"], "seeds"),
     (["space=kd", "seeds=[0,-1]"], "seeds=-1 must be at least 0"),
-    (["space=crd", "method=crd", "method.num_negatives=512"], "method.num_negatives=512"),
     (["space=kd", "storage=sqlite:////proc/none/studies.db"], "storage=sqlite:////proc/none/studies.db"),
     (["space=kd", "storage=postgresql://kd:secret@127.0.0.1:9/none"], "storage=postgresql://kd:***@127.0.0.1:9"),
     (["space=kd", "storage=postgresql://kd:my@secret@127.0.0.1:9/none"], "written %40"),
