@@ -11,7 +11,7 @@ from logged import grid, logged, logs_of
 
 from analysis import parquet
 from analysis.export import COMMAND
-from analysis.logs import Logs, load, merge
+from analysis.logs import Logs, assemble, load, merge
 from analysis.places import without_places
 from analysis.runs import LoggedRun, column
 from benchmarks.cli import main
@@ -37,7 +37,7 @@ def test_a_file_holds_both_tables(tmp_path_factory, metrics, config, notes):
     path = tmp_path_factory.mktemp("parquet") / "logs.parquet"
     runs = [LoggedRun(f"r{k}", history=histories(each), config=config) for k, each in enumerate(metrics)]
     runs += [logged(seed=5), LoggedRun("without history", created=1.5)]
-    logs = Logs(logs_of(runs).runs, logs_of(runs).history, tuple(notes))
+    logs = assemble(runs, notes)
     parquet.save(logs, path)
     back = load([str(path)])
     pd.testing.assert_frame_equal(back.runs.drop(columns="config"), logs.runs.drop(columns="config"))
