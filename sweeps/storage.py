@@ -154,9 +154,9 @@ def hidden(url: str) -> str:
 
 
 def _open_sqlite(url: URL) -> BaseStorage:
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        _check_pages(url.database)
+    path = Path(url.database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _check_pages(path)
     storage = _create(url, {"connect_args": {"timeout": SECONDS_FOR_A_LOCK}})
     # Optuna reads a trial's state, then writes it: without a lock from the start two workers can draw one trial.
     sqlalchemy.event.listen(storage.engine, "connect", _begin_no_transactions)
@@ -165,7 +165,7 @@ def _open_sqlite(url: URL) -> BaseStorage:
     return storage
 
 
-def _check_pages(path: str) -> None:
+def _check_pages(path: Path) -> None:
     """Let SQLite look at all that it holds.
 
     Raises:
