@@ -22,7 +22,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from benchmarks.files import write_atomically
+from benchmarks.files import write_atomically, write_text
+from benchmarks.hashing import short_hash
 
 Name = TypeVar("Name", bound=Hashable)  # of what has a look
 COLUMN, TEXT = 3.4, 7.0  # inches: width of a column and of the text in a paper of two columns
@@ -72,6 +73,8 @@ SETTINGS: Any = {
     "text.parse_math": False,  # a label may hold a dollar sign
 }
 MISSING = re.compile(r"Glyph (\d+) .* missing from")  # matplotlib's warning
+CLIPPING = re.compile(r'<clipPath id="(p\w{10})">(.*?)</clipPath>', re.DOTALL)
+CLIPPED = re.compile(r"\bp\w{10}\b")
 # What would say when a file was made.
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -96,14 +99,20 @@ def save(figure: Figure, path: Path) -> None:
         UserError: the file cannot be written.
     """
     form = path.suffix[1:].lower()
-    write_atomically(path, lambda to: _print(figure, to, form))
+    if form == "svg":
+        write_text(path, svg(figure))
+    else:
+        write_atomically(path, lambda to: _print(figure, to, form))
 
 
 def svg(figure: Figure) -> str:
     """A figure as an SVG document."""
     out = io.BytesIO()
     _print(figure, out, "svg")
-    return out.getvalue().decode()
+    document = out.getvalue().decode()
+    # matplotlib names clipping paths by their unrounded corners, whose last bits are not the same each time.
+    names = {name: f"p{short_hash(path)}" for name, path in CLIPPING.findall(document)}
+    return CLIPPED.sub(lambda found: names.get(found[0], found[0]), document)
 
 
 def _print(figure: Figure, to: Any, form: str) -> None:
