@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -837,11 +838,15 @@ def archive(tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> byte
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("existing", [True, False])
 def test_a_download_is_loaded_and_needs_no_network_again(
-    tmp_path: Path, cache: Path, copy: Copy, archive: bytes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, copy: Copy, archive: bytes, monkeypatch: pytest.MonkeyPatch, existing: bool
 ) -> None:
+    if existing:
+        (tmp_path / "root").mkdir()
     with monkeypatch.context() as patch:
         serve(patch, archive)
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # from another disk nothing can be renamed
         assert_is(load(tmp_path / "root", cache), copy)
     assert_is(load(tmp_path / "root", cache), copy)  # without network
 
