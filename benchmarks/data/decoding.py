@@ -97,8 +97,6 @@ def parquet_source(
 def _shards(folder: Path, name: str) -> list[Path]:
     """The parquet files of a part, all of them or none."""
     files = sorted(folder.glob(f"{name}*.parquet"))
-    if len(files) == 1 and "-of-" not in files[0].name:
-        return files
     for total in {match[1] for path in files if (match := re.search(r"-of-(\d+)", path.name))}:
         for k in range(int(total)):
             shard = f"{name}-{k:0{len(total)}}-of-{total}"  # and a hash, at times
