@@ -105,7 +105,7 @@ class Cohort:
         every_steps: int | None = None,
         taught: Tensor | None = None,
     ) -> None:
-        self.teaching, self.seats, self.batches, self.evaluation = teaching, list(seats), batches, evaluation
+        self.teaching, self.seats, self.batches, self.evaluation = teaching, seats, batches, evaluation
         self.train, self.observers, self.every_steps, self.taught = train, observers, every_steps, taught
         graphs = graphs_of(train, batches.device)
         self.launch = Launcher(teaching, batches, graphs, self._notice, train.compiles)
