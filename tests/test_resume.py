@@ -156,7 +156,7 @@ def test_an_interrupted_epoch_took_the_time_of_both_processes(distil, output):
         assert distil("method=none") == 143
     assert distil("method=none") == 0
     first, second = (row["time/epoch_s"] for row in result(output, "none")["history"])
-    assert first > 1 > second
+    assert 1000 > first > 1 > second
 
 
 def test_who_waited_for_anothers_pretraining_has_none_of_its_time(distil, output):
