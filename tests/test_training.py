@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import hashlib
+import json
 import math
 import signal
 import time
@@ -21,6 +23,7 @@ from benchmarks import metrics, models
 from benchmarks.config import Precision
 from benchmarks.data import UPRIGHT, Batch, EvaluationBatches
 from benchmarks.errors import Interrupted
+from benchmarks.streams import derive, global_stream, stream
 from benchmarks.tensors import tensors_sha256
 from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
@@ -46,6 +49,19 @@ DATA = SCHOOL.data
 
 
 # What is compared
+
+
+@given(st.integers(0, 2**63 - 1), st.lists(st.sampled_from(["order", "augmentation", 0, 7]), max_size=3))
+def test_a_stream_begins_where_the_hash_of_its_purpose_says(seed, purpose):
+    """In whatever version: runs of one seed are paired, also those of years."""
+    digest = hashlib.sha256(f"[{', '.join([str(seed), *map(json.dumps, purpose)])}]".encode()).hexdigest()
+    assert derive(seed, *purpose) == int(digest[:16], 16) // 2 < 2**63
+    numbers = torch.rand(3, generator=stream(seed, *purpose))
+    assert torch.equal(numbers, torch.rand(3, generator=torch.Generator().manual_seed(derive(seed, *purpose))))
+    before = torch.get_rng_state()
+    with global_stream(seed, *purpose):
+        assert torch.equal(torch.rand(3), numbers)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_students_of_one_seed_begin_alike_whatever_their_method():
