@@ -551,6 +551,14 @@ def test_no_training_goes_on_under_a_signal_that_was_noted_before(tmp_path):
     assert students.step == 12
 
 
+def test_a_second_interrupt_ends_what_the_first_was_to_let_finish():
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.signum == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     train = dataclasses.replace(SHORT.train, threads=torch.get_num_threads())
