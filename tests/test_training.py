@@ -443,6 +443,26 @@ def test_history_has_a_row_an_epoch_with_every_metric(tmp_path):
             assert row["train/loss"] == pytest.approx(total, rel=0.05)
 
 
+def test_networks_compute_in_the_precision_of_the_training_in_every_stage_and_in_evaluations(tmp_path):
+    train, seen = dataclasses.replace(TRAIN, epochs=1, batch_size=4, milestones=[], precision=Precision.bf16), {}
+
+    def watch(who, network):
+        def note(module, images, output):
+            seen.setdefault((who, network.training), set()).add(output.dtype)
+
+        next(each for each in network.modules() if isinstance(each, torch.nn.Conv2d)).register_forward_hook(note)
+
+    taught = teacher()
+    students = School(train, num_train=4, classes=CLASSES).cohort(["kd", "fsp"], tmp_path, taught)
+    watch("teacher", taught)
+    for seat in students.seats:
+        watch(seat.member.name, seat.member.network)
+    students.run()
+    assert len(students.seats[1].member.pretraining_history) == 1
+    moments = [("teacher", False), *((name, mode) for name in ("kd", "fsp") for mode in (True, False))]
+    assert seen == {moment: {torch.bfloat16} for moment in moments}
+
+
 def test_throughput_is_that_of_the_steps_and_an_epochs_time_is_that_of_all(tmp_path, monkeypatch):
     clock, evaluated = [0.0], EvaluationBatches.__iter__
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
