@@ -5,9 +5,11 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ from benchmarks.tensors import tensors_sha256
 from benchmarks.training import contract
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Observer
-from benchmarks.training.device import autocast
+from benchmarks.training.device import autocast, peak_gib
 from benchmarks.training.evaluate import figures, logits_of
 from benchmarks.training.meter import Meter
 from benchmarks.training.signals import Interruption
@@ -461,6 +463,13 @@ def test_networks_compute_in_the_precision_of_the_training_in_every_stage_and_in
     assert len(students.seats[1].member.pretraining_history) == 1
     moments = [("teacher", False), *((name, mode) for name in ("kd", "fsp") for mode in (True, False))]
     assert seen == {moment: {torch.bfloat16} for moment in moments}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's peak")
+def test_the_peak_of_memory_on_a_cpu_is_the_processs_in_gib():
+    (kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    found = peak_gib(CPU)
+    assert 0.99 * int(kib) / 2**20 <= found < 100 * int(kib) / 2**20
 
 
 def test_throughput_is_that_of_the_steps_and_an_epochs_time_is_that_of_all(tmp_path, monkeypatch):
