@@ -264,27 +264,29 @@ def test_every_term_reaches_the_student(name):
 
 
 def test_a_step_is_sgd_on_the_weighted_sum_of_the_terms():
-    """Against the same step written out: weights, momentum, decay on all parameters."""
+    """Against the same step written out: weights and their schedule, momentum, decay on all parameters."""
     train = dataclasses.replace(TRAIN, lr=0.05)
-    student, network = member("kd", train=train), teacher()
+    student, network = member("kd", Schedule.linear, train), teacher()
     twin = models.create("resnet8", CLASSES)
     twin.load_state_dict(student.network.state_dict())
     twin.train().to(memory_format=torch.channels_last)
     velocity = [torch.zeros_like(p) for p in twin.parameters()]
     for step, batch in enumerate(epoch_of(batches(), 0)):
         student.advance(step)
+        _, factor = student.main.schedule.factors.tolist()
         student.step(batch, partial(teaching(network).shows, student.needs, batch), step)
         logits = twin(batch.images)
         with torch.no_grad():
             soft = (network(batch.images) / 4).softmax(1)
         kd = (soft * (soft.log() - (logits / 4).log_softmax(1))).sum(1).mean() * 16
         gradients = torch.autograd.grad(
-            0.1 * F.cross_entropy(logits, batch.targets) + 0.9 * kd, list(twin.parameters())
+            0.1 * F.cross_entropy(logits, batch.targets) + 0.9 * factor * kd, list(twin.parameters())
         )
         with torch.no_grad():
             for p, g, v in zip(twin.parameters(), gradients, velocity, strict=True):
                 v.mul_(0.9).add_(g + 5e-4 * p)
                 p.sub_(0.05 * v)
+    assert 0 < factor < 0.9
     for ours, expected in zip(student.network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
