@@ -317,6 +317,19 @@ def test_a_teacher_that_is_not_what_is_claimed_fails_those_that_need_it_alone(su
     assert result(output, "none")["status"] == "complete"
 
 
+def test_an_error_about_nobody_fails_all_where_none_has_a_teacher(suite, monkeypatch, capsys):
+    tried = []
+
+    def rehearse(self, what, students, specs):
+        assert not tried
+        tried.append(students)
+        raise RunFailed("no room")
+
+    monkeypatch.setattr(Workbench, "rehearse", rehearse)
+    assert suite("methods=[none]") == 1
+    assert "none: no room" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
