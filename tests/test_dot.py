@@ -24,6 +24,7 @@ from benchmarks.training.build import specs_of
 from benchmarks.training.optimizers import DOT, optimizer_of
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+ONES = torch.ones(3)
 
 
 def train(delta, optimizer=Optimizer.dot):
@@ -44,7 +45,7 @@ class Toy(torch.nn.Module):
     def losses(self, x, target, hint):
         hidden = torch.tanh(x @ self.body)
         task = F.cross_entropy(hidden @ self.head, target)
-        return torch.stack([(hidden @ self.connector - hint).square().mean(), task, hidden.square().mean()])
+        return (hidden @ self.connector - hint).square().mean(), task, hidden.square().mean()
 
 
 def batch(step):
@@ -79,7 +80,7 @@ def written_out(toy, delta, num_steps):
 
 def descend(toy, optimizer, num_steps, begin=0):
     for step in range(begin, begin + num_steps):
-        optimizer.descend(toy.losses(*batch(step)))
+        optimizer.descend(torch.stack(toy.losses(*batch(step))), ONES)
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.05, 0.09])
@@ -113,10 +114,10 @@ def test_plain_sgd_is_torchs_to_the_bit_and_goes_on_from_its_state(momentum):
         optimizer = optimizer_of(ours.parameters(), settings, ("hint", "ce", "size"))
         if state is not None:
             optimizer.load_state_dict(state)
-        optimizer.descend(ours.losses(*batch(step)))
+        optimizer.descend(torch.stack(ours.losses(*batch(step))), ONES)
         state = optimizer.state_dict()
         torchs.zero_grad()
-        theirs.losses(*batch(step)).sum().backward()
+        torch.stack(theirs.losses(*batch(step))).sum().backward()
         torchs.step()
     assert same(dict(ours.state_dict()), dict(theirs.state_dict()))
 
@@ -160,7 +161,7 @@ def test_parameters_may_lie_in_any_layout_and_change_it_where_a_state_is_continu
                 convolution.load_state_dict(states[0])
                 optimizer.load_state_dict(states[1])
             for step in (2 * k, 2 * k + 1):
-                optimizer.descend(losses(step))
+                optimizer.descend(losses(step), ONES[:2])
             states = convolution.state_dict(), optimizer.state_dict()
         return convolution.weight
 

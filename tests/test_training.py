@@ -27,7 +27,7 @@ from benchmarks.data import UPRIGHT, Batch, EvaluationBatches
 from benchmarks.errors import Interrupted
 from benchmarks.streams import derive, global_stream, stream
 from benchmarks.tensors import tensors_sha256
-from benchmarks.training import contract
+from benchmarks.training.autograd import leaves_by_term
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.cohort import Observer
 from benchmarks.training.device import autocast, peak_gib
@@ -259,7 +259,7 @@ def test_every_term_reaches_the_student(name):
     student, batch = member(name), next(epoch_of(batches(), 0))
     batch = Batch.join([batch] * len(student.views))
     losses, _ = student.losses(batch, partial(teaching().shows, student.needs, batch))
-    for leaves in contract._learning_by(losses):
+    for leaves in leaves_by_term(losses):
         assert not leaves.isdisjoint(student.network.parameters())
 
 

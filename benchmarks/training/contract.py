@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.config import TrainConfig
 from benchmarks.data import Batch, TrainBatches
 from benchmarks.errors import RunFailed, UserError, first_line
-from benchmarks.training.autograd import leaves_from
+from benchmarks.training.autograd import leaves_by_term
 from benchmarks.training.build import build_cohort, build_network, frozen
 from benchmarks.training.device import seconds
 from benchmarks.training.graphs import graphs_of
@@ -119,7 +119,7 @@ def _check_stage(
     drawn = global_draws(batch.targets)
     try:
         losses, _ = member.losses(batch, lambda: shown, step)
-        learning = _learning_by(losses)
+        learning = leaves_by_term(losses)
         _check_optimised(member, set().union(*learning), step)
         member.advance(step)
         member.step(batch, lambda: shown, step)
@@ -144,11 +144,6 @@ def _place(error: Exception, member: Member) -> str:
     file = getattr(sys.modules.get(type(member.method).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"\n  {file}, line {lines[-1]}" if lines else ""
-
-
-def _learning_by(losses: Tensor) -> list[set[Tensor]]:
-    """For each of the terms, stacked to `losses`, what learns by it."""
-    return [leaves_from(node) for node, _ in losses.grad_fn.next_functions] if losses.grad_fn else []
 
 
 def _tensors(features: Features | None) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.sgd import sgd
 
 from benchmarks.config import Optimizer, TrainConfig
+from benchmarks.training.autograd import leaves_by_term
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -96,10 +97,10 @@ class Plain(torch.optim.Optimizer):
 class SGD(Plain):
     """Torch's, with momentum and weight decay."""
 
-    def descend(self, losses: Tensor) -> None:
-        """One step down the sum of weighted losses, `[terms]`."""
+    def descend(self, losses: Tensor, weights: Tensor) -> None:
+        """One step down the weighted sum of losses, both `[terms]`."""
         self.zero_grad(set_to_none=True)
-        losses.sum().backward()
+        (losses * weights).sum().backward()
         self.move()
 
     def move(self) -> None:
@@ -123,12 +124,22 @@ class DOT(Plain):
         self.task, self.delta = task, train.delta
         self._gradients: tuple[Gradients, Gradients] = ((), ())
 
-    def descend(self, losses: Tensor) -> None:
-        """One step down the sum of weighted losses, `[terms]`."""
-        parameters = self.param_groups[0]["params"]
-        others = torch.cat([losses[: self.task], losses[self.task + 1 :]]).sum()
-        of_task = torch.autograd.grad(losses[self.task], parameters, retain_graph=True, allow_unused=True)
-        self._gradients = of_task, torch.autograd.grad(others, parameters, allow_unused=True)
+    def descend(self, losses: Tensor, weights: Tensor) -> None:
+        """One step down the weighted sum of losses, both `[terms]`; the losses as terms were stacked."""
+        weighted, parameters = losses * weights, self.param_groups[0]["params"]
+        others = torch.cat([weighted[: self.task], weighted[self.task + 1 :]]).sum()
+        reached = leaves_by_term(losses)
+        by_task, by_others = reached.pop(self.task), set().union(*reached)
+
+        def gradients(loss: Tensor, leaves: set[Tensor], again: bool) -> Gradients:
+            found = torch.autograd.grad(loss, parameters, retain_graph=again, allow_unused=True)
+            # Behind a stack of losses a part of them gives zeros to what only the others reach.
+            return tuple(each if p in leaves else None for each, p in zip(found, parameters, strict=True))
+
+        self._gradients = (
+            gradients(weighted[self.task], by_task, again=True),
+            gradients(others, by_others, again=False),
+        )
         self.move()
 
     def move(self) -> None:

@@ -70,7 +70,7 @@ class Stage:
             what they were multiplied by, `[terms]`.
         """
         weights = self.weights * self.schedule.factors
-        self.optimizer.descend(losses * weights)
+        self.optimizer.descend(losses, weights)
         self.schedule.observe(losses.detach())
         return weights
 
