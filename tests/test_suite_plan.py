@@ -11,7 +11,7 @@ from helpers import IMPOSSIBLE
 import methods
 from benchmarks import data, models
 from benchmarks.cli import compose_config
-from benchmarks.files import write_record
+from benchmarks.files import read_record, write_record
 from benchmarks.identity import LONGEST_NAME, hardware
 from benchmarks.suite import memory
 from benchmarks.suite.command import COMMAND
@@ -19,6 +19,8 @@ from benchmarks.suite.config import SuiteConfig
 from benchmarks.suite.estimate import Rates, effort_of_students, effort_of_teacher
 from benchmarks.suite.grid import cohorts
 from benchmarks.suite.plan import Plan
+from benchmarks.suite.publish import publish
+from benchmarks.suite.states import PLAN
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.build import build_member, feature_spec, frozen
 
@@ -211,6 +213,13 @@ def test_what_does_not_fit_is_planned_as_several_tasks(monkeypatch, tmp_path):
     assert (second.name, second.labels) == ("resnet14_resnet8_seed_0-2", ["at"])
     (teacher,) = plan.teacher_tasks
     assert first.after == second.after == teacher
+    publish(plan)
+    written = read_record(plan.place / PLAN)
+    assert written["tasks"].keys() == {teacher, first.name, second.name}
+    assert [[run["task"] for run in row["runs"]] for row in written["rows"]] == [
+        [teacher],
+        [first.name, first.name, second.name],
+    ]
 
 
 def test_tasks_of_networks_with_long_names_are_told_apart(monkeypatch, tmp_path):
