@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
+import torch
 from commands import at_step, few_digits, merge, poison_test_images, run
 from light import assert_light
 from optuna.distributions import FloatDistribution
@@ -28,7 +29,7 @@ from analysis.logs import load
 from benchmarks.cli import compose_config, main
 from benchmarks.console import make_console
 from benchmarks.data import EvaluationBatches, cifar100
-from benchmarks.errors import Interrupted, RunFailed
+from benchmarks.errors import Interrupted, RunFailed, UserError
 from benchmarks.files import read_record
 from benchmarks.training.signals import Interruption
 from sweeps import fair, findings, objective, plots, processes, show
@@ -560,6 +561,16 @@ def test_a_trial_that_diverges_counts_and_is_never_the_best(tmp_path, capsys):
     assert all("not finite" in trial.user_attrs["failure"] for trial in diverged)
     assert {trial.number for trial in diverged} == {t.number for t in trials if t.params["degree"] > 0.5}
     assert "not finite" in capsys.readouterr().out
+
+
+def test_a_plan_has_the_first_seed_its_share_of_the_threads_and_seeds_enough_for_its_pruner(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    words = [word for word in QUICK if not word.startswith("train.threads")]
+    words += ["train.device=cpu", "space=kd", "workers=2", "pruner=wilcoxon"]
+    plan = plan_of(*words, "seeds=[3,5,9,4]")
+    assert (plan.run.seed, plan.fresh_seeds, plan.run.train.threads) == (3, [10], 3)
+    with pytest.raises(UserError, match="fewer than 4"):
+        plan_of(*words, "seeds=[3,5,9]")
 
 
 @pytest.mark.slow
