@@ -8,7 +8,7 @@ import importlib
 import math
 import pkgutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -76,6 +76,12 @@ def _check_declared(name: str, cls: type[Method[Any]], config_class: type[Method
     for field in dataclasses.fields(config_class):
         if "help" not in field.metadata:
             raise TypeError(f"{config}.{field.name}: declare it by option(default, meaning)")
+        search, default = field.metadata["search"], default_of(field)
+        if isinstance(search, Mapping) and (strays := search.keys() - default.keys()):
+            raise TypeError(
+                f"{config}.{field.name} has a range for {', '.join(sorted(strays))}, but its entries are "
+                f"{', '.join(default)}"
+            )
     fields = config_class.__dataclass_fields__
     if fields["name"].default != name:
         raise TypeError(f"{config}.name is '{fields['name'].default}', but its method is registered as '{name}'")

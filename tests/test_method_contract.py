@@ -32,6 +32,7 @@ from methods import (
     FeatureSpec,
     InvalidSetting,
     Method,
+    Search,
     SearchEach,
     configure,
     get,
@@ -730,6 +731,10 @@ def declared(needs=frozenset({"logits"}), name="plain", weights=None, **fields):
         ({"weights": {"hint": 1.0}}, "Plain.weights lacks ce"),
         ({"weights": {}}, "Plain: write @dataclass"),
         ({"needs": "stages"}, "One.needs is a word: write frozenset({'stages'})"),
+        (
+            {"parts": option({"low": 1.0}, "of two", search={"high": Search(0.1, 1)})},
+            "Plain.parts has a range for high, but its entries are low",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
