@@ -74,6 +74,8 @@ def _check_declared(name: str, cls: type[Method[Any]], config_class: type[Method
     if "__dataclass_fields__" not in vars(config_class):
         raise TypeError(f"{config}: write @dataclass(frozen=True) above it, or none of its settings is one")
     for field in dataclasses.fields(config_class):
+        if field.name in ("schedule", "warm_up"):
+            raise TypeError(f"{config}.{field.name}: write it without a type: it is not a setting of the method")
         if "help" not in field.metadata:
             raise TypeError(f"{config}.{field.name}: declare it by option(default, meaning)")
         search, default = field.metadata["search"], default_of(field)

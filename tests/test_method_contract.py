@@ -727,6 +727,7 @@ def declared(needs=frozenset({"logits"}), name="plain", weights=None, **fields):
     ("mistake", "message"),
     [
         ({"hidden": 32}, "Plain.hidden: declare it by option"),
+        ({"warm_up": 0.1}, "Plain.warm_up: write it without a type"),
         ({"name": "plane"}, "Plain.name is 'plane', but its method is registered as 'plain'"),
         ({"weights": {"hint": 1.0}}, "Plain.weights lacks ce"),
         ({"weights": {}}, "Plain: write @dataclass"),
