@@ -177,6 +177,11 @@ def test_the_head_makes_the_logits_of_the_embedding_which_is_the_mean_of_the_fin
         assert torch.equal(case.features.final.mean(dim=(2, 3)), case.features.embedding)
 
 
+def test_a_network_that_does_not_tell_its_batch_norms_says_by_what_it_would() -> None:
+    with pytest.raises(InvalidSetting, match=r"a MobileNetV2 has no norms\(\)"):
+        models.create("MobileNetV2").norms()
+
+
 def test_preacts_come_on_request_and_change_nothing(case: Case) -> None:
     without = case.network.features(case.images)
     assert without.preacts == ()

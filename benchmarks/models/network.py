@@ -41,9 +41,9 @@ class Network(nn.Module):
         """The batch norm before the last activation of each stage but the stem; of a sum, that of its branch.
 
         Raises:
-            InvalidSetting: there is none.
+            InvalidSetting: a stage has none, or the network's class does not tell.
         """
-        raise InvalidSetting(f"not every stage of a {type(self).__name__} has a batch norm before its activation")
+        raise InvalidSetting(f"a {type(self).__name__} has no norms() to give the batch norm that ends each stage")
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[B, K]` of normalised images `[B, 3, H, W]`."""
