@@ -128,9 +128,9 @@ class Layout:
         require(0 < self.alpha < 1, f"alpha={self.alpha:g} must be between 0 and 1")
         require(self.seed >= 0, f"seed={self.seed} must be at least 0")
         if self.measure != Measure.top1:
-            what = f"measure={self.measure} is logged of runs here alone, after their last epoch: it takes no"
-            require(self.epoch == Epoch.last, f"{what} epoch=best")
-            require(self.published == PublishedRows.none, f"{what} published figures")
+            what = f"measure={self.measure} takes no"
+            require(self.epoch == Epoch.last, f"{what} epoch=best: the best epoch is known of top1 alone")
+            require(self.published == PublishedRows.none, f"{what} published figures, which are of top1")
 
 
 @dataclass(frozen=True)
