@@ -90,10 +90,11 @@ class Method(nn.Module, Generic[ConfigT]):
 
     Its parameters are its trainable connectors, which train in the student's optimiser; its buffers hold
     everything else that it learns or remembers. Both are built from torch's global random numbers, which
-    `methods.create` seeds.
+    `methods.create` seeds; later ones are drawn from `self.generator`. `self.config` is resolved.
     """
 
-    #: Parts of `Features` that `forward` reads, of {"logits", "embedding", "stages", "preacts", "final"}.
+    #: Parts of `Features`, of either network, that `forward` reads, of {"logits", "embedding", "stages", "preacts",
+    #: "final"}.
     needs: frozenset[str] = frozenset()
     #: Numbers of the stages of the student and of the teacher, 0 the stem, whose maps `forward` reads; None: it may
     #: read any. Maps of others are empty, since showing them costs passes over memory. Default: the stages that a
@@ -159,8 +160,8 @@ class Method(nn.Module, Generic[ConfigT]):
         """Read of the networks themselves what features do not show, before the first step.
 
         What is kept is a copy in a buffer, which is saved with the run: the teacher stays as it is, bit for bit,
-        and nothing of it trains. A method that reads something here does what this does, too, and can then
-        `check_prepared` in `forward`.
+        and nothing of it trains. A method that reads something here calls `super().prepare(teacher, student)`, too,
+        and begins `forward` with `self.check_prepared()`.
         """
         self.prepared = True
 
@@ -213,8 +214,9 @@ class Method(nn.Module, Generic[ConfigT]):
     def predict(self, student: Features) -> Features:
         """The student's features with the logits that count, in training and evaluation alike: as they are.
 
-        A method whose modules take part in prediction puts its logits into their place. `forward` then gets these
-        features, and the trained student is not complete without the method.
+        A method whose modules take part in prediction puts its logits into their place, and what else `forward` is
+        to read of them, as a projected embedding: `forward` then gets these features. The trained student is not
+        complete without the method.
         """
         return student
 
