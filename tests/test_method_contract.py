@@ -121,7 +121,10 @@ def test_gradients_reach_what_is_needed_of_the_student_and_every_parameter(name,
         for stage, leaf in enumerate(leaves)
         if leaf.grad is not None and leaf.grad.any()
     }
-    assert reached == read, f"{name} reads {sorted(reached)} of the student, but its needs name {sorted(read)}"
+    assert reached == read, (
+        f"{name} reads {sorted(reached)} of the student, but its needs name {sorted(read)}: "
+        "enter what it reads of the teacher alone in OF_THE_TEACHER"
+    )
     if before := sum(pretraining_terms_of(method, student, teacher).values()):
         before.backward()
     for parameter_name, parameter in method.named_parameters():
