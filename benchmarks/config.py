@@ -237,7 +237,9 @@ class RunConfig:
     pair: Any = option(None, "teacher and student; custom ones: pair=custom pair.teacher=… pair.student=…")
     data: Any = option(None, "the data set")
     seed: int = option(0, "of the student: initialisation, batch order, augmentation, the method's draws", least=0)
-    train: TrainConfig = option(TrainConfig, "training protocol")
+    train: TrainConfig = option(
+        TrainConfig, "training protocol; a teacher trained here takes epochs, max_steps and the machine from it"
+    )
     loss: LossConfig = option(LossConfig, "schedule of the loss weights")
     teacher: TeacherConfig = option(TeacherConfig, "where the teacher comes from")
     checkpoint: CheckpointConfig = option(CheckpointConfig, "when training is saved")

@@ -65,7 +65,9 @@ class SuiteConfig:
     retries: int = option(3, "how often Ray restarts a task that lost its worker", least=0, **_RAY)
     dry_run: bool = option(False, "show the plan and train nothing", identity=False)
     data: Any = option(None, "the data set")
-    train: TrainConfig = option(TrainConfig, "training protocol")
+    train: TrainConfig = option(
+        TrainConfig, "training protocol; a teacher trained here takes epochs, max_steps and the machine from it"
+    )
     loss: LossConfig = option(LossConfig, "schedule of the loss weights")
     teacher: TeacherConfig = option(TeacherConfig, "where the teachers come from")
     checkpoint: CheckpointConfig = option(CheckpointConfig, "when training is saved")
