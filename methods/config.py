@@ -256,6 +256,8 @@ class MethodConfig:
     #: The same for a variant, whose settings count instead while a field has a value: `{(field, value): by_pair}`,
     #: where the pair "" is any that has no settings of its own.
     by_pair_with: ClassVar[Mapping[tuple[str, Any], Mapping[str, Mapping[str, Any]]]] = {}
+    #: Terms that compare what both networks say of each class, which they must then both know.
+    soft_terms: ClassVar[tuple[str, ...]] = ()
 
     name: str = option("???", "the method")
     label: str = option("", "name of this variant in tables; part of the run's identity")
@@ -287,6 +289,8 @@ class MethodConfig:
         Raises:
             InvalidSetting: naming the value, and what would do.
         """
+        if not set(self.soft_terms).isdisjoint(self.terms):
+            check_classes(student, teacher)
         terms = default_of(type(self).__dataclass_fields__["weights"])
         for term, weight in self.weights.items():
             require(term in terms, f"weights.{term}: {self.name} has the terms {', '.join(terms)}")
@@ -344,11 +348,6 @@ class DistillConfig(MethodConfig):
     standardise: bool = standardise_of(
         *soft_terms, published="who take temperature 2 and kd = 9 for most pairs: here both have to be set"
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> Self:
-        if not set(self.soft_terms).isdisjoint(self.terms):
-            check_classes(student, teacher)
-        return super().resolve(student, teacher)
 
 
 def check_classes(student: FeatureSpec, teacher: FeatureSpec) -> None:

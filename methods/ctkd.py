@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Context, Method, Reference
-from methods.config import MethodConfig, Search, acts_with, check_classes, option, standardise_of
-from methods.features import Features, FeatureSpec
+from methods.config import MethodConfig, Search, acts_with, option, standardise_of
+from methods.features import Features
 from methods.kd import compared_logits, kd_loss
 from methods.registry import register
 
@@ -41,6 +41,8 @@ class Reverse(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class CTKDConfig(MethodConfig):
+    soft_terms = ("ctkd",)
+
     name: str = option("ctkd", "curriculum temperature")
     weights: dict[str, float] = option(
         {"ce": 0.1, "ctkd": 0.9},
@@ -67,11 +69,6 @@ class CTKDConfig(MethodConfig):
         **acts_with("ctkd"),
     )
     standardise: bool = standardise_of("ctkd", published="who take ctkd = 9 for every pair: here it has to be set")
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> CTKDConfig:
-        if "ctkd" in self.terms:
-            check_classes(student, teacher)
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import MethodConfig, Search, check_classes, option
-from methods.features import Features, FeatureSpec
+from methods.config import MethodConfig, Search, option
+from methods.features import Features
 from methods.registry import register
 
 
 @dataclass(frozen=True)
 class MSEConfig(MethodConfig):
+    soft_terms = ("mse",)
+
     name: str = option("mse", "logit matching")
     weights: dict[str, float] = option(
         {"ce": 0.0, "mse": 1.0},
@@ -30,11 +32,6 @@ class MSEConfig(MethodConfig):
         source="the code of Kim et al. (IJCAI 2021): the term alone",
         search={"mse": Search(0.1, 10.0, log=True)},
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> MSEConfig:
-        if "mse" in self.terms:
-            check_classes(student, teacher)
-        return super().resolve(student, teacher)
 
 
 @register(

@@ -20,7 +20,7 @@ Deviation: among predictions of the same rank, where only some are taken, the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ def wrong_of(term: str, default: float, what: str) -> Any:
 
 @dataclass(frozen=True)
 class SSKDConfig(DistillConfig):
-    soft_terms: ClassVar = ("kd", "tf")
+    soft_terms = ("kd", "tf")
 
     name: str = option("sskd", "distillation with self-supervision")
     weights: dict[str, float] = option(

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Method, Reference
-from methods.config import MethodConfig, Search, acts_with, check_classes, option
-from methods.features import Features, FeatureSpec
+from methods.config import MethodConfig, Search, acts_with, option
+from methods.features import Features
 from methods.registry import register
 
 # pair: exponent, weight
@@ -86,6 +86,7 @@ def _settings(tuned: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, A
 
 @dataclass(frozen=True)
 class TTMConfig(MethodConfig):
+    soft_terms = ("ttm",)
     by_pair: ClassVar = _settings(TUNED)
     by_pair_with: ClassVar = {("weighted", True): _settings(TUNED_WEIGHTED | {"": TUNED_WEIGHTED["vgg13_vgg8"]})}
 
@@ -112,11 +113,6 @@ class TTMConfig(MethodConfig):
         search=Search(choices=(True, False)),
         **acts_with("ttm"),
     )
-
-    def resolve(self, student: FeatureSpec, teacher: FeatureSpec) -> TTMConfig:
-        if "ttm" in self.terms:
-            check_classes(student, teacher)
-        return super().resolve(student, teacher)
 
 
 @register(

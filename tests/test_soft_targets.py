@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
-from methods import InvalidSetting, get
+from methods import DistillConfig, InvalidSetting, get
 from methods.abkd import ab_divergence
 from methods.dist import pearson_distance
 from methods.dkd import nckd_loss, other_classes, tckd_loss
@@ -325,7 +325,7 @@ def test_mse_is_where_kd_tends_at_high_temperature():
     assert kd_loss(student.logits, teacher.logits, 1e4).item() == pytest.approx(centred / 2, rel=1e-2)
 
 
-SOFT = [name for name in methods.available() if hasattr(get(name).config_class, "soft_terms")]
+SOFT = [name for name in methods.available() if issubclass(get(name).config_class, DistillConfig)]
 OF_LOGITS_ALONE: dict[str, Any] = {"sdd": {"scales": [1]}}  # which makes logits of maps, too
 
 
