@@ -203,10 +203,8 @@ class RunningMean(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("num_batches", torch.zeros(()))
-        self.mean: Tensor
-        self.num_batches: Tensor
+        self.mean: Tensor = nn.Buffer(torch.zeros(shape))
+        self.num_batches: Tensor = nn.Buffer(torch.zeros(()))
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:

@@ -61,14 +61,11 @@ class NegativeSampler(nn.Module):
         super().__init__()
         counts = torch.bincount(targets, minlength=num_classes)
         #: sample indices in the order of their classes, and where each class's block lies in it
-        self.register_buffer("by_class", torch.argsort(targets, stable=True), persistent=False)
-        self.register_buffer("count", counts, persistent=False)
-        self.register_buffer("start", counts.cumsum(0) - counts, persistent=False)
+        self.by_class = nn.Buffer(torch.argsort(targets, stable=True), persistent=False)
+        self.count = nn.Buffer(counts, persistent=False)
+        self.start = nn.Buffer(counts.cumsum(0) - counts, persistent=False)
         self.num_data = targets.numel()
         self.num_others = self.num_data - int(counts.max())
-        self.by_class: Tensor
-        self.count: Tensor
-        self.start: Tensor
 
     def forward(self, target: Tensor, num_negatives: int, generator: torch.Generator) -> Tensor:
         """Indices `[B, num_negatives]` for anchors of the classes `target`, `[B]`."""
@@ -88,10 +85,8 @@ class MemoryBank(nn.Module):
     def __init__(self, num_data: int, dim: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(dim / 3)  # rows of about unit length
-        self.register_buffer("rows", torch.empty(num_data, dim).uniform_(-bound, bound))
-        self.register_buffer("z", torch.zeros(()))  # 0: not set yet
-        self.rows: Tensor
-        self.z: Tensor
+        self.rows = nn.Buffer(torch.empty(num_data, dim).uniform_(-bound, bound))
+        self.z = nn.Buffer(torch.zeros(()))  # 0: not set yet
 
     def contrast(self, anchor: Tensor, index: Tensor, temperature: float) -> Tensor:
         """NCE of recognising the anchors' own rows: a scalar, whose gradients flow into the anchors.

@@ -90,8 +90,7 @@ class CTKD(Method[CTKDConfig]):
 
     def __init__(self, config: CTKDConfig, context: Context) -> None:
         super().__init__(config, context)
-        self.register_buffer("reversal", torch.zeros(()), persistent=False)  # λ
-        self.reversal: Tensor
+        self.reversal = nn.Buffer(torch.zeros(()), persistent=False)  # λ
         if self.active("ctkd"):
             self.theta = nn.Parameter(torch.ones(()))
 

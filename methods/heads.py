@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from methods.base import ConfigT, Context, Method, Network
 
@@ -21,10 +21,8 @@ class HeadMethod(Method[ConfigT]):
     def __init__(self, config: ConfigT, context: Context) -> None:
         super().__init__(config, context)
         num_classes, width = context.teacher.logits, context.teacher.embedding
-        self.register_buffer("weight", torch.full((num_classes, width), math.nan))
-        self.register_buffer("bias", torch.zeros(num_classes))
-        self.weight: Tensor
-        self.bias: Tensor
+        self.weight = nn.Buffer(torch.full((num_classes, width), math.nan))
+        self.bias = nn.Buffer(torch.zeros(num_classes))
         self.head_student: tuple[nn.Linear, ...] = ()
 
     def prepare(self, teacher: Network, student: Network) -> None:

@@ -150,19 +150,13 @@ class LossWeights(nn.Module):
         assert config.warm_up is not None  # resolved
         self.warm_steps = round(num_steps * config.warm_up)
         num_terms = len(terms)
-        self.register_buffer("factors", torch.ones(num_terms))
-        self.register_buffer("scheduled", torch.ones(num_terms))  # the factors but for the warm-up
-        self.register_buffer("distils", torch.tensor([term != "ce" for term in terms]), persistent=False)
-        for name in ("total", "first", "previous"):  # the open window's sum, means of the first and the last
-            self.register_buffer(name, torch.zeros(num_terms))
-        self.register_buffer("rate", torch.ones(num_terms))
-        self.factors: Tensor
-        self.scheduled: Tensor
-        self.distils: Tensor
-        self.total: Tensor
-        self.first: Tensor
-        self.previous: Tensor
-        self.rate: Tensor
+        self.factors = nn.Buffer(torch.ones(num_terms))
+        self.scheduled = nn.Buffer(torch.ones(num_terms))  # the factors but for the warm-up
+        self.distils = nn.Buffer(torch.tensor([term != "ce" for term in terms]), persistent=False)
+        self.total: Tensor = nn.Buffer(torch.zeros(num_terms))  # of the open window
+        self.first = nn.Buffer(torch.zeros(num_terms))  # means of the first window
+        self.previous = nn.Buffer(torch.zeros(num_terms))  # and of the last one
+        self.rate = nn.Buffer(torch.ones(num_terms))
 
     def advance(self, step: int) -> None:
         """Set `factors` for training step `step`, counted from 0; to be called once for each step."""

@@ -70,11 +70,7 @@ class Likelihood(nn.Module):
         # softplus of it is the initial variance: log(exp(v) - 1), without the overflow
         variance = initial_variance - EPS
         alpha = torch.full((teacher_channels,), variance + math.log(-math.expm1(-variance)))
-        self.alpha: Tensor
-        if train_variance:
-            self.alpha = nn.Parameter(alpha)
-        else:
-            self.register_buffer("alpha", alpha)
+        self.alpha = nn.Parameter(alpha) if train_variance else nn.Buffer(alpha)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """`gaussian_loss` of maps `[B, C_s, H, W]` and `[B, C_t, H', W']`, the larger pooled to the smaller."""

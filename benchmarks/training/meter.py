@@ -23,15 +23,11 @@ class Meter(nn.Module):
         self.terms, self.classifies = terms, classifies
         num_terms = len(terms)
         # Over the epoch's samples: the terms, their weights, and the products of both.
-        self.register_buffer("sums", torch.zeros(3 * num_terms, dtype=torch.float64))
-        self.register_buffer("correct", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("samples", torch.zeros((), dtype=torch.int64))
+        self.sums = nn.Buffer(torch.zeros(3 * num_terms, dtype=torch.float64))
+        self.correct: Tensor = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.samples: Tensor = nn.Buffer(torch.zeros((), dtype=torch.int64))
         # The stage's steps so far, for each term; it stops counting where a value is not finite.
-        self.register_buffer("good_steps", torch.zeros(num_terms, dtype=torch.int64))
-        self.sums: Tensor
-        self.correct: Tensor
-        self.samples: Tensor
-        self.good_steps: Tensor
+        self.good_steps: Tensor = nn.Buffer(torch.zeros(num_terms, dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, losses: Tensor, weights: Tensor, logits: Tensor | None, targets: Tensor) -> None:
