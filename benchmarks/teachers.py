@@ -23,7 +23,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version, environment, identity
 from benchmarks.protocol import default_lr, scaled_milestones
 from benchmarks.results import METHOD, STUDENT
-from benchmarks.tensors import read_tensors, tensors_sha256
+from benchmarks.tensors import read_tensors, tensors_sha256, write_tensors
 from benchmarks.training.build import frozen
 from benchmarks.training.layout import place
 from benchmarks.variants import StudentConfig
@@ -289,8 +289,8 @@ def store(
     }
     # The card comes last, that of a teacher to be replaced goes first: a folder with a card is whole.
     discard(plan)
-    claim = {"network": plan.network, weight_files.TOP1: top1, weight_files.SPLIT: plan.data.split}
-    weight_files.write(plan.folder / WEIGHTS, network, claim)
+    claim = {"network": plan.network, weight_files.TOP1: str(top1), weight_files.SPLIT: plan.data.split}
+    write_tensors(plan.folder / WEIGHTS, network.state_dict(), claim)
     write_record(plan.folder / CARD, card)
     teacher = find(plan)
     assert teacher is not None

@@ -7,7 +7,6 @@ without DataParallel's prefix `module.`.
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import re
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from benchmarks import models
 from benchmarks.errors import UserError, first_line, require
-from benchmarks.tensors import read_metadata, read_tensors, write_tensors
+from benchmarks.tensors import read_metadata, read_tensors
 
 # What torch says of a file that holds more than tensors and plain values.
 UNSAFE = r"unsupported (global|class)"
@@ -199,9 +198,3 @@ def _classifier(network: models.Network) -> str:
     """Prefix of its parameters."""
     head = network.head
     return next(name for name, module in network.named_modules() if module is head) + "."
-
-
-def write(path: Path, network: models.Network, card: dict[str, Any]) -> None:
-    """Write a network's weights as safetensors with its card in the metadata."""
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    write_tensors(path, network.state_dict(), metadata)

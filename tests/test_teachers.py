@@ -12,12 +12,13 @@ import torch
 from lines import run_of
 from safetensors.torch import load_file, save_file
 
-from benchmarks import models, teachers, weight_files
+from benchmarks import models, teachers
 from benchmarks.config import LrSchedule, Precision, RunConfig
 from benchmarks.errors import UserError
 from benchmarks.models import Network
 from benchmarks.stored import load_teacher
 from benchmarks.teachers import Teacher, TeacherPlan
+from benchmarks.tensors import write_tensors
 from benchmarks.weight_files import Checkpoint
 
 HISTORY = [{"epoch": 1.0, "test/top1": 40.0, "val/top1": 30.0}, {"epoch": 2.0, "test/top1": 90.5, "val/top1": 80.5}]
@@ -398,7 +399,7 @@ def test_the_same_weights_are_the_same_teacher_in_every_format(
     }
     for name, content in contents.items():
         torch.save(content, tmp_path / name)
-    weight_files.write(tmp_path / "ours.safetensors", network, {})
+    write_tensors(tmp_path / "ours.safetensors", network.state_dict())
     for name in (*contents, "ours.safetensors"):
         assert teachers.given("resnet8", str(tmp_path / name), 10).sha256 == sha256, name
 
