@@ -129,9 +129,9 @@ def _end(message: str, status: int) -> int:
 def _help(command: Command, arguments: list[str]) -> str:
     composed, given = compose_config(command, arguments)
     groups = command.groups()
-    if chosen := chosen_text(command.name, command.config, groups, composed, given):
+    if chosen := chosen_text(command, groups, composed, given):
         return chosen
-    return help_text(command.name, command.summary, command.examples, command.config, groups, composed)
+    return help_text(command, groups, composed)
 
 
 def compose_config(command: Command, arguments: Sequence[str]) -> tuple[DictConfig, frozenset[str]]:

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from methods import default_of
 
+if TYPE_CHECKING:
+    from benchmarks.cli import Command
+
 WIDTH = 100
 
 
-def help_text(
-    name: str,
-    summary: str,
-    examples: Sequence[str],
-    config: type,
-    groups: Mapping[str, Mapping[str, Any]],
-    composed: DictConfig,
-) -> str:
+def help_text(command: Command, groups: Mapping[str, Mapping[str, Any]], composed: DictConfig) -> str:
     """Every setting of a command with meaning, default and source; of the groups that have a default, too."""
-    lines = [f"python -m {name} key=value …", "", *textwrap.wrap(summary, WIDTH), "", "Examples:"]
-    lines += [f"  {example}" for example in examples]
+    lines = [f"python -m {command.name} key=value …", "", *textwrap.wrap(command.summary, WIDTH), "", "Examples:"]
+    lines += [f"  {example}" for example in command.examples]
     lines += ["", "Settings:"]
     lines += ["  preset", "      a YAML file of settings, merged before those typed"]
-    lines += _fields(config, "", {}, groups)
-    for field in dataclasses.fields(config):
+    lines += _fields(command.config, "", {}, groups)
+    for field in dataclasses.fields(command.config):
         if dataclasses.is_dataclass(default_of(field)) or field.name in groups:
             lines += ["", *_section(field, groups, composed)]
     return "\n".join(lines)
 
 
 def chosen_text(
-    name: str, config: type, groups: Mapping[str, Mapping[str, Any]], composed: DictConfig, given: Container[str]
+    command: Command, groups: Mapping[str, Mapping[str, Any]], composed: DictConfig, given: Container[str]
 ) -> str:
     """The settings of what was chosen, as by `method=kd`; nothing where that has none of its own."""
     lines = []
-    for field in dataclasses.fields(config):
+    for field in dataclasses.fields(command.config):
         if field.name in given and field.name in groups and not _is_of_the_command(groups[field.name]):
             lines += [*_section(field, groups, composed), ""]
-    return "\n".join([*lines, f"python -m {name} help shows all other settings."]) if lines else ""
+    return "\n".join([*lines, f"python -m {command.name} help shows all other settings."]) if lines else ""
 
 
 def _is_of_the_command(options: Mapping[str, Any]) -> bool:
