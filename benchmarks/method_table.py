@@ -242,7 +242,7 @@ def execute(typed: DictConfig, given: frozenset[str]) -> int:
     for name in available():
         costs[name] = bench.cost(name, steps.get(name))
         if name not in steps:
-            console.print(f"{name}: {costs[name]}", highlight=False)
+            console.print(f"{name}: {costs[name]}")
     text = page(costs, refusals(data.INFO[config.data.name]), measured_on)
     write_text(out, text)
     console.print(f"written: {config.out}")

@@ -82,7 +82,7 @@ def _print_sources(console: Console, data_name: str) -> None:
         figure.source for figure in published.figures() if (figure.data, figure.method) == (data_name, "student")
     }
     for source in sorted(alone):
-        console.print(f"published, 240 epochs: {source}", soft_wrap=True)
+        console.print(f"published, 240 epochs: {source}")
 
 
 COMMAND = Command(
