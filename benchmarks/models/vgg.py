@@ -6,7 +6,6 @@ shape that the field's CIFAR experiments use: five blocks, the last two at the s
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -14,6 +13,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.models.layers import initialise_convolutions
 from benchmarks.models.network import Network, register
 from methods import Features
 from methods.norms import BatchNorm
@@ -39,7 +39,9 @@ class VGG(Network):
             self.add_module(f"block{k}", Block(channels, width, depth))
             channels = width
         self.classifier = nn.Linear(channels, num_classes)
-        self.apply(_initialise)
+        initialise_convolutions(self)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
 
     def features(self, x: Tensor, preacts: bool = False) -> Features:
         before, stages = [], []
@@ -74,7 +76,7 @@ class Convolution(nn.Conv2d):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(channels, width, 3, padding=1)
         assert self.bias is not None
-        self.bias.requires_grad_(False)
+        nn.init.zeros_(self.bias.requires_grad_(False))
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, None if self.training else self.bias)
@@ -108,17 +110,6 @@ class Block(nn.Sequential):
                 assert norm.momentum is not None
                 # Autograd does not know of it, as it does not of batch norm's own movements.
                 norm.running_mean.data.add_(convolution.bias, alpha=norm.momentum)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
 
 
 for _name, _depths in DEPTHS.items():
