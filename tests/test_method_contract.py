@@ -248,8 +248,14 @@ def test_a_term_without_weight_is_not_computed(name, term):
     method = make(name, *shown, weights=all_terms(name) | {term: 0.0})
     assert term not in method.terms
     declared = [each.for_loss(needs) for each, needs in zip(shown, method.needs_of_both, strict=True)]
-    computed = set(terms_of(method, *declared))
-    assert computed == set(all_terms(name)) - {"ce", term}, f'compute {term} only if self.active("{term}")'
+    computed = terms_of(method, *declared)
+    only_if = f'only if self.active("{term}")'
+    assert set(computed) == set(all_terms(name)) - {"ce", term}, f"compute {term} {only_if}"
+    total = sum([*computed.values(), *pretraining_terms_of(method, *shown).values()], torch.zeros(()))
+    if total.requires_grad:
+        total.backward()
+    idle = [key for key, parameter in method.named_parameters() if parameter.grad is None]
+    assert not idle, f"make {idle[0]} {only_if}"
 
 
 PRETRAINING = [(name, config) for name, config in ALL_VARIANTS if make(name, *pair(name), **config).pretraining]
