@@ -114,8 +114,8 @@ class Headed:
     """What a method may ask of a network: head and batch norms, with random values, that fit its features."""
 
     def __init__(self, features: Features, seed: int) -> None:
-        dim, dtype = features.embedding.shape[1], features.logits.dtype
-        self.head = torch.nn.utils.skip_init(torch.nn.Linear, dim, NUM_CLASSES, dtype=dtype)
+        dim, num_classes, dtype = features.embedding.shape[1], features.logits.shape[1], features.logits.dtype
+        self.head = torch.nn.utils.skip_init(torch.nn.Linear, dim, num_classes, dtype=dtype)
         self._norms = torch.nn.ModuleList(
             torch.nn.BatchNorm2d(x.shape[1], dtype=dtype) for x in features.preacts[1:]
         )
