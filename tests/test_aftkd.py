@@ -142,6 +142,18 @@ def test_spatial_attention_alone_reads_the_raw_map_and_learns_no_connector():
     assert not list(method.parameters())
 
 
+@pytest.mark.parametrize(
+    ("attention", "shown"),
+    [("both", {"afb/1", "afb/2", "afb/3"}), ("spatial", {"afb/1", "afb/2", "afb/3"}), ("channel", set())],
+)
+def test_what_has_blocks_is_shown(attention, shown):
+    student, teacher = student_features(), teacher_features()
+    method = make("aftkd", student, teacher, content="attention", attention=attention).eval()
+    exhibits = method.exhibits(student, teacher)
+    assert set(exhibits) == shown
+    assert all(maps.shape[1:] in ((1, 4, 4), (1, 2, 2)) for pair in exhibits.values() for maps in pair)
+
+
 @given(seed=st.integers(0, 50), p=st.sampled_from([0.5, 1.0, 2.0]), scale=st.floats(1e-2, 1e2))
 def test_attention_averages_one_whatever_the_scale(seed, p, scale):
     feature = random_features((4,), (6,), seed=seed, signed=True).stages[0]

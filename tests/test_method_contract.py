@@ -256,6 +256,9 @@ def test_a_term_without_weight_is_not_computed(name, term):
         total.backward()
     idle = [key for key, parameter in method.named_parameters() if parameter.grad is None]
     assert not idle, f"make {idle[0]} {only_if}"
+    with torch.no_grad():
+        method.diagnostics({key: value.item() for key, value in computed.items()})
+        method.exhibits(*shown)
 
 
 PRETRAINING = [(name, config) for name, config in ALL_VARIANTS if make(name, *pair(name), **config).pretraining]

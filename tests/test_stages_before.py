@@ -118,6 +118,11 @@ def test_fsp_matches_the_definition_for_maps_of_any_side():
     assert pretraining_terms_of(some, student, teacher)["fsp"].item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_fsp_of_networks_of_unequal_depth_has_the_stems_too():
+    student, teacher = random_features((3, 4, 6), (8, 8, 4)), random_features((3, 9, 4, 6), (8, 8, 8, 4))
+    assert make("fsp", student, teacher).config.stages == [[0, 0], [1, 2], [2, 3]]
+
+
 @given(SEEDS)
 def test_fsp_does_not_know_positions(seed):
     first, second = draw(seed, 2, 3, 4, 4), draw(seed + 1, 2, 5, 4, 4)
@@ -185,6 +190,11 @@ def test_ft_compares_translated_and_paraphrased_maps():
     assert ours.shape == factors.shape == (6, 4, 4, 4)
     expected = ft_reference(ours, factors, spatial=False)
     assert terms_of(method, student, teacher)["ft"].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_ft_has_one_factor_at_least():
+    student, teacher = student_features(), teacher_features()
+    assert terms_of(make("ft", student, teacher, rate=0.01), student, teacher)["ft"] > 0
 
 
 def paraphrase_reference(method, teacher):
