@@ -11,6 +11,7 @@ from analysis.cells import BEST, SECOND
 from analysis.settings import Layout, Measure
 from analysis.tables import compare
 from benchmarks.errors import UserError
+from methods import InvalidSetting
 
 PAIRS = ["vgg13_vgg8", "wrn40_2_wrn16_2"]
 METHODS = ["none", "kd", "at", "crd"]
@@ -133,6 +134,8 @@ def test_a_notebook_may_name_the_measure_and_is_refused_what_a_command_is():
     assert compare(logs, Layout(measure="ece")).grids == compare(logs, Layout(measure=Measure.ece)).grids
     with pytest.raises(UserError, match="epoch=best"):
         compare(logs, Layout(measure="ece", epoch="best"))
+    with pytest.raises(InvalidSetting, match="names=.*: a mapping is expected"):
+        Layout(names=["AFT-KD"])
 
 
 def test_logs_without_it_say_so():

@@ -582,6 +582,8 @@ def test_a_setting_that_cannot_act_is_refused(name, config, key):
         *(("kd", {"temperature": value}, "temperature") for value in (0.0, None, "4", [4.0])),
         ("mlkd", {"temperatures": 4.0}, "temperatures"),
         ("at", {"p": 0.0}, "p="),
+        ("at", {"stages": []}, "stages"),
+        *(("sskd", {part: value}, part) for part in ("tf_wrong", "ss_wrong") for value in (-0.1, 1.1)),
         ("catkd", {"resolution": 0}, "resolution"),
         ("catkd", {"resolution": 5}, "resolution"),
         ("cc", {"gamma": 0.0}, "gamma"),
