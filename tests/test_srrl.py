@@ -5,8 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import NUM_CLASSES, Headed, connected, make, random_features, randomise, terms_of, with_grad
+from helpers import NUM_CLASSES, TARGETS, Headed, connected, make, random_features, randomise, terms_of, with_grad
 from scipy import stats
+
+import methods
+from methods import FeatureSpec
 
 
 def pair(sides=(4, 4)):
@@ -73,6 +76,17 @@ def test_each_term_trains_student_and_connector_but_no_classifier(term):
     assert [parameter.shape for parameter in method.parameters()] == [(8, 6, 1, 1), (8,), (8,)]
     assert method.weight.shape == (NUM_CLASSES, 8)
     assert not method.predicts
+
+
+def test_a_classifier_without_bias_adds_none():
+    student, teacher = pair()
+    networks = Headed(teacher, seed=1), Headed(student, seed=2)
+    networks[0].head.bias = None
+    shapes = map(FeatureSpec.of, (student, teacher))
+    method = methods.create("srrl", *shapes, num_classes=NUM_CLASSES, targets=TARGETS)
+    method.prepare(*networks)
+    assert torch.equal(method.weight, networks[0].head.weight.float())
+    assert not method.bias.any()
 
 
 def test_maps_that_are_0_everywhere_have_finite_gradients():
