@@ -67,6 +67,9 @@ def test_align_takes_the_most_collinear_with_its_sign():
     teacher = torch.tensor([[[0.0], [1.0], [0.0]]])
     student = torch.tensor([[[1.0, 0.0, 0.6], [0.0, -1.0, 0.8], [0.0, 0.0, 0.0]]])
     assert torch.equal(align(student, teacher), torch.tensor([[[0.0], [1.0], [0.0]]]))
+    none = torch.zeros(1, 3, 1)  # of an exhausted matrix
+    assert torch.equal(align(student, none), none)
+    assert torch.equal(align(none, teacher), none)
 
 
 def vectors_reference(maps, columns, count):
