@@ -236,6 +236,8 @@ def test_friedman_by_its_formula():
     # The distribution of chi-square with three degrees of freedom in closed form.
     tail = math.erfc(math.sqrt(chi / 2)) + math.sqrt(2 * chi / math.pi) * math.exp(-chi / 2)
     assert result.friedman_p == pytest.approx(tail)
+    tied = np.vstack([table, np.ones(4)])  # a pair on which all are alike tells nothing
+    assert statistics.rank_test(tied).friedman_p == pytest.approx(tail)
     assert math.isnan(statistics.rank_test(table[:, :2]).friedman_p)
     assert math.isnan(statistics.rank_test(table[:1]).friedman_p)
     assert statistics.rank_test(np.ones((9, 4))).friedman_p == 1
