@@ -291,7 +291,8 @@ def test_runs_that_are_all_better_are_no_certainty_where_they_are_few():
     low, high = statistics.improvement_interval([better], [worse])
     assert low < 0.5
     assert high == 1
-    assert np.isnan(statistics.improvement_interval([better[:2]], [worse])).all()
+    for few in ([better[:2]], [better, better[:2]]):
+        assert np.isnan(statistics.improvement_interval(few, [worse] * len(few))).all()
 
 
 def test_relative_improvement_is_what_crd_reports():
