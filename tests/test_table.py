@@ -531,13 +531,12 @@ def test_statistics_over_pairs_take_all_architectures_together():
     scores = {
         (method, pair): [70 + shift + k / 10 + seed for seed in range(3)]
         for k, pair in enumerate(pairs)
-        for method, shift in (("kd", 0), ("at", 1 + k / 7))
+        for method, shift in (("kd", 0), ("at", 1 + k / 7), ("sp", 3 + k / 7))
     }
     (result,) = compare(logs_of(grid(scores)), Layout(compare="kd")).comparisons
-    (at,) = result.over_pairs
-    assert (at.row, at.num_pairs) == ("at", 6)
-    assert at.p == pytest.approx(2 / 2**6)
-    assert result.ranks.mean_ranks.tolist() == [2, 1]
+    assert {(each.row, each.num_pairs) for each in result.over_pairs} == {("at", 6), ("sp", 6)}
+    assert [each.p for each in result.over_pairs] == pytest.approx([2 * 2 / 2**6] * 2)  # Holm's of two tests
+    assert dict(zip(result.ranked, result.ranks.mean_ranks, strict=True)) == {"kd": 3, "at": 2, "sp": 1}
 
 
 @given(NUMBERS, st.sets(st.integers(0, 5), min_size=1), st.sets(st.integers(0, 5), min_size=1))
