@@ -100,6 +100,13 @@ def test_teachers_of_their_own_seeds_have_a_spread_too_and_the_table_says_so():
     assert not any("of its own" in note for note in only(runs[:2]).notes)
 
 
+def test_the_teachers_accuracy_is_the_one_that_was_measured_last():
+    runs = [logged(name, created=float(k), teacher_top1=70.0 + k) for k, name in enumerate(("kd", "at", "sp"))]
+    for ordered in (runs, runs[::-1]):
+        (cell,) = row(only(ordered), "reference", "teacher").cells
+        assert (cell.value, cell.runs) == (72.0, (f"sp-{VGG}-0-0",))
+
+
 def test_gain_is_matched_by_seed():
     runs = [logged("none", seed=0, top1=60), logged("none", seed=1, top1=70), logged("none", seed=5, top1=10)]
     runs += [logged("kd", seed=1, top1=71), logged("kd", seed=0, top1=63), logged("kd", seed=7, top1=99)]
@@ -552,6 +559,12 @@ def test_over_pairs_the_difference_is_the_mean_of_those_on_pairs(generator, here
         assert over.difference == pytest.approx(np.mean([each.difference.mean for each in result.on_pairs]))
     else:
         assert math.isnan(over.difference)
+
+
+def test_a_method_without_another_has_no_rank():
+    logs = logs_of(grid({key: scores for key, scores in SCORES.items() if key[0] in ("none", "kd")}))
+    (result,) = compare(logs, Layout(compare="none")).comparisons
+    assert (result.ranked, result.ranks) == ((), None)
 
 
 def test_statistics_of_too_few_seeds_say_so():
