@@ -133,6 +133,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def record_at(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote; nothing where it is not there, or damaged."""
+    try:
+        return read_record(path)
+    except (OSError, ValueError):
+        return {}
+
+
 def checksum(content: dict[str, Any]) -> str:
     """The SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

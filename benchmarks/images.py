@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.config import DataConfig
 from benchmarks.data import DataSet
 from benchmarks.errors import RunFailed, UserError
-from benchmarks.files import read_record, write_record
+from benchmarks.files import record_at, write_record
 
 FILE = "images.json"
 
@@ -57,10 +57,7 @@ def of_other_root(folder: Path, config: DataConfig) -> str | None:
 
 
 def _known(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(read_record(folder / FILE)["data"])
-    except (OSError, ValueError, KeyError):  # nothing was trained there yet
-        return {}
+    return dict(record_at(folder / FILE).get("data", {}))  # none: nothing was trained there yet
 
 
 def _name(config: DataConfig) -> str:

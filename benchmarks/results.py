@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from benchmarks import metrics
 from benchmarks.config import RunConfig, TrainConfig
 from benchmarks.errors import UserError
-from benchmarks.files import FAILURE, LOCK, RESULT, read_record, write_record
+from benchmarks.files import FAILURE, LOCK, RESULT, read_record, record_at, write_record
 from benchmarks.identity import code_version, method_version, network_version, run_id, slug
 from benchmarks.variants import StudentConfig
 from methods import ALONE, configure
@@ -126,11 +126,8 @@ class RunFolder:
 
     def failure(self) -> str | None:
         """Why the run failed under today's code; None if it did not."""
-        try:
-            failure = read_record(self.path / FAILURE)
-            return str(failure["failure"]) if failure["sources"] == code_version()["sources"] else None
-        except (OSError, ValueError, KeyError):  # it did not, or nobody can tell
-            return None
+        noted = record_at(self.path / FAILURE)  # nothing where it did not, or nobody can tell
+        return str(noted["failure"]) if noted.get("sources") == code_version()["sources"] else None
 
     def remember_failure(self, failure: str) -> None:
         """Note why the run failed, and under which code."""
@@ -143,10 +140,7 @@ class RunFolder:
     def remember_code(self, now: dict[str, str]) -> list[dict[str, str]]:
         """Note the code that begins or continues the run; the other versions that trained it before."""
         path = self.path / "code.json"
-        try:
-            versions = read_record(path)["versions"]
-        except (OSError, ValueError, KeyError):  # a new run, or one whose beginning is not known
-            versions = []
+        versions = record_at(path).get("versions", [])  # none of a new run, or if its beginning is not known
         others = [version for version in versions if version["sources"] != now["sources"]]
         if len(others) == len(versions):
             write_record(path, {"versions": [*versions, now]})

@@ -20,9 +20,8 @@ import torch
 from benchmarks import data, metrics
 from benchmarks.config import DataConfig, TrainConfig
 from benchmarks.costs import cost
-from benchmarks.files import CARD, RESULT
+from benchmarks.files import CARD, RESULT, record_at
 from benchmarks.identity import hardware, slug
-from benchmarks.suite.states import record_at
 from benchmarks.teachers import TeacherPlan
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.variants import StudentConfig
@@ -122,7 +121,7 @@ class Rates:
         )
         for path in results[:NEWEST]:
             try:
-                result = record_at(path) or {}
+                result = record_at(path)
                 config = result["config"]
                 train = {"compile": False} | config["train"]  # older runs could not
                 key = (config["data"]["name"], *(train[name] for name in SPEED_KEYS))
@@ -141,7 +140,7 @@ class Rates:
         wanted = (plan.data.name, plan.train.batch_size, plan.train.precision, device)
         for path in (self.teacher_root / plan.network).glob(f"*/{CARD}"):
             try:
-                card = record_at(path) or {}
+                card = record_at(path)
                 where = card["precision"], card["environment"]["device"]
                 if (card["data"], card["protocol"]["batch_size"], *where) == wanted:
                     rates.append(card["history"][-1][metrics.IMAGES_PER_SECOND] * macs)

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import data, teachers
 from benchmarks.config import RunConfig
-from benchmarks.files import CARD
+from benchmarks.files import CARD, record_at
 from benchmarks.hashing import short_hash
 from benchmarks.identity import file_name, identity
 from benchmarks.results import Job, find_job
@@ -29,7 +29,7 @@ from benchmarks.suite.estimate import (
     seconds_at_its_pace,
 )
 from benchmarks.suite.grid import GridCohort
-from benchmarks.suite.states import FOLDER, PROGRESS, record_at
+from benchmarks.suite.states import FOLDER, PROGRESS
 from benchmarks.suite.tasks import TEACHER, CohortTask, Outcome, Task, TeacherTask
 from benchmarks.teachers import TeacherPlan
 from benchmarks.variants import StudentConfig, Variant
@@ -198,7 +198,7 @@ class Plan:
         else:
             rate, train = self.rates.of_students(cells[0].student), task.run.train
             folders = [cell.job.folder.path if cell.job else None for cell in cells]
-        before = record_at(self.place / f"{task.name}{PROGRESS}") or {}
+        before = record_at(self.place / f"{task.name}{PROGRESS}")
         whole = None if rate else seconds_at_its_pace(before, train.batch_size)
         if whole is None and (rate := rate or self.rates.of_teacher(teacher)):
             whole = self.effort(task).macs / rate

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import metrics
-from benchmarks.files import CARD, FAILURE, LOCK, RESULT, read_record
+from benchmarks.files import CARD, FAILURE, LOCK, RESULT, read_record, record_at
 
 FOLDER = "suites"  # in `output`
 PLAN, LOG, PROGRESS = "plan.json", ".log", ".progress.json"
@@ -119,15 +119,7 @@ def plans(output: Path) -> list[Path]:
 
 
 def _ids(path: Path) -> set[str]:
-    return {run["id"] for row in (record_at(path) or {}).get("rows", []) for run in row["runs"]}
-
-
-def record_at(path: Path) -> dict[str, Any] | None:
-    """What the record in a file holds; None where it is not there, or damaged."""
-    try:
-        return read_record(path)
-    except (OSError, ValueError):
-        return None
+    return {run["id"] for row in record_at(path).get("rows", []) for run in row["runs"]}
 
 
 class Reader:
@@ -146,7 +138,7 @@ class Reader:
     def read(self) -> Grid:
         """The grid as it is now."""
         content = record_at(self.plan) or {"title": "", "rows": [], "tasks": {}, "workers": 1}
-        progress = {name: record_at(self.plan.parent / f"{name}{PROGRESS}") or {} for name in content["tasks"]}
+        progress = {name: record_at(self.plan.parent / f"{name}{PROGRESS}") for name in content["tasks"]}
         self._sources = content.get("sources")
         rows = tuple(self._row(row, progress) for row in content["rows"])
         return Grid(content["title"], rows, _seconds_left(content, rows, progress))
@@ -175,7 +167,7 @@ class Reader:
             return Run(label, State.training, progress.get("top1", {}).get(label))
         if run["failure"]:
             return Run(label, State.failed, note=run["failure"])
-        failure = (record_at(folder / FAILURE) if folder else None) or {}
+        failure = record_at(folder / FAILURE) if folder else {}
         if failure and failure.get("sources") == self._sources:
             return Run(label, State.failed, note=str(failure.get("failure")))
         begun = folder is not None and any(folder.glob("checkpoint-*"))
