@@ -95,29 +95,26 @@ class Checkpoints:
         for each in steps.difference(kept):
             self._path(each).unlink(missing_ok=True)
 
-    def delete(self) -> None:
-        """Delete all checkpoints, and the halves of files that a kill left in the folder."""
-        for path in self._files():
-            path.unlink(missing_ok=True)
-
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """All of them, and the halves of files that a kill left in the folder."""
         ours, of_safetensors = self.folder.glob(".*.*"), self.folder.glob(".tmp*")
         return [*map(self._path, self.steps()), *ours, *of_safetensors]
 
-    def delete_leftovers(self) -> None:
-        """Delete those of a complete run or teacher, unless another process is at work there.
-
-        A folder that can only be read serves all the same.
-        """
-        if self._files():
-            with contextlib.suppress(UserError), locked(self.folder):
-                self.delete()
+    def delete(self) -> None:
+        """Delete all `files`."""
+        for path in self.files():
+            path.unlink(missing_ok=True)
 
 
 def delete_leftovers(complete: Iterable[Path]) -> None:
-    """Delete the checkpoints of complete runs and teachers, which a kill just behind a result leaves there."""
-    for folder in complete:
-        Checkpoints(folder).delete_leftovers()
+    """Delete what a kill just behind a result leaves in a run's or teacher's folder.
+
+    Where another process is at work it stays, and in a folder that can only be read, which serves all the same.
+    """
+    for checkpoints in map(Checkpoints, complete):
+        if checkpoints.files():
+            with contextlib.suppress(UserError), locked(checkpoints.folder):
+                checkpoints.delete()
 
 
 def _content(path: Path) -> memoryview | None:
