@@ -12,7 +12,7 @@ from benchmarks.hashing import short_hash
 from benchmarks.identity import code_version
 from benchmarks.suite.plan import Cell, Plan, task_of_teacher
 from benchmarks.suite.states import PLAN
-from benchmarks.suite.tasks import TEACHER, Task
+from benchmarks.suite.tasks import TEACHER
 from benchmarks.teachers import TeacherPlan
 
 
@@ -22,15 +22,10 @@ def publish(plan: Plan) -> None:
         "title": plan.title,
         "workers": plan.workers,
         "sources": code_version()["sources"],
-        "tasks": {task.name: _effort(plan, task) for task in plan.tasks},
+        "tasks": {task.name: {**vars(plan.effort(task)), "seconds": plan.seconds(task)} for task in plan.tasks},
         "rows": [*_teachers(plan), *_cohorts(plan)],
     }
     write_record(plan.place / PLAN, content)
-
-
-def _effort(plan: Plan, task: Task) -> dict[str, Any]:
-    effort = plan.effort(task)
-    return {"macs": effort.macs, "macs_per_image": effort.macs_per_image, "seconds": plan.seconds(task)}
 
 
 def _teachers(plan: Plan) -> Iterator[dict[str, Any]]:
