@@ -74,11 +74,6 @@ class Loop:
         draws = next(draws for draws in self.draws if draws[0].index.numel() == size)
         return {draw.view: self.batches.batch(draw) for draw in draws}
 
-    def look(self, views: Mapping[View, Batch]) -> None:
-        """The teacher's part of a step."""
-        for batch in views.values():
-            self.teaching.shows(self.needs, batch, self.compiled.networks)
-
 
 def _endless(batches: TrainBatches, views: Sequence[View]) -> Iterator[tuple[Draw, ...]]:
     """The steps of epoch after epoch."""
@@ -99,6 +94,10 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
     batch = Batch.join(list(views.values()))
     compiles = loop.compiled.networks and member.reaches_all
 
+    def teacher() -> None:
+        for each in views.values():
+            loop.teaching.shows(loop.needs, each, loop.compiled.networks)
+
     def student() -> None:
         with member.precision:
             logits = look(member.network, batch.images, member.own_needs, compiles).logits
@@ -107,7 +106,7 @@ def parts(loop: Loop, num_steps: int) -> dict[str, float]:
 
     work: Mapping[str, Callable[[], object]] = {
         "data": loop.views,
-        "teacher": lambda: loop.look(views),
+        "teacher": teacher,
         "optimiser": member.main.optimizer.move,  # by a whole step's gradients, before a student's alone are there
         "student": student,
     }
