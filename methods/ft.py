@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from methods.at import attention_map
 from methods.base import Context, Method, Pretraining, Reference
-from methods.config import PretrainedConfig, Search, acts_with, option, pretraining_of
+from methods.config import DistillConfig, Search, acts_with, option, pretraining_of
 from methods.connectors import conv_bn
 from methods.features import Features
 from methods.kd import kd_term
@@ -90,7 +90,7 @@ def translator(channels: int, num_factors: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class FTConfig(PretrainedConfig):
+class FTConfig(DistillConfig):
     by_pair_with: ClassVar = {("factor", Factor.spatial): {"": {"weights.ft": 200.0}}}
 
     name: str = option("ft", "factor transfer")
