@@ -76,9 +76,9 @@ class SimKD(HeadMethod[SimKDConfig]):
         super().__init__(config, context)
         assert context.student.final is not None
         assert context.teacher.final is not None
-        channels, self.side, _ = context.student.final
-        teacher_channels, side, _ = context.teacher.final
-        self.side = min(self.side, side)
+        channels, side, _ = context.student.final
+        teacher_channels, teacher_side, _ = context.teacher.final
+        self.side = min(side, teacher_side)
         width = teacher_channels // config.factor
         last = conv_bn(width, teacher_channels)
         self.projector = nn.Sequential(*bottleneck(channels, width), last, nn.ReLU())
