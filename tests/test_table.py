@@ -786,12 +786,12 @@ def test_csv_has_every_digit_and_the_runs():
     lines = list(csv.DictReader(io.StringIO(result.render(Format.csv))))
     (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("methods", "kd", VGG)]
     assert float(line["value"]) == np.mean(SCORES["kd", VGG])
+    assert float(line["std"]) == np.std(SCORES["kd", VGG], ddof=1)
     assert line["runs"].split() == [f"kd-{VGG}-{seed}-0" for seed in range(3)]
     assert (line["n"], line["mark"], line["teacher"], line["student"]) == ("3", "second", "vgg13", "vgg8")
     (line,) = [each for each in lines if (each["section"], each["row"], each["pair"]) == ("published", "kd", VGG)]
     assert line["source"].startswith("CRD")
-    assert not line["runs"]
-    assert not line["p"]
+    assert not any(line[key] for key in ("std", "n", "mark", "runs", "low", "high", "p"))
 
 
 def test_csv_has_the_differences():
@@ -799,7 +799,10 @@ def test_csv_has_the_differences():
     lines = [line for line in csv.DictReader(io.StringIO(result.render("csv"))) if "kd" in line["section"]]
     assert len(lines) == 6
     (line,) = [line for line in lines if (line["row"], line["pair"]) == ("aftkd", VGG)]
-    assert float(line["low"]) < float(line["value"]) < float(line["high"])
+    differences = np.subtract(SCORES["aftkd", VGG], SCORES["kd", VGG])
+    assert float(line["value"]) == pytest.approx(differences.mean())
+    assert (float(line["std"]), line["n"]) == (pytest.approx(differences.std(ddof=1)), "3")
+    assert (float(line["low"]), float(line["high"])) == pytest.approx(statistics.interval_t(differences))
     assert 0 < float(line["p"]) < 0.05
 
 
