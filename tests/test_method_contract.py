@@ -38,7 +38,7 @@ from methods import (
     option,
     register,
 )
-from methods.features import BY_STAGE, part_of
+from methods.features import BY_STAGE, joined, part_of
 from methods.schedules import LossConfig, LossWeights
 
 NAMES = methods.available()
@@ -225,6 +225,13 @@ def test_gives_the_same_from_the_parts_that_it_declares(name, config):
     ours, theirs = methods_[0].needs_of_both
     declared = terms_of(methods_[0], student.for_loss(ours), teacher.for_loss(theirs))
     assert same_state(declared, terms_of(methods_[1], student, teacher))
+
+
+def test_a_method_that_matches_stages_is_shown_no_others():
+    method = make("at", *pair("at"), stages=[[2, 1]])
+    assert method.needs_of_both == ({"logits", "stages.2"}, {"logits", "stages.1"})
+    together = frozenset({"logits", "stages", "stages.2", "preacts.1"})
+    assert joined(together) == {"logits", "stages", "preacts.1"}
 
 
 @every_variant
