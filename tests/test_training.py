@@ -583,11 +583,15 @@ def test_no_training_goes_on_under_a_signal_that_was_noted_before(tmp_path):
 
 
 def test_a_second_interrupt_ends_what_the_first_was_to_let_finish():
-    with Interruption() as interruption:
-        signal.raise_signal(signal.SIGINT)
-        assert interruption.signum == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with Interruption() as interruption:
             signal.raise_signal(signal.SIGINT)
+            assert interruption.signum == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_determinism_ends_with_the_run_that_asked_for_it(monkeypatch):

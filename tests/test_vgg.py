@@ -14,10 +14,11 @@ def twins(seed):
     """A block, and the same layers of torch's own, float64, with biases that are not zero."""
     torch.manual_seed(seed)
     block = Block(3, 4, depth=2).double()
+    for layer in (block[0], block[3]):
+        nn.init.normal_(layer.bias)
     plain = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
     plain = nn.Sequential(*plain, nn.BatchNorm2d(4)).double()
     plain.load_state_dict(block.state_dict())
-    assert plain[0].bias.abs().min() > 0
     return block, plain
 
 
