@@ -19,6 +19,7 @@ def twins(seed):
     plain = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
     plain = nn.Sequential(*plain, nn.BatchNorm2d(4)).double()
     plain.load_state_dict(block.state_dict())
+    assert plain[0].bias.abs().min() > 0
     return block, plain
 
 
